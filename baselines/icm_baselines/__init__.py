@@ -1,0 +1,1 @@
+"""Classical image codecs with real bitstreams."""

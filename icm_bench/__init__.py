@@ -1,0 +1,1 @@
+"""Image coding for machines, measured."""

@@ -1,0 +1,47 @@
+"""What a detector is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+
+from icm_bench.image import Image
+
+Task: TypeAlias = Literal["detection", "segmentation"]
+"""What accuracy is measured on: boxes or instance masks."""
+
+Prediction: TypeAlias = dict[str, Any]
+"""A COCO result row without ``image_id``: ``category_id``, ``bbox`` [x, y, width, height] in pixels, ``score`` in
+[0, 1] and, for a detector that segments, ``segmentation`` as compressed run lengths whose counts are ``str``."""
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A frozen detector.
+
+    Attributes:
+        name: The detector's name: entry point, command line, file names and legends.
+        tasks: What it predicts: boxes, or boxes and masks.
+        categories: The categories that it can name, by the ``category_id`` of its predictions.
+        published: Its published AP in percent on the whole of COCO val2017, by task; empty where none is known.
+    """
+
+    name: ClassVar[str]
+    tasks: ClassVar[tuple[Task, ...]]
+    categories: ClassVar[Mapping[int, str]]
+    published: ClassVar[Mapping[Task, float]]
+
+    def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None: ...
+
+    def predict(self, image: Image) -> list[Prediction]:
+        """Return what the detector sees in one image, in the pixels of that image, best score first.
+
+        Raises:
+            DetectorError: The detector cannot run.
+        """
+        ...
+
+    def version(self) -> str:
+        """Name all that can change a prediction: the library and the hash of the weights."""
+        ...

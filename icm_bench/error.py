@@ -1,0 +1,85 @@
+"""The one tree of errors that this package raises.
+
+::
+
+    IcmBenchError
+    ├── UsageError        the caller asked for something that does not exist or does not fit (exit status 2)
+    ├── DatasetError      an image or an annotation file is missing, broken or of the wrong kind
+    ├── CodecError        an image cannot be encoded, or bytes cannot be decoded
+    │   └── ProgramError  an external program is missing, failed, hung or wrote nothing of use
+    ├── DetectorError     a detector or its weights cannot be used, or its predictions are malformed
+    ├── StoreError        the coded or predicted store cannot be read, written or reused
+    ├── ResultError       a result file is missing, malformed or cannot be compared
+    ├── DownloadError     a file could not be fetched, or is not the file that was expected
+    └── TrainingError     a training cannot start, continue or be saved
+
+Each is raised where it is known, with what happened, where, and the mend; the command line prints it as one line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class IcmBenchError(Exception):
+    """Something went wrong that its reader can mend.
+
+    Args:
+        what: What happened, a clause without a final stop.
+        where: The file, codec, image or option that it happened to.
+        mend: What to do about it, an imperative clause.
+    """
+
+    def __init__(self, what: str, *, where: object = None, mend: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.mend = mend
+
+    def __str__(self) -> str:
+        text = self.what if self.where is None else f"{self.where}: {self.what}"
+        return text if self.mend is None else f"{text}; {self.mend}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross process boundaries; the default reduction loses keyword-only arguments.
+        return (_rebuild, (type(self), self.what, self.where, self.mend))
+
+
+def _rebuild(cls: type[IcmBenchError], what: str, where: str | None, mend: str | None) -> IcmBenchError:
+    return cls(what, where=where, mend=mend)
+
+
+class UsageError(IcmBenchError):
+    """The caller asked for something that does not exist or does not fit."""
+
+
+class DatasetError(IcmBenchError):
+    """An image or an annotation file is missing, broken or of the wrong kind."""
+
+
+class CodecError(IcmBenchError):
+    """An image cannot be encoded, or bytes cannot be decoded."""
+
+
+class ProgramError(CodecError):
+    """An external program is missing, failed, hung or wrote nothing of use."""
+
+
+class DetectorError(IcmBenchError):
+    """A detector or its weights cannot be used, or its predictions are malformed."""
+
+
+class StoreError(IcmBenchError):
+    """The coded or predicted store cannot be read, written or reused."""
+
+
+class ResultError(IcmBenchError):
+    """A result file is missing, malformed or cannot be compared."""
+
+
+class DownloadError(IcmBenchError):
+    """A file could not be fetched, or is not the file that was expected."""
+
+
+class TrainingError(IcmBenchError):
+    """A training cannot start, continue or be saved."""
