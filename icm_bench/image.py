@@ -1,11 +1,223 @@
-"""Images as every codec and detector sees them."""
+"""Images as every codec and detector sees them, and the one place where files become pixels."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import math
+import os
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageFile, UnidentifiedImageError
+from PIL.Image import Transpose
+
+from icm_bench.error import DatasetError, UsageError
 
 Image: TypeAlias = NDArray[np.uint8]
 """Height x width x 3, RGB, 0 to 255, contiguous."""
+
+MAX_PIXELS = 80_000_000
+"""The largest picture that is decoded, in pixels; a larger one is taken for a decompression bomb."""
+
+# Formats with a decoder of Pillow's own: others (EPS, WMF) would start programs or need a screen.
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_EXIF_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)
+_UPRIGHT_BY = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+def read_image(path: Path) -> Image:
+    """Return the picture of a file as height x width x 3 RGB bytes.
+
+    EXIF orientation is applied. Grey, palette, CMYK and YCCK pictures become RGB without colour management;
+    16-bit samples keep their most significant 8 bits; alpha is dropped, which leaves the colours that are
+    stored, as the detectors' own loaders do; of an animation or a multi-page file the first frame is taken.
+
+    Raises:
+        DatasetError: The file is absent, unreadable, empty, truncated, damaged, not an image, larger than
+            ``MAX_PIXELS`` or of a sample type that has no defined range (floats, 32-bit integers).
+    """
+    return decode_image(read_bytes(path), where=path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        DatasetError: The file is absent, unreadable or empty.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(
+            "the image file does not exist",
+            where=printable(path),
+            mend="restore it or correct the dataset's folder",
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DatasetError(
+            f"the image file cannot be read ({printable(reason)})",
+            where=printable(path),
+            mend="check its name and its permissions",
+        ) from error
+    if not data:
+        raise DatasetError("the image file is empty", where=printable(path), mend="fetch or copy it again")
+    return data
+
+
+def decode_image(data: bytes, *, where: object) -> Image:
+    """Return the picture of an image file's bytes as ``read_image`` does.
+
+    Args:
+        data: The file's bytes.
+        where: What an error names: the file, mostly.
+
+    Raises:
+        DatasetError: As ``read_image``.
+    """
+    _refuse_lenient_decoding()
+    try:
+        with _open(data, where) as picture:
+            picture.load()
+            return _rgb(_upright(picture), where)
+    except DatasetError:
+        raise
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise whatever the damage leads to: struct.error, KeyError, ...
+        raise _broken(where, error) from error
+
+
+def image_size(data: bytes, *, where: object) -> tuple[int, int]:
+    """Return width and height in pixels of an image file's bytes, EXIF orientation applied, undecoded.
+
+    Raises:
+        DatasetError: The bytes are not an image, or one larger than ``MAX_PIXELS``.
+    """
+    try:
+        with _open(data, where) as picture:
+            width, height = picture.size
+            # Pillow turns TIFF itself, and says the turned size from the start.
+            turned = _orientation(picture) in _QUARTER_TURNS and picture.format != "TIFF"
+    except DatasetError:
+        raise
+    except Exception as error:  # as in decode_image
+        raise _broken(where, error) from error
+    return (height, width) if turned else (width, height)
+
+
+def pixel_digest(image: Image) -> str:
+    """Return the SHA-256 of an image's shape and bytes as 64 hexadecimal digits."""
+    digest = hashlib.sha256("x".join(map(str, image.shape)).encode() + b"\n")
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def mse(a: Image, b: Image) -> float:
+    """Return the mean squared error of two images over pixels and channels, in squared levels, 0 to 65025.
+
+    The sum is taken in integers, hence exact.
+
+    Raises:
+        UsageError: The images differ in shape.
+    """
+    if a.shape != b.shape:
+        raise UsageError(f"images of shape {a.shape} and {b.shape} cannot be compared")
+    difference = a.astype(np.int32) - b.astype(np.int32)
+    return int(np.sum(difference * difference, dtype=np.int64)) / a.size
+
+
+def psnr(a: Image, b: Image) -> float | None:
+    """Return the peak signal-to-noise ratio of two images in dB, peak 255, over the RGB channels jointly.
+
+    Identical images have an infinite ratio, which no result file can hold: they give None.
+
+    Raises:
+        UsageError: The images differ in shape.
+    """
+    error = mse(a, b)
+    return None if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def printable(text: object) -> str:
+    r"""Return a path or text with what UTF-8 cannot hold written as ``\udcXX``, fit for any terminal."""
+    shown = os.fspath(text) if isinstance(text, Path) else str(text)
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _refuse_lenient_decoding() -> None:
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise DatasetError(
+            "Pillow has been told to fill truncated images with grey",
+            mend="set PIL.ImageFile.LOAD_TRUNCATED_IMAGES to False before images are read",
+        )
+
+
+def _open(data: bytes, where: object) -> PillowImage.Image:
+    try:
+        picture = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
+    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning):
+        raise _too_large(where) from None
+    if picture.width * picture.height > MAX_PIXELS:
+        raise _too_large(where)
+    if picture.width < 1 or picture.height < 1:
+        raise DatasetError("the image has no pixels", where=printable(where), mend="remove or replace it")
+    return picture
+
+
+def _orientation(picture: PillowImage.Image) -> int:
+    try:
+        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block says nothing of the pixels, which may be whole
+        return 1
+
+
+def _upright(picture: PillowImage.Image) -> PillowImage.Image:
+    method = _UPRIGHT_BY.get(_orientation(picture))
+    return picture if method is None else picture.transpose(method)
+
+
+def _rgb(picture: PillowImage.Image, where: object) -> Image:
+    if picture.mode.startswith("I;16"):
+        grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
+    if picture.mode in {"I", "F"}:
+        raise DatasetError(
+            f"samples of Pillow's mode {picture.mode} have no defined range",
+            where=printable(where),
+            mend="convert the image to 8 or 16 bits a sample",
+        )
+    picture.info.pop("transparency", None)  # else Pillow warns that a palette's alpha gets lost, as is wanted
+    return np.array(picture.convert("RGB"), dtype=np.uint8, order="C")
+
+
+def _too_large(where: object) -> DatasetError:
+    return DatasetError(
+        f"the image claims more than {MAX_PIXELS / 1e6:.0f} million pixels",
+        where=printable(where),
+        mend="remove it, or scale it down if it is genuine",
+    )
+
+
+def _broken(where: object, error: Exception) -> DatasetError:
+    if isinstance(error, UnidentifiedImageError):
+        what = "the file is not an image of a known format"
+    else:
+        detail = printable(" ".join(str(error).split())) or type(error).__name__
+        what = f"the image is truncated or damaged ({detail})"
+    return DatasetError(
+        what, where=printable(where), mend="fetch or copy it again, or remove it from the dataset"
+    )

@@ -1,0 +1,372 @@
+"""Sets of images with their ground truth, opened from folders on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+from icm_bench.annotation import read_ground_truth
+from icm_bench.detector import Task
+from icm_bench.error import DatasetError, UsageError
+from icm_bench.image import Image, decode_image, image_size, printable, read_bytes
+
+GroundTruth: TypeAlias = Mapping[str, Any]
+"""COCO's object format: ``images``, ``annotations`` and ``categories``."""
+
+VAL2017_IMAGES = 5_000
+VAL2017_ANNOTATIONS = 36_781
+
+_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+_NO_DEFAULTS: Mapping[Task, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of a dataset: all that a worker process needs to read it.
+
+    Attributes:
+        id: The image's id in the dataset, unique and not negative.
+        path: Its file.
+        width: Its width in pixels, EXIF orientation applied.
+        height: Its height in pixels, EXIF orientation applied.
+    """
+
+    id: int
+    path: Path
+    width: int
+    height: int
+
+    def read(self) -> Image:
+        """Return the image, height x width x 3 RGB.
+
+        Raises:
+            DatasetError: The file is missing or broken, or its picture has not the recorded size.
+        """
+        image = decode_image(read_bytes(self.path), where=self.path)
+        _check_size(self, (image.shape[1], image.shape[0]))
+        return image
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set of images, with ground truth where there is one.
+
+    Attributes:
+        name: What results are filed under: letters, digits, ``.``, ``_`` and ``-``.
+        images: The images in order of their ids.
+        ground_truth: Annotations in COCO's format, of exactly these images; None where there are none.
+        fingerprint: What tells two datasets apart, wherever they lie: a SHA-256 over the ids, sizes and file
+            contents of the images and over the annotations that scoring uses, as 64 hexadecimal digits.
+    """
+
+    name: str
+    images: tuple[ImageRecord, ...]
+    ground_truth: GroundTruth | None
+    fingerprint: str
+
+    @classmethod
+    def measure(
+        cls, name: str, images: Iterable[ImageRecord], ground_truth: GroundTruth | None = None
+    ) -> Dataset:
+        """Return the dataset of these images, every file checked for its size and taken into the fingerprint.
+
+        Raises:
+            DatasetError: An image file is missing, is not an image, or has another size than its record; or
+                there is no image; or two images share an id.
+        """
+        ordered = tuple(sorted(images, key=lambda record: record.id))
+        if not ordered:
+            raise DatasetError("the dataset has no images", where=f"dataset '{name}'", mend="add images")
+        for before, after in pairwise(ordered):
+            if before.id == after.id:
+                raise DatasetError(
+                    f"two images have the id {after.id}",
+                    where=f"dataset '{name}'",
+                    mend="give each its own id",
+                )
+        return cls(name, ordered, ground_truth, _fingerprint(ordered, ground_truth))
+
+    def read(self, image_id: int) -> Image:
+        """Return an image, height x width x 3 RGB.
+
+        Raises:
+            DatasetError: The dataset has no such image, or its file is missing, broken or of another size.
+        """
+        record = self._by_id.get(image_id)
+        if record is None:
+            raise DatasetError(
+                f"there is no image {image_id}",
+                where=f"dataset '{self.name}'",
+                mend="use an id of its images",
+            )
+        return record.read()
+
+    def limit(self, n: int) -> Dataset:
+        """Return the subset of the n images whose ids come first in order of the SHA-256 of their digits.
+
+        The order depends on the ids alone, so that a smaller subset lies within a larger one. The subset is a
+        dataset of its own: its name is ``<name>-<n>``, and its fingerprint that of the images it holds.
+
+        Raises:
+            UsageError: n is below 1 or above the number of images.
+        """
+        if not 1 <= n <= len(self.images):
+            raise UsageError(
+                f"a limit of {n} images does not fit a set of {len(self.images)}",
+                where=f"dataset '{self.name}'",
+                mend=f"choose from 1 to {len(self.images)}",
+            )
+        chosen = sorted(self.images, key=lambda record: hashlib.sha256(str(record.id).encode()).digest())[:n]
+        truth = None if self.ground_truth is None else _restrict(self.ground_truth, {r.id for r in chosen})
+        return Dataset.measure(f"{self.name}-{n}", chosen, truth)
+
+    @property
+    def n_pixels(self) -> int:
+        """The number of native pixels over all images: what bits are divided by."""
+        return sum(record.width * record.height for record in self.images)
+
+    @cached_property
+    def categories(self) -> Mapping[int, str]:
+        """The ground truth's category names by id; empty without ground truth."""
+        rows = [] if self.ground_truth is None else self.ground_truth["categories"]
+        return MappingProxyType({row["id"]: row["name"] for row in rows})
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the ground truth can score: nothing, boxes, or boxes and masks where every object has one."""
+        if self.ground_truth is None:
+            return ()
+        masks = all(row.get("segmentation") for row in self.ground_truth["annotations"])
+        return ("detection", "segmentation") if masks else ("detection",)
+
+    @property
+    def is_full_val2017(self) -> bool:
+        """Whether this is the whole of COCO val2017 by name and counts: what published figures are for."""
+        return (
+            self.name == Coco.name
+            and self.ground_truth is not None
+            and len(self.images) == VAL2017_IMAGES
+            and len(self.ground_truth["annotations"]) == VAL2017_ANNOTATIONS
+        )
+
+    @cached_property
+    def _by_id(self) -> Mapping[int, ImageRecord]:
+        return {record.id: record for record in self.images}
+
+
+class DatasetProvider(Protocol):
+    """What an entry point of the group ``icm_bench.datasets`` names.
+
+    Attributes:
+        name: The provider's name on the command line.
+        default_detectors: The detector to take for a task where the user names none, by task.
+    """
+
+    name: ClassVar[str]
+    default_detectors: ClassVar[Mapping[Task, str]]
+
+    @classmethod
+    def open(
+        cls, *, data_root: Path | None = None, images: Path | None = None, annotations: Path | None = None
+    ) -> Dataset:
+        """Return the dataset.
+
+        Args:
+            data_root: The folder of a dataset with a layout of its own.
+            images: The folder of the images, for providers that take any.
+            annotations: The annotation file, for providers that take any.
+
+        Raises:
+            UsageError: What it needs was not given, or what it has no use for was.
+            DatasetError: A file is missing, broken or of the wrong kind.
+        """
+        ...
+
+
+class Coco:
+    """COCO 2017 in its standard layout: ``val2017/`` and ``annotations/`` side by side in one folder."""
+
+    name: ClassVar[str] = "coco"
+    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType(
+        {"detection": "fasterrcnn_resnet50_fpn", "segmentation": "maskrcnn_resnet50_fpn"}
+    )
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        data_root: Path | None = None,
+        images: Path | None = None,
+        annotations: Path | None = None,
+        split: str = "val2017",
+    ) -> Dataset:
+        """Return a split under ``data_root``, named ``coco`` for val2017 and ``coco-<split>`` for another."""
+        _refuse(cls.name, images=images, annotations=annotations)
+        root = _need(cls.name, "data_root", data_root, "the folder that holds val2017/ and annotations/")
+        name = cls.name if split == "val2017" else f"{cls.name}-{safe_name(split)}"
+        return _open_annotated(name, root / split, root / "annotations" / f"instances_{split}.json")
+
+
+class CocoFormat:
+    """Any images with annotations in COCO's object format; named after the annotation file."""
+
+    name: ClassVar[str] = "coco-format"
+    default_detectors: ClassVar[Mapping[Task, str]] = _NO_DEFAULTS
+
+    @classmethod
+    def open(
+        cls, *, data_root: Path | None = None, images: Path | None = None, annotations: Path | None = None
+    ) -> Dataset:
+        """Return the images that the annotation file lists, found by their ``file_name`` under ``images``."""
+        _refuse(cls.name, data_root=data_root)
+        folder = _need(cls.name, "images", images, "the folder of the images")
+        file = _need(cls.name, "annotations", annotations, "the annotation file in COCO's format")
+        return _open_annotated(safe_name(file.stem), folder, file)
+
+
+class Folder:
+    """A plain folder of images without ground truth; named after the folder."""
+
+    name: ClassVar[str] = "folder"
+    default_detectors: ClassVar[Mapping[Task, str]] = _NO_DEFAULTS
+
+    @classmethod
+    def open(
+        cls, *, data_root: Path | None = None, images: Path | None = None, annotations: Path | None = None
+    ) -> Dataset:
+        """Return the images of a folder, numbered from 1 in the order of their names' bytes.
+
+        Files count as images by their suffix; hidden files, other files and folders within are left out.
+        """
+        _refuse(cls.name, data_root=data_root, annotations=annotations)
+        folder = _need(cls.name, "images", images, "the folder of the images")
+        paths = sorted(
+            (p for p in _listing(folder) if _is_image_name(p)), key=lambda path: os.fsencode(path.name)
+        )
+        if not paths:
+            raise DatasetError(
+                "the folder holds no images",
+                where=printable(folder),
+                mend=f"add files with {', '.join(sorted(_SUFFIXES))}",
+            )
+        records = []
+        for image_id, path in enumerate(paths, start=1):
+            width, height = image_size(read_bytes(path), where=path)
+            records.append(ImageRecord(image_id, path, width, height))
+        return Dataset.measure(safe_name(folder.resolve().name), records)
+
+
+def safe_name(text: str) -> str:
+    """Return a text as a dataset's name: all but ASCII letters, digits, ``.`` and ``_`` becomes ``-``."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "dataset"
+
+
+def _open_annotated(name: str, folder: Path, annotations: Path) -> Dataset:
+    truth = read_ground_truth(annotations)
+    _listing(folder)  # says that the folder is missing rather than its first image
+    records = [
+        ImageRecord(row["id"], folder / row["file_name"], row["width"], row["height"])
+        for row in truth["images"]
+    ]
+    return Dataset.measure(name, records, truth)
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise DatasetError(
+            f"the folder of images cannot be listed ({printable(reason)})",
+            where=printable(folder),
+            mend="check its name and its permissions",
+        ) from None
+
+
+def _is_image_name(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
+def _need(provider: str, option: str, value: Path | None, meaning: str) -> Path:
+    if value is None:
+        flag = "--" + option.replace("_", "-")
+        raise UsageError(f"needs {meaning}", where=f"dataset '{provider}'", mend=f"give {flag}")
+    return value
+
+
+def _refuse(provider: str, **options: Path | None) -> None:
+    for option, value in options.items():
+        if value is not None:
+            flag = "--" + option.replace("_", "-")
+            raise UsageError(f"has no use for {flag}", where=f"dataset '{provider}'", mend="leave it out")
+
+
+def _restrict(truth: GroundTruth, ids: set[int]) -> GroundTruth:
+    return {
+        **truth,
+        "images": [row for row in truth["images"] if row["id"] in ids],
+        "annotations": [row for row in truth["annotations"] if row["image_id"] in ids],
+    }
+
+
+def _fingerprint(images: Sequence[ImageRecord], truth: GroundTruth | None) -> str:
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        for record, file_digest in zip(images, threads.map(_checked_digest, images), strict=True):
+            digest.update(f"{record.id} {record.width}x{record.height} {file_digest}\n".encode())
+    if truth is not None:
+        digest.update(_canonical(truth))
+    return digest.hexdigest()
+
+
+def _checked_digest(record: ImageRecord) -> str:
+    data = read_bytes(record.path)
+    _check_size(record, image_size(data, where=record.path))
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_size(record: ImageRecord, found: tuple[int, int]) -> None:
+    if found == (record.width, record.height):
+        return
+    turned = found == (record.height, record.width)
+    raise DatasetError(
+        f"the image is {found[0]}x{found[1]}{' once its EXIF orientation is applied' if turned else ''}, "
+        f"its record says {record.width}x{record.height}",
+        where=printable(record.path),
+        mend="annotate the upright image"
+        if turned
+        else "restore the file, or correct its size in the annotations",
+    )
+
+
+def _canonical(truth: GroundTruth) -> bytes:
+    """Return what scoring uses of the ground truth as bytes that do not depend on order or further fields."""
+    rows = {
+        "annotations": sorted(
+            (
+                _scored(row, "id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
+                for row in truth["annotations"]
+            ),
+            key=lambda row: row["id"],
+        ),
+        "categories": sorted(
+            (_scored(row, "id", "name") for row in truth["categories"]), key=lambda row: row["id"]
+        ),
+    }
+    return json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _scored(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: row[key] for key in keys if key in row}
