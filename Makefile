@@ -1,0 +1,35 @@
+# Both `make demo` and `make test` set up all they need on a fresh machine, and are quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format clean
+
+help: ## Show the targets.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+demo: $(READY) ## Run the main job on the embedded dataset: no download, no argument.
+	ICM_BENCH_RESULTS=runs/demo $(BIN)/icm-bench run --task detection --codecs icm,vvc,jpeg
+
+test: $(READY) check ## Run every check and every test.
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Run the linter, the format check and the type checker.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Format the code and mend what the linter can mend.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment and all that runs have made.
+	rm -rf $(VENV) runs training build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("icm-bench needs Python 3.11 or later; name one with PYTHON=") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
