@@ -17,7 +17,7 @@ the mean of four and bilinear interpolation leave 46.6 and 40.0 dB.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ from icm_bench.image import Image
 Chroma: TypeAlias = Literal["420", "444"]
 Matrix: TypeAlias = Literal["bt601", "bt709"]
 Range: TypeAlias = Literal["limited", "full"]
-Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+Planes: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]
+"""Y, Cb and Cr, each height x width."""
 
 _Plane: TypeAlias = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ class PlaneFormat:
 
     def n_bytes(self, width: int, height: int) -> int:
         """Return the size of one picture in bytes; width and height are those of the luma plane."""
-        return sum(h * w for h, w in self.shapes(width, height)) * self.dtype.itemsize
+        return sum(h * w for h, w in self.shapes(width, height)) * self.sample_bytes
 
     def shapes(self, width: int, height: int) -> tuple[tuple[int, int], ...]:
         """Return height and width of the planes Y, Cb and Cr."""
@@ -60,9 +61,9 @@ class PlaneFormat:
         return ((height, width), chroma, chroma)
 
     @property
-    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
-        """The type of a sample in raw files."""
-        return np.dtype(np.uint8) if self.bit_depth == 8 else np.dtype("<u2")
+    def sample_bytes(self) -> int:
+        """The size of a sample in raw files."""
+        return 1 if self.bit_depth == 8 else 2
 
     @property
     def largest(self) -> int:
@@ -92,7 +93,7 @@ def padded(image: Image, width: int, height: int) -> Image:
     return np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
-def to_planes(image: Image, form: PlaneFormat) -> tuple[Samples, Samples, Samples]:
+def to_planes(image: Image, form: PlaneFormat) -> Planes:
     """Return the planes Y, Cb and Cr of an RGB image; odd sides grow by one under 4:2:0."""
     if form.chroma == "420":
         height, width = image.shape[:2]
@@ -113,7 +114,7 @@ def to_planes(image: Image, form: PlaneFormat) -> tuple[Samples, Samples, Sample
     )
 
 
-def to_image(planes: tuple[Samples, Samples, Samples], form: PlaneFormat) -> Image:
+def to_image(planes: Planes, form: PlaneFormat) -> Image:
     """Return the RGB image of planes Y, Cb and Cr, clipped to 0 to 255."""
     offset, luma_scale, chroma_scale = form.scales
     centre = float(1 << (form.bit_depth - 1))
@@ -126,36 +127,42 @@ def to_image(planes: tuple[Samples, Samples, Samples], form: PlaneFormat) -> Ima
     red = luma + (2.0 * (1.0 - weight_red)) * cr
     blue = luma + (2.0 * (1.0 - weight_blue)) * cb
     green = (luma - weight_red * red - weight_blue * blue) / weight_green
-    image = np.stack([red, green, blue], axis=-1)
-    return np.clip(np.rint(image * 255.0), 0.0, 255.0).astype(np.uint8)
+    levels = np.rint(np.stack([red, green, blue], axis=-1) * 255.0)
+    image: Image = np.clip(levels, 0.0, 255.0).astype(np.uint8)
+    return image
 
 
-def to_bytes(planes: tuple[Samples, Samples, Samples], form: PlaneFormat) -> bytes:
-    """Return planes as a raw planar file: Y, then Cb, then Cr, row by row."""
-    return b"".join(plane.astype(form.dtype, copy=False).tobytes() for plane in planes)
+def to_bytes(planes: Planes, form: PlaneFormat) -> bytes:
+    """Return planes as a raw planar file: Y, then Cb, then Cr, row by row, little endian above 8 bit."""
+    raw = _raw_type(form)
+    return b"".join(plane.astype(raw).tobytes() for plane in planes)
 
 
-def from_bytes(data: bytes, form: PlaneFormat, width: int, height: int) -> tuple[Samples, Samples, Samples]:
+def from_bytes(data: bytes, form: PlaneFormat, width: int, height: int) -> Planes:
     """Return the planes of a raw planar file; width and height are those of the luma plane.
 
     Raises:
         CodecError: The file has another size than the format asks for.
     """
-    if len(data) != form.n_bytes(width, height):
-        raise CodecError(
-            f"{len(data)} bytes are not one {width}x{height} picture of {form.n_bytes(width, height)} bytes"
-        )
-    planes: list[Samples] = []
-    begin = 0
-    for rows, columns in form.shapes(width, height):
-        samples = np.frombuffer(data, form.dtype, rows * columns, begin)
-        planes.append(samples.reshape(rows, columns))
-        begin += samples.nbytes
-    return planes[0], planes[1], planes[2]
+    n_bytes = form.n_bytes(width, height)
+    if len(data) != n_bytes:
+        raise CodecError(f"{len(data)} bytes are not one {width}x{height} picture of {n_bytes} bytes")
+    samples = np.frombuffer(data, _raw_type(form)).astype(np.uint16)
+    (rows, columns), (chroma_rows, chroma_columns), _ = form.shapes(width, height)
+    luma, cb, cr = np.split(samples, [rows * columns, rows * columns + chroma_rows * chroma_columns])
+    return (
+        luma.reshape(rows, columns),
+        cb.reshape(chroma_rows, chroma_columns),
+        cr.reshape(chroma_rows, chroma_columns),
+    )
 
 
-def _rounded(values: _Plane, form: PlaneFormat) -> Samples:
-    return np.clip(np.rint(values), 0.0, float(form.largest)).astype(form.dtype)
+def _raw_type(form: PlaneFormat) -> np.dtype[Any]:
+    return np.dtype("u1" if form.bit_depth == 8 else "<u2")
+
+
+def _rounded(values: _Plane, form: PlaneFormat) -> NDArray[np.uint16]:
+    return np.clip(np.rint(values), 0.0, float(form.largest)).astype(np.uint16)
 
 
 def _halved(plane: _Plane) -> _Plane:

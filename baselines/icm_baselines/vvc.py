@@ -1,0 +1,90 @@
+"""VVC (H.266) intra pictures, by VVenC."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, TypeAlias
+
+from icm_baselines import envelope, ffmpeg, nal
+from icm_baselines.option import whole
+from icm_bench import color
+from icm_bench.codec import Quality
+from icm_bench.image import Image
+
+Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
+
+_FORM = color.PlaneFormat(chroma="420", bit_depth=10, matrix="bt709", range="limited")
+_SMALLEST_SIDE = 16
+_LARGEST_SLICE_TYPE = 11  # nal_unit_type of VCL units, Table 5 of H.266
+
+# One intra picture, objective quality, the slice's QP equal to the one asked for, and no unit or
+# parameter that a single picture does not need.
+_SETTINGS = ":".join(
+    f"{key}={value}"
+    for key, value in {
+        "IntraPeriod": 1,
+        "GOPSize": 1,
+        "DecodingRefreshType": "idr",
+        "IntraQPOffset": 0,
+        "AccessUnitDelimiter": 0,
+        "VuiParametersPresent": 0,
+        "HrdParametersPresent": 0,
+        "SEIDecodedPictureHash": 0,
+    }.items()
+)
+
+
+class Vvc:
+    """VVC intra at a fixed QP: VVenC, decoded by ffmpeg's own decoder.
+
+    Pictures are coded as 4:2:0, 10 bit, BT.709, limited range. The bitstream is the whole Annex B byte
+    stream after the two bytes of :mod:`icm_baselines.envelope`. Perceptual adaptation of the QP is off.
+
+    Args:
+        quality: QP of the picture, 0 to 63; fewer bits the higher.
+        device: Ignored; VVenC runs on the CPU, on one thread.
+        preset: VVenC's speed preset.
+    """
+
+    name: ClassVar[str] = "vvc"
+    qualities: ClassVar[tuple[Quality, ...]] = (52, 47, 42, 37, 32, 27, 22)
+
+    def __init__(self, quality: Quality, *, device: str = "cpu", preset: Preset = "fast") -> None:
+        del device
+        self._qp = whole(quality, 0, 63, where="vvc QP")
+        self._preset = preset
+
+    def encode(self, image: Image) -> bytes:
+        """Return the bitstream of an image."""
+        height, width = image.shape[:2]
+        coded_width, coded_height = _coded_side(width), _coded_side(height)
+        planes = color.to_planes(color.padded(image, coded_width, coded_height), _FORM)
+        encoder = ("-c:v", "libvvenc", "-preset", self._preset, "-qp", str(self._qp), "-qpa", "0")
+        arguments = (*encoder, "-vvenc-params", _SETTINGS, "-threads", "1")
+        stream = ffmpeg.encode(
+            color.to_bytes(planes, _FORM), _FORM, coded_width, coded_height, arguments, "vvc"
+        )
+        return envelope.Envelope(stream, coded_width - width, coded_height - height).pack()
+
+    def decode(self, data: bytes) -> Image:
+        """Return the image of a bitstream."""
+        packed = envelope.unpack(data)
+        raw, width, height = ffmpeg.decode(packed.stream, _FORM, "vvc")
+        image = color.to_image(color.from_bytes(raw, _FORM, width, height), _FORM)
+        return packed.crop(image)
+
+    def version(self) -> str:
+        """Name VVenC, the ffmpeg that carries it, and the layout of the bitstream."""
+        encoder = ffmpeg.version("libvvenc", r"libvvenc version: (\S+)")
+        return f"envelope 1, {encoder}"
+
+    def header_bytes(self, data: bytes) -> int:
+        """Return the bytes of envelope, parameter sets (adaptation parameter sets too) and start codes."""
+        return envelope.N_BYTES + nal.overhead_bytes(data[envelope.N_BYTES :], _is_slice)
+
+
+def _coded_side(n: int) -> int:
+    return max(_SMALLEST_SIDE, n + n % 2)
+
+
+def _is_slice(unit: bytes) -> bool:
+    return len(unit) > 1 and unit[1] >> 3 <= _LARGEST_SLICE_TYPE
