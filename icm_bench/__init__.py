@@ -1,1 +1,67 @@
-"""Image coding for machines, measured."""
+"""Image coding for machines, measured: real bitstreams, frozen detectors, accuracy against rate.
+
+What is named here is the whole public interface; importing it loads neither torch nor a plug-in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from icm_bench.bdrate import BdRate, bd_rate
+    from icm_bench.codec import Codec
+    from icm_bench.curve import Curve, Point
+    from icm_bench.dataset import Dataset
+    from icm_bench.detector import Detector
+    from icm_bench.error import IcmBenchError
+    from icm_bench.figure import plot
+    from icm_bench.image import Image
+    from icm_bench.result import Result, load_results
+    from icm_bench.runner import Summary, open_dataset, run
+
+_HOMES = {
+    "BdRate": "bdrate",
+    "Codec": "codec",
+    "Curve": "curve",
+    "Dataset": "dataset",
+    "Detector": "detector",
+    "IcmBenchError": "error",
+    "Image": "image",
+    "Point": "curve",
+    "Result": "result",
+    "Summary": "runner",
+    "bd_rate": "bdrate",
+    "load_results": "result",
+    "open_dataset": "runner",
+    "plot": "figure",
+    "run": "runner",
+}
+
+__all__ = [
+    "BdRate",
+    "Codec",
+    "Curve",
+    "Dataset",
+    "Detector",
+    "IcmBenchError",
+    "Image",
+    "Point",
+    "Result",
+    "Summary",
+    "bd_rate",
+    "load_results",
+    "open_dataset",
+    "plot",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'icm_bench' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"icm_bench.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

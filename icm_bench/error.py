@@ -31,8 +31,9 @@ class IcmBenchError(Exception):
     """
 
     def __init__(self, what: str, *, where: object = None, mend: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
+        # Libraries' messages, quoted in ours, may run over several lines; an error is one.
+        self.what = " ".join(what.split())
+        super().__init__(self.what)
         self.where = None if where is None else str(where)
         self.mend = mend
 

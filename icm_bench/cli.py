@@ -1,0 +1,368 @@
+"""The command line: a thin layer over what the package offers in Python."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from icm_bench.error import IcmBenchError, ResultError, UsageError
+from icm_bench.registry import unknown
+
+if TYPE_CHECKING:
+    from icm_bench.dataset import Dataset
+    from icm_bench.runner import Summary
+
+app = typer.Typer(
+    name="icm-bench",
+    help="Image coding for machines, measured: real bitstreams, frozen detectors, accuracy against rate.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(no_args_is_help=True, help="Fetch and verify public datasets.")
+app.add_typer(data_app, name="data")
+
+
+class TaskName(enum.StrEnum):
+    """What accuracy is measured on."""
+
+    detection = "detection"
+    segmentation = "segmentation"
+
+
+class DeviceName(enum.StrEnum):
+    """Where learned codecs and detectors run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class FormatName(enum.StrEnum):
+    """How tables are printed."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+    json = "json"
+
+
+class ScaleName(enum.StrEnum):
+    """How the rate axis is divided."""
+
+    log = "log"
+    linear = "linear"
+
+
+ResultsArgument = Annotated[Path, typer.Argument(help="Folder of result files.")]
+ResultsOption = Annotated[
+    Path, typer.Option("--results", envvar="ICM_BENCH_RESULTS", help="Folder for the curves.")
+]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder for bitstreams and predictions.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    # Read by main(), which is where errors end.
+    pass
+
+
+@app.command()
+def run(
+    task: Annotated[TaskName, typer.Option(help="What accuracy is measured on.")] = TaskName.detection,
+    codecs: Annotated[
+        str, typer.Option(help="Codec specs, name[:option=value]..., separated by commas.")
+    ] = "icm,vvc,jpeg",
+    dataset: Annotated[str, typer.Option(help="A dataset's name; see icm-bench list.")] = "scenes",
+    data_root: Annotated[Path | None, typer.Option(help="The dataset's folder.")] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of images of your own.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Their annotations in COCO format.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Take a stable subset of this many images.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="A detector's name.", show_default="the dataset's own")
+    ] = None,
+    detector_weights: Annotated[
+        Path | None, typer.Option(help="The detector's weights.", show_default="the published ones")
+    ] = None,
+    qualities: Annotated[
+        list[str] | None, typer.Option(help="Another ladder: codec=quality,quality... May be repeated.")
+    ] = None,
+    device: Annotated[DeviceName, typer.Option(help="Where networks run.")] = DeviceName.auto,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes.", show_default="one a core; one on a GPU")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of the images for the intervals.")] = 1000,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is on disk.")] = False,
+    results: ResultsOption = Path("results"),
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
+    from icm_bench import figure, runner, table
+    from icm_bench.comparison import compare_with_anchor
+
+    opened = runner.open_dataset(
+        dataset, data_root=data_root, images=images, annotations=annotations, limit=limit
+    )
+    chosen = detector or runner.default_detector(opened, task.value)
+    console = Console()
+    console.print(_describe(opened, chosen), highlight=False, soft_wrap=True)
+    with _Bar(console) as bar:
+        summary = runner.run(
+            opened,
+            task=task.value,
+            codecs=[text for text in codecs.split(",") if text.strip()],
+            detector=chosen,
+            weights=detector_weights,
+            qualities=qualities or (),
+            results=results,
+            runs=runs,
+            device=device.value,
+            workers=workers,
+            bootstrap=bootstrap,
+            fresh=fresh,
+            progress=bar,
+        )
+    table.show(table.of_run(summary.results), console)
+    if len(summary.results) > 1:
+        table.show(table.of_comparison(compare_with_anchor(summary.results)), console)
+    folder = summary.paths[0].parent
+    drawn = figure.draw_group(
+        [item for item in _results(results) if item.group == summary.results[0].group], folder
+    )
+    console.print(_closing(summary), highlight=False, soft_wrap=True)
+    console.print(f"plot: {drawn}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def bdrate(
+    folder: class FormatName(enum.StrEnum):
+    """How tables are printed."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+    json = "json"
+
+
+class ScaleName(enum.StrEnum):
+    """How the rate axis is divided."""
+
+    log = "log"
+    linear = "linear"
+
+
+ResultsArgument = Path("results"),
+    anchor: Annotated[
+        str | None, typer.Option(help="The codec to compare with.", show_default="vvc, or the first")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="A column of the results: map, map50, psnr-rgb, ...")] = "map",
+    method: Annotated[str, typer.Option(help="pchip, akima, cubic, cubic-spline, linear, monotone-cubic.")] = "pchip",
+    monotone: Annotated[str, typer.Option(help="pareto, error or isotonic.")] = "pareto",
+    format_: Annotated[FormatName, typer.Option("--format", help="How to print.")] = FormatName.table,
+) -> None:
+    """Compare every curve of a folder with the anchor of its dataset, task and detector."""
+    from icm_bench import table
+    from icm_bench.comparison import compare_with_anchor, grouped
+    from icm_bench.result import find
+
+    groups = grouped(find(folder))
+    if not groups:
+        raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
+    comparisons = [
+        compare_with_anchor(group, anchor=anchor, metric=metric, method=method, monotone=monotone)
+        for group in groups.values()
+    ]
+    records = [item.record() for group in comparisons for item in group]
+    if format_ is FormatName.json:
+        typer.echo(table.records_json(records), nl=False)
+    elif format_ is FormatName.csv:
+        typer.echo(table.records_csv(records), nl=False)
+    for group in comparisons:
+        if format_ is FormatName.table:
+            table.show(table.of_comparison(group), Console())
+        elif format_ is FormatName.markdown:
+            typer.echo(table.markdown(table.of_comparison(group)))
+        elif format_ is FormatName.latex:
+            typer.echo(table.latex(table.of_comparison(group)))
+
+
+@app.command()
+def plot(
+    folder: class FormatName(enum.StrEnum):
+    """How tables are printed."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+    json = "json"
+
+
+class ScaleName(enum.StrEnum):
+    """How the rate axis is divided."""
+
+    log = "log"
+    linear = "linear"
+
+
+ResultsArgument = Path("results"),
+    metric: Annotated[str, typer.Option(help="A column of the results: map, map50, psnr-rgb, ...")] = "map",
+    scale: Annotated[ScaleName, typer.Option(help="Of the rate axis.")] = ScaleName.log,
+    formats: Annotated[str, typer.Option("--formats", help="png, svg, pdf, separated by commas.")] = "png",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the plots.", show_default="beside the curves")
+    ] = None,
+) -> None:
+    """Draw accuracy over rate, one plot for each dataset, task and detector."""
+    from icm_bench import figure
+    from icm_bench.comparison import grouped
+    from icm_bench.result import find
+
+    endings = [ending.strip() for ending in formats.split(",")]
+    for ending in endings:
+        if ending not in figure.FORMATS:
+            raise unknown("format", ending, list(figure.FORMATS))
+    groups = grouped(find(folder))
+    if not groups:
+        raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
+    for group, curves in groups.items():
+        home = folder.joinpath(*group) if output is None else output.joinpath(*group)
+        drawn = figure.draw_group(curves, home, metric=metric, scale=scale.value, formats=endings)
+        Console().print(str(drawn), highlight=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """Name the codecs, detectors and datasets that are installed."""
+    from icm_bench import registry
+
+    console = Console()
+    for kind in ("codec", "detector", "dataset"):
+        console.print(f"[bold]{kind}s[/bold]")
+        for name in registry.names(kind):
+            console.print(f"  {name}  [dim]({registry.provider(kind, name)})[/dim]", highlight=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Report what is usable here, and prove the colour conversion."""
+    from icm_bench import doctor as examination
+    from icm_bench import table
+
+    console = Console()
+    findings = examination.examine()
+    table.show(table.of_findings(findings), console)
+    if any(finding.is_failure for finding in findings):
+        raise typer.Exit(1)
+
+
+@data_app.command("coco")
+def data_coco(
+    root: Annotated[Path, typer.Option("--data-root", help="Where val2017/ and annotations/ go.")] = Path(
+        "data/coco"
+    ),
+) -> None:
+    """Download and verify COCO val2017 (1 GB of images, 241 MB of annotations)."""
+    from icm_bench import download
+
+    console = Console()
+    with _Bar(console) as bar:
+        download.fetch_coco(root, progress=bar)
+    console.print(f"COCO val2017 is complete in {root}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a TOML file.")],
+    data: Annotated[list[Path], typer.Option(help="A folder of training images. May be repeated.")],
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints, curves and weights.")] = Path(
+        "training"
+    ),
+    device: Annotated[DeviceName, typer.Option(help="Where to train.")] = DeviceName.auto,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop here; run again to continue.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")] = False,
+) -> None:
+    """Train a learned codec by a recipe; resumes where an earlier training was cut off."""
+    from icm_codecs import training
+
+    path = training.train(
+        training.find_recipe(recipe),
+        data=data,
+        output=output,
+        device=device.value,
+        resume=not fresh,
+        max_steps=max_steps,
+    )
+    Console().print(f"weights: {path}", highlight=False, soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar with an honest time left; silent where the output is not a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("planning", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        self._progress.update(self._task, completed=done, total=total, description=what)
+
+
+def _describe(dataset: Dataset, detector: str) -> str:
+    objects = len((dataset.ground_truth or {}).get("annotations", []))
+    return f"dataset {dataset.name}: {len(dataset.images)} images, {objects} objects; detector {detector}"
+
+
+def _closing(summary: Summary) -> str:
+    if not summary.n_jobs:
+        return f"nothing was left to measure ({summary.wall_s:.1f} s)"
+    steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in sorted(summary.seconds.items()))
+    return (
+        f"encoded {summary.n_encoded} and looked at {summary.n_detected} images in {summary.wall_s:.1f} s "
+        f"with {summary.workers} worker{'s' if summary.workers > 1 else ''} ({steps}; "
+        f"all else {100 * summary.harness_share:.1f} %)"
+    )
+
+
+def main() -> None:
+    """Run the command line; an error is one line, and the exit status 1, or 2 for wrong usage."""
+    try:
+        app()
+    except IcmBenchError as error:
+        if "--debug" in sys.argv:
+            raise
+        Console(stderr=True).print(f"icm-bench: {error}", highlight=False, markup=False, soft_wrap=True)
+        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("icm-bench: interrupted; what is finished is kept, run again to continue")
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What is usable on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+
+from icm_bench import color, provenance, registry
+from icm_bench.error import IcmBenchError
+from icm_bench.image import psnr
+from icm_bench.spec import resolve_codec
+
+COLOR_FLOOR_DB = 50.0
+"""RGB to 10-bit 4:4:4 and back must stay above this; truncating instead of rounding gives 43.7 dB."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        kind: What sort of thing: python, device, codec, detector, dataset, color.
+        name: Which one.
+        state: ``ok``; ``absent``, usable once something is installed; ``failed``, which nothing should be.
+        detail: Its version, or what is missing and the mend.
+    """
+
+    kind: str
+    name: str
+    state: Literal["ok", "absent", "failed"]
+    detail: str
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether measurements made here would be wrong."""
+        return self.state == "failed"
+
+
+def examine() -> list[Finding]:
+    """Look at packages, device, codecs, detectors, datasets and the colour conversion."""
+    return [*_packages(), _device(), *_codecs(), *_detectors(), *_datasets(), _color()]
+
+
+def _packages() -> Iterator[Finding]:
+    for name, version in provenance.versions().items():
+        yield Finding("package", name, "ok", version)
+
+
+def _device() -> Finding:
+    import torch
+
+    cores = f"{os.cpu_count()} cores, {provenance.machine()['processor']}"
+    if not torch.cuda.is_available():
+        return Finding("device", "cpu", "ok", f"{cores}; no GPU that torch can use")
+    return Finding("device", "cuda", "ok", f"{torch.cuda.get_device_name()}; {cores}")
+
+
+def _codecs() -> Iterator[Finding]:
+    picture = _picture()
+    for name in registry.names("codec"):
+        try:
+            spec, cls = resolve_codec(name)
+            codec = cls(cls.qualities[0])
+            codec.decode(codec.encode(picture))
+            yield Finding("codec", str(spec), "ok", codec.version())
+        except IcmBenchError as error:
+            yield Finding("codec", name, "absent", str(error))
+
+
+def _detectors() -> Iterator[Finding]:
+    for name in registry.names("detector"):
+        try:
+            cls = registry.load("detector", name)
+            yield Finding("detector", name, "ok", f"does {' and '.join(cls.tasks)}")
+        except IcmBenchError as error:
+            yield Finding("detector", name, "absent", str(error))
+    if find_spec("onnxruntime") is None:
+        yield Finding("detector", "yolox", "absent", "onnxruntime is missing; pip install 'icm-bench[onnx]'")
+
+
+def _datasets() -> Iterator[Finding]:
+    for name in registry.names("dataset"):
+        try:
+            opened = registry.load("dataset", name).open()
+            yield Finding("dataset", name, "ok", f"{len(opened.images)} images on this machine")
+        except IcmBenchError as error:
+            yield Finding("dataset", name, "absent", f"yours to name: {error.mend or error}")
+
+
+def _color() -> Finding:
+    picture = _picture()
+    form = color.PlaneFormat(chroma="444")
+    back = color.to_image(color.to_planes(picture, form), form)
+    found = psnr(picture, back)
+    bias = np.abs((back.astype(float) - picture).mean(axis=(0, 1))).max()
+    good = found is None or (found > COLOR_FLOOR_DB and bias < 0.1)
+    measured = "lossless" if found is None else f"{found:.1f} dB, largest bias {bias:.3f} levels"
+    return Finding("color", "RGB to 10-bit BT.709 4:4:4 and back", "ok" if good else "failed", measured)
+
+
+def _picture() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    rows, columns = np.mgrid[0:96, 0:128]
+    waves = np.stack([rows * 2 + columns, rows + columns * 2, np.hypot(rows - 48, columns - 64) * 3], axis=-1)
+    return (waves % 256).astype(np.uint8)

@@ -1,0 +1,170 @@
+"""Plots of accuracy against rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from icm_bench.comparison import METRIC_NAMES
+from icm_bench.error import ResultError
+from icm_bench.file import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from icm_bench.result import Result
+
+FORMATS = ("png", "svg", "pdf")
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#4D4D4D")
+"""Okabe and Ito's palette, which readers with any colour vision tell apart, and two more."""
+
+_MARKERS = "osD^vP*X"
+
+
+def plot(
+    results: Sequence[Result],
+    *,
+    metric: str = "map",
+    scale: Literal["log", "linear"] = "log",
+    bands: bool = True,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw curves of one dataset, task and detector.
+
+    Args:
+        results: The curves, in the order of the legend.
+        metric: A column of the results.
+        scale: Of the rate axis.
+        bands: Draw the 95 % intervals where the results carry them.
+        axes: Where to draw; new axes by default.
+
+    Raises:
+        ResultError: There is nothing to draw, or the curves are not of one dataset, task and detector.
+    """
+    import matplotlib.pyplot as plt
+
+    drawn = [
+        result for result in results if any(value is not None for value in result.results.get(metric, ()))
+    ]
+    if not drawn:
+        raise ResultError(f"no curve has the metric '{metric}'", mend="choose another metric")
+    if len({result.group for result in drawn}) > 1:
+        raise ResultError(
+            "curves of several datasets, tasks or detectors do not share axes",
+            mend="plot them one group at a time",
+        )
+    if axes is None:
+        _, axes = plt.subplots(figsize=(7.2, 4.8), layout="constrained")
+    for index, result in enumerate(drawn):
+        _draw_curve(axes, result, metric, index, bands=bands)
+    _draw_original(axes, drawn[0], metric, bands=bands)
+    axes.set_xscale(scale)
+    if scale == "log":
+        _name_rates(axes)
+    else:
+        axes.set_xlim(left=0)
+    first = drawn[0]
+    dataset = first.meta["dataset"]
+    n_images = f" ({dataset['images']} images)" if "images" in dataset else ""
+    axes.set_title(f"{first.task} on {first.dataset}{n_images}, {first.detector}", fontsize=10, loc="left")
+    axes.set_xlabel("rate / bits per pixel of the native image")
+    axes.set_ylabel(METRIC_NAMES.get(metric, metric) + (" / %" if metric.startswith("map") else " / dB"))
+    axes.grid(visible=True, which="major", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return axes
+
+
+def draw_group(
+    results: Sequence[Result],
+    folder: Path,
+    *,
+    metric: str = "map",
+    scale: Literal["log", "linear"] = "log",
+    formats: Sequence[str] = ("png",),
+    name: str | None = None,
+) -> Path:
+    """Write the plot of a group of curves, once a format, and return the path of the first.
+
+    Raises:
+        ResultError: There is nothing to draw, or the folder cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    import matplotlib.pyplot as plt
+
+    axes = plot(results, metric=metric, scale=scale)
+    figure = axes.get_figure()
+    stem = name or f"{metric}-{scale}"
+    paths = []
+    for ending in formats:
+        path = folder / f"{stem}.{ending}"
+        with replacing(path, ResultError) as temporary, plt.rc_context({"svg.hashsalt": "icm-bench"}):
+            figure.savefig(temporary, format=ending, dpi=160, metadata=_undated(ending))  # type: ignore[union-attr]
+        paths.append(path)
+    plt.close(figure)  # type: ignore[arg-type]
+    return paths[0]
+
+
+def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, bands: bool) -> None:
+    color = _COLORS[index % len(_COLORS)]
+    values = result.results[metric]
+    points = [
+        (rate, value, order)
+        for order, (rate, value) in enumerate(zip(result.results["bpp"], values, strict=True))
+        if rate is not None and value is not None
+    ]
+    points.sort()
+    rates, accuracies, order = (list(column) for column in zip(*points, strict=True))
+    axes.plot(
+        rates,
+        accuracies,
+        color=color,
+        marker=_MARKERS[index % len(_MARKERS)],
+        markersize=4.5,
+        linewidth=1.6,
+        label=result.codec,
+    )
+    bounds = result.meta.get("intervals", {}).get(metric)
+    if bands and bounds:
+        low, high = np.array([bounds[item] for item in order], dtype=float).T
+        axes.fill_between(rates, low, high, color=color, alpha=0.12, linewidth=0)
+
+
+def _draw_original(axes: Axes, result: Result, metric: str, *, bands: bool) -> None:
+    original = result.meta.get("uncompressed") or {}
+    value = original.get(metric)
+    if value is None:
+        return
+    axes.axhline(value, color="0.35", linestyle="--", linewidth=1.0, label=f"uncompressed ({value:.1f})")
+    bounds = original.get("intervals", {}).get(metric)
+    if bands and bounds and None not in bounds:
+        axes.axhspan(*bounds, color="0.35", alpha=0.06, linewidth=0)
+
+
+def _name_rates(axes: Axes) -> None:
+    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+    low, high = axes.get_xlim()
+    ticks = [
+        digit * 10.0**decade
+        for decade in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for digit in (1, 2, 5)
+        if low <= digit * 10.0**decade <= high
+    ]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _undated(ending: str) -> dict[str, str | None]:
+    # The same curves give the same file.
+    return {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})  # type: ignore[return-value]

@@ -1,0 +1,55 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from icm_bench.error import IcmBenchError, StoreError
+
+_STALE_S = 3600
+
+
+@contextlib.contextmanager
+def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; on success flush it to the disk and give it the final name.
+
+    Args:
+        path: The final name; its folder is made where it is missing.
+        error_type: What to raise.
+
+    Raises:
+        IcmBenchError: Of that type: the folder cannot be written, or the disk is full. Nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise error_type(f"cannot be written ({reason})", where=path, mend=_mend(error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder, once it is too old to be another writer's."""
+    for temporary in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > _STALE_S:
+                temporary.unlink()
+
+
+def _mend(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some space and run again: what is finished is kept"
+    return "name a folder that you may write to"

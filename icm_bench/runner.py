@@ -1,0 +1,566 @@
+"""Runs: plan, subtract what is on disk, map one function over an executor, write what comes back, score it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from icm_bench import provenance, registry, result, store
+from icm_bench.dataset import Dataset, DatasetProvider
+from icm_bench.detector import Task
+from icm_bench.error import DetectorError, IcmBenchError, ResultError, UsageError
+from icm_bench.plan import OperatingPoint, Plan, make_plan
+from icm_bench.resample import interval, resample_weights
+from icm_bench.result import Draws, Result
+from icm_bench.score import GroundTruth, score
+from icm_bench.spec import Spec
+from icm_bench.worker import Job, Measured, measure, resolve_device, start
+
+AP_FIGURES = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
+"""The accuracies of a curve, in percent."""
+
+CONVENTIONS = {
+    "bpp": "pooled: total bits / total pixels of the dataset",
+    "bits": "length of the bitstream, headers included",
+    "pixels": "native: the detector resizes after decoding",
+}
+"""What a rate means here; curves of other conventions are not compared with ours unasked."""
+
+SCORING = 1
+"""Version of scoring, resampling and what a result file derives from them. 1: first."""
+
+PUBLISHED_TOLERANCE = 0.2
+"""How far, in AP, the uncompressed images may be from a detector's published figure."""
+
+LEVEL = 0.95
+"""Coverage of every interval."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with shards done, all of them, and the operating point of the last one."""
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        results: The curves, in the order in which their codecs were named.
+        paths: Their JSON files.
+        n_encoded: Images encoded.
+        n_detected: Images that the detector looked at.
+        n_jobs: Shards finished.
+        seconds: Time by step, summed over the workers: read, encode, decode, check, detect; and score.
+        wall_s: Wall time of the whole run.
+        workers: Processes at work.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    n_encoded: int = 0
+    n_detected: int = 0
+    n_jobs: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    wall_s: float = 0.0
+    workers: int = 0
+
+    @property
+    def harness_share(self) -> float:
+        """The share of the workers' time, 0 to 1, that is not encoding, decoding, detecting or scoring."""
+        busy = self.wall_s * max(self.workers, 1)
+        score_s = self.seconds.get("score", 0.0)
+        work = (
+            sum(self.seconds.get(step, 0.0) for step in ("encode", "decode", "detect"))
+            + score_s * self.workers
+        )
+        return max(0.0, 1.0 - work / busy)
+
+
+def open_dataset(
+    name: str,
+    *,
+    data_root: Path | None = None,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    limit: int | None = None,
+) -> Dataset:
+    """Open a dataset by its name, or any images with their annotations.
+
+    Args:
+        name: A dataset's name; of no account where images and annotations are both given.
+        data_root: The folder of a dataset with a layout of its own.
+        images: A folder of images.
+        annotations: Their annotations in COCO's format.
+        limit: Take a stable subset of this many images.
+
+    Raises:
+        UsageError: The name is unknown, or what the dataset needs was not given.
+        DatasetError: A file is missing, broken or of the wrong kind.
+    """
+    if images is not None and annotations is not None:
+        name = "coco-format"
+    provider: type[DatasetProvider] = registry.load("dataset", name)
+    dataset = provider.open(data_root=data_root, images=images, annotations=annotations)
+    return dataset if limit is None else dataset.limit(limit)
+
+
+def default_detector(dataset: Dataset, task: Task) -> str:
+    """Return the detector that a dataset's provider names for a task.
+
+    Raises:
+        UsageError: It names none.
+    """
+    name = _unlimited(dataset)
+    known = registry.load("dataset", name).default_detectors if name in registry.names("dataset") else {}
+    if task not in known:
+        raise UsageError(
+            f"has no default detector for {task}", where=f"dataset '{dataset.name}'", mend="give --detector"
+        )
+    return str(known[task])
+
+
+def run(
+    dataset: Dataset,
+    *,
+    task: Task,
+    codecs: Sequence[str],
+    detector: str | None = None,
+    weights: Path | None = None,
+    qualities: Sequence[str] = (),
+    results: str | Path = "results",
+    runs: str | Path = "runs",
+    device: str = "auto",
+    workers: int | None = None,
+    bootstrap: int = 1000,
+    fresh: bool = False,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Measure codecs on a dataset through a frozen detector, and write their curves.
+
+    What is on disk is reused; the uncompressed images are always measured first.
+
+    Args:
+        dataset: Images with ground truth.
+        task: What accuracy is measured on.
+        codecs: Codec specs.
+        detector: A detector's spec, or None for the dataset's own.
+        weights: The detector's weights, or None for the published ones.
+        qualities: Ladder overrides, each ``spec=quality,quality...``.
+        results: Folder for the curves.
+        runs: Folder for the coded and predicted stores.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: Processes; None for one a core on a CPU, one on a GPU.
+        bootstrap: Resamples of the images for the intervals; 0 for none.
+        fresh: Measure again what is on disk.
+        executor: Runs the jobs in place of the local process pool; its workers call what they are given.
+        progress: Told of each finished shard.
+
+    Raises:
+        IcmBenchError: An image, a codec or a detector failed; what was finished before stays on disk.
+    """
+    began = time.perf_counter()
+    plan = make_plan(
+        dataset=dataset,
+        task=task,
+        codecs=codecs,
+        detector=detector or default_detector(dataset, task),
+        weights=weights,
+        qualities=qualities,
+        store=store.Store(Path(runs)),
+        device=device,
+    )
+    summary = Summary()
+    if fresh:
+        plan.discard()
+    plan.sweep()
+    original, *coded = plan.points
+    ledger = _Ledger(plan, Path(results), bootstrap)
+    _check_neighbours(plan, Path(results))
+    todo = [list(plan.jobs([original])), list(plan.jobs(coded))]
+    total = sum(map(len, todo))
+    with contextlib.ExitStack() as stack:
+        pool = executor
+        if pool is None and total:
+            pool = stack.enter_context(_process_pool(workers, plan.device))
+        summary.workers = getattr(pool, "_max_workers", workers or 1) if total else 0
+        for jobs in todo:
+            if pool is not None:
+                _execute(plan, jobs, pool, summary, total, progress)
+            if jobs is todo[0]:
+                ledger.check_published()
+    for codec in plan.codecs:
+        clock = time.perf_counter()
+        made, path = ledger.settle(codec)
+        summary.results.append(made)
+        summary.paths.append(path)
+        summary.seconds["score"] = summary.seconds.get("score", 0.0) + time.perf_counter() - clock
+    summary.wall_s = time.perf_counter() - began
+    return summary
+
+
+def _execute(
+    plan: Plan,
+    jobs: Iterable[tuple[OperatingPoint, int, Job]],
+    pool: Executor,
+    summary: Summary,
+    total: int,
+    progress: Progress | None,
+) -> None:
+    header = {
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "commit": provenance.commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    waiting: dict[Future[Measured], tuple[OperatingPoint, int]] = {}
+    try:
+        for point, shard, job in jobs:
+            waiting[pool.submit(measure, job)] = (point, shard)
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                point, shard = waiting.pop(future)
+                _keep(plan, point, shard, future.result(), header, summary)
+                summary.n_jobs += 1
+                if progress is not None:
+                    progress(summary.n_jobs, total, _label(point))
+    except BrokenProcessPool as error:
+        raise IcmBenchError(
+            "a worker process died (killed, or out of memory)",
+            mend="run again to continue, with fewer --workers if memory is short",
+        ) from error
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _keep(
+    plan: Plan,
+    point: OperatingPoint,
+    shard: int,
+    measured: Measured,
+    header: Mapping[str, Any],
+    summary: Summary,
+) -> None:
+    if measured.coded is not None:
+        identity = plan.coded_identity(point)
+        bitstreams = hashlib.sha256(b"".join(measured.coded["bitstream"].to_pylist())).hexdigest()
+        path = plan.coded_path(point, shard)
+        store.write(path, measured.coded, {"identity": identity, "bitstreams": bitstreams, **header})
+        summary.n_encoded += measured.coded.num_rows
+    if measured.predicted is not None:
+        identity = plan.predicted_identity(point)
+        store.write(plan.predicted_path(point, shard), measured.predicted, {"identity": identity, **header})
+        summary.n_detected += measured.predicted.num_rows
+    for step, seconds in measured.seconds.items():
+        summary.seconds[step] = summary.seconds.get(step, 0.0) + seconds
+
+
+@contextlib.contextmanager
+def _process_pool(workers: int | None, device: str) -> Iterator[ProcessPoolExecutor]:
+    if workers is None:
+        workers = 1 if resolve_device(device).startswith("cuda") else os.cpu_count() or 1
+    # Spawned, since a forked child of a process that has used threads or a GPU may hang.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start)
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Ledger:
+    """Turns the stores into curves; scores each operating point once."""
+
+    def __init__(self, plan: Plan, results: Path, bootstrap: int) -> None:
+        self._plan = plan
+        self._results = results
+        self._bootstrap = bootstrap
+
+    def check_published(self) -> None:
+        """Stop the run where the detector does not reach its published figure on the whole of val2017."""
+        plan = self._plan
+        cls = registry.load("detector", plan.detector.spec.name)
+        published = cls.published.get(plan.task)
+        if published is None or not plan.dataset.is_full_val2017 or plan.detector.spec.options:
+            return
+        found = self._uncompressed.metrics["map"] or 0.0
+        if abs(found - published) > PUBLISHED_TOLERANCE:
+            raise DetectorError(
+                f"{found:.2f} AP on uncompressed val2017, where {published:.1f} is published",
+                where=f"detector '{plan.detector.spec}'",
+                mend="check its weights and its input: the curves would measure another detector",
+            )
+
+    def settle(self, codec: Spec) -> tuple[Result, Path]:
+        """Write a codec's curve, or return the one that is on disk where nothing has changed."""
+        plan = self._plan
+        detector = plan.detector.spec.file_name
+        path = result.path_of(self._results, plan.dataset.name, plan.task, detector, codec.file_name)
+        points = plan.ladder(codec)
+        digests = [_digest(plan, point) for point in points]
+        basis = self._basis(points, digests)
+        with contextlib.suppress(ResultError):
+            found = result.load(path)
+            if found.meta.get("basis") == basis and (found.draws is not None or not self._bootstrap):
+                return found, path
+        made, draws = self._measured(codec, points)
+        made = dataclasses.replace(made, meta={**made.meta, "bitstreams": digests, "basis": basis})
+        result.save(made, path, draws)
+        return result.load(path), path
+
+    def _basis(self, points: Sequence[OperatingPoint], digests: Sequence[str]) -> str:
+        # All that the curve's file is a function of, so that a finished curve is not scored again.
+        parts = [
+            [result.SCHEMA, SCORING, self._bootstrap, self._plan.task, provenance.versions()],
+            [self._plan.predicted_identity(point) for point in points],
+            digests,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _measured(self, codec: Spec, points: Sequence[OperatingPoint]) -> tuple[Result, Draws | None]:
+        plan = self._plan
+        rates = [_Rates.of(plan, point) for point in points]
+        scores = [self._score(point) for point in points]
+        original = self._uncompressed
+        columns = {
+            "bpp": [rate.bpp for rate in rates],
+            "bpp_mean": [rate.bpp_mean for rate in rates],
+            "bpp_payload": [rate.bpp_payload for rate in rates],
+            "psnr-rgb": [rate.psnr_mean for rate in rates],
+            "psnr-rgb-pooled": [rate.psnr_pooled for rate in rates],
+        } | {key: [scored.metrics[key] for scored in scores] for key in original.metrics}
+        draws = None
+        if self._weights is not None:
+            draws = Draws(
+                bpp=np.stack([rate.resampled(self._weights) for rate in rates]),
+                metrics={key: np.stack([scored.draws[key] for scored in scores]) for key in AP_FIGURES},
+                uncompressed={key: original.draws[key] for key in AP_FIGURES},
+            )
+        names = plan.dataset.categories
+        return Result(
+            dataset=plan.dataset.name,
+            task=plan.task,
+            detector=str(plan.detector.spec),
+            codec=str(codec),
+            description=f"{codec} on {plan.dataset.name}, {plan.task} by {plan.detector.spec}",
+            results={
+                key: values for key, values in columns.items() if any(value is not None for value in values)
+            },
+            categories={
+                name: [scored.per_category.get(identifier) for scored in scores]
+                for identifier, name in names.items()
+            },
+            meta={
+                "qualities": [point.quality for point in points],
+                "codec_version": [point.version for point in points],
+                "dataset": {
+                    "fingerprint": plan.dataset.fingerprint,
+                    "images": len(plan.dataset.images),
+                    "pixels": plan.dataset.n_pixels,
+                    "objects": len((plan.dataset.ground_truth or {}).get("annotations", [])),
+                },
+                "detector": {"version": plan.detector_version},
+                "uncompressed": {**original.metrics, "intervals": original.intervals},
+                "intervals": self._intervals(rates, scores),
+                "versions": provenance.versions(),
+                "command": _command(plan, codec, points),
+                "conventions": CONVENTIONS,
+            },
+            timings={
+                "results": {
+                    "encode_s": [rate.encode_s for rate in rates],
+                    "decode_s": [rate.decode_s for rate in rates],
+                    "detect_s": [scored.detect_s for scored in scores],
+                },
+                "machine": store.read_header(plan.coded_path(points[0], 0))["machine"],
+            },
+        ), draws
+
+    def _intervals(self, rates: Sequence[_Rates], scores: Sequence[_Scored]) -> dict[str, Any]:
+        if self._weights is None:
+            return {}
+        intervals: dict[str, Any] = {"level": LEVEL, "resamples": self._bootstrap}
+        intervals["bpp"] = [_finite(interval(rate.resampled(self._weights), LEVEL)) for rate in rates]
+        for key in AP_FIGURES:
+            intervals[key] = [scored.intervals[key] for scored in scores]
+        return intervals
+
+    @cached_property
+    def _weights(self) -> NDArray[np.int32] | None:
+        if not self._bootstrap:
+            return None
+        dataset = self._plan.dataset
+        return resample_weights(len(dataset.images), dataset.fingerprint, self._bootstrap)
+
+    @cached_property
+    def _ground_truth(self) -> GroundTruth:
+        return GroundTruth.from_coco(self._plan.dataset.ground_truth or {})
+
+    @cached_property
+    def _uncompressed(self) -> _Scored:
+        return self._score(self._plan.points[0])
+
+    def _score(self, point: OperatingPoint) -> _Scored:
+        plan = self._plan
+        rows = []
+        detect_s = []
+        for shard in range(plan.n_shards):
+            for row in store.read(plan.predicted_path(point, shard)).to_pylist():
+                detect_s.append(row["detect_s"])
+                rows += [{"image_id": row["image_id"], **found} for found in row["predictions"]]
+        scored = score(self._ground_truth, rows, plan.task)
+        drawn = {} if self._weights is None else scored.resampled(self._weights)
+        return _Scored(
+            metrics=scored.metrics(),
+            per_category=scored.per_category(),
+            draws=drawn,
+            intervals={key: _finite(interval(drawn[key], LEVEL)) for key in AP_FIGURES if key in drawn},
+            detect_s=float(np.mean(detect_s)),
+        )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One operating point's accuracy."""
+
+    metrics: Mapping[str, float | None]
+    per_category: Mapping[int, float | None]
+    draws: Mapping[str, NDArray[np.float64]]
+    intervals: Mapping[str, list[float | None]]
+    detect_s: float
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """One operating point's rate, distortion and time, an entry an image in order of the image ids."""
+
+    n_bits: NDArray[np.float64]
+    n_header_bits: NDArray[np.float64] | None
+    n_pixels: NDArray[np.float64]
+    mse: NDArray[np.float64]
+    seconds: Mapping[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, plan: Plan, point: OperatingPoint) -> _Rates:
+        columns = ["n_bytes", "header_bytes", "width", "height", "mse", "encode_s", "decode_s"]
+        tables = [store.read(plan.coded_path(point, shard), columns) for shard in range(plan.n_shards)]
+        frame = pa.concat_tables(tables).to_pandas()
+        headers = frame["header_bytes"].to_numpy(np.float64)
+        return cls(
+            n_bits=8.0 * frame["n_bytes"].to_numpy(np.float64),
+            n_header_bits=None if np.isnan(headers).any() else 8.0 * headers,
+            n_pixels=frame["width"].to_numpy(np.float64) * frame["height"].to_numpy(np.float64),
+            mse=frame["mse"].to_numpy(np.float64),
+            seconds={key: frame[key].to_numpy(np.float64) for key in ("encode_s", "decode_s")},
+        )
+
+    @property
+    def bpp(self) -> float:
+        return float(self.n_bits.sum() / self.n_pixels.sum())
+
+    @property
+    def bpp_mean(self) -> float:
+        return float(np.mean(self.n_bits / self.n_pixels))
+
+    @property
+    def bpp_payload(self) -> float | None:
+        if self.n_header_bits is None:
+            return None
+        return float((self.n_bits - self.n_header_bits).sum() / self.n_pixels.sum())
+
+    @property
+    def psnr_mean(self) -> float | None:
+        """Mean over images of PSNR in dB; None where an image is lossless."""
+        return float(np.mean(10 * np.log10(255.0**2 / self.mse))) if (self.mse > 0).all() else None
+
+    @property
+    def psnr_pooled(self) -> float | None:
+        """PSNR in dB of the squared error pooled over all pixels; None where all is lossless."""
+        pooled = float((self.mse * self.n_pixels).sum() / self.n_pixels.sum())
+        return 10 * math.log10(255.0**2 / pooled) if pooled > 0 else None
+
+    @property
+    def encode_s(self) -> float:
+        return float(self.seconds["encode_s"].mean())
+
+    @property
+    def decode_s(self) -> float:
+        return float(self.seconds["decode_s"].mean())
+
+    def resampled(self, weights: NDArray[np.int32]) -> NDArray[np.float64]:
+        drawn: NDArray[np.float64] = (weights @ self.n_bits) / (weights @ self.n_pixels)
+        return drawn
+
+
+def _digest(plan: Plan, point: OperatingPoint) -> str:
+    """Digest a point's bitstreams: equal digests mean byte-identical coding."""
+    shards = [
+        store.read_header(plan.coded_path(point, shard))["bitstreams"] for shard in range(plan.n_shards)
+    ]
+    return hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
+
+
+def _check_neighbours(plan: Plan, results: Path) -> None:
+    """Refuse to write a curve beside curves of another dataset or detector that goes by the same name."""
+    folder = result.path_of(results, plan.dataset.name, plan.task, plan.detector.spec.file_name, "any").parent
+    replaced = {f"{codec.file_name}.json" for codec in plan.codecs}
+    for path in sorted(folder.glob("*.json")):
+        if path.name in replaced or path.name.endswith(".timings.json"):
+            continue
+        neighbour = result.load(path).meta
+        for key, found, wanted in (
+            ("dataset", neighbour["dataset"].get("fingerprint"), plan.dataset.fingerprint),
+            ("detector", neighbour["detector"].get("version"), plan.detector_version),
+        ):
+            if found is not None and found != wanted:
+                raise ResultError(
+                    f"was measured with another {key} of this name ({found}, now {wanted})",
+                    where=path,
+                    mend="give another folder with --results, or remove the old curves",
+                )
+
+
+def _command(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str:
+    """Return the command that measures this curve, without the paths of one machine."""
+    dataset = plan.dataset
+    name = _unlimited(dataset)
+    limit = "" if name == dataset.name else f" --limit {len(dataset.images)}"
+    ladder = ",".join(str(point.quality) for point in points)
+    return (
+        f"icm-bench run --task {plan.task} --codecs {codec} --qualities {codec}={ladder} "
+        f"--dataset {name}{limit} --detector {plan.detector.spec}"
+    )
+
+
+def _unlimited(dataset: Dataset) -> str:
+    return dataset.name.removesuffix(f"-{len(dataset.images)}")
+
+
+def _finite(bounds: tuple[float | None, float | None]) -> list[float | None]:
+    return [None if bound is None or not math.isfinite(bound) else bound for bound in bounds]
+
+
+def _label(point: OperatingPoint) -> str:
+    return "uncompressed" if point.codec is None else f"{point.codec} at {point.quality}"

@@ -1,0 +1,175 @@
+"""Specs: ``name[:option=value]...``, the identity of a codec or a detector wherever it is named."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import quote
+
+from icm_bench import registry
+from icm_bench.codec import Codec, Quality
+from icm_bench.error import UsageError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+CODEC_SUPPLIED = frozenset({"quality", "device"})
+"""What the harness gives a codec's constructor; the rest are the codec's options."""
+
+DETECTOR_SUPPLIED = frozenset({"weights", "device"})
+"""What the harness gives a detector's constructor; the rest are the detector's options."""
+
+
+@dataclass(frozen=True, order=True)
+class Spec:
+    """A name with options, the options sorted by name.
+
+    Attributes:
+        name: The entry point's name.
+        options: Pairs of option and value, both as written.
+    """
+
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Read a spec as it stands on the command line.
+
+        A part without ``=`` is the option ``variant``: ``detectron2:faster_rcnn_R_50_FPN_3x``.
+
+        Raises:
+            UsageError: The text is not a spec, or names an option twice.
+        """
+        name, *parts = text.strip().split(":")
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"'{text}' is not a spec", mend="write name[:option=value]...")
+        options: dict[str, str] = {}
+        for part in parts:
+            key, separator, value = part.partition("=")
+            if not separator:
+                key, value = "variant", part
+            if not key.isidentifier() or not value:
+                raise UsageError(f"'{part}' is not option=value", where=f"spec '{text}'")
+            if key in options:
+                raise UsageError(f"option '{key}' is given twice", where=f"spec '{text}'")
+            options[key] = value
+        return cls(name, tuple(sorted(options.items())))
+
+    def __str__(self) -> str:
+        return ":".join([self.name, *(f"{key}={value}" for key, value in self.options)])
+
+    @property
+    def file_name(self) -> str:
+        """The spec as a portable file name: ``+`` for the colons, anything unusual percent-encoded."""
+        return "+".join(quote(part, safe="=,._-") for part in str(self).split(":"))
+
+
+def resolve_codec(text: str, defaults: Mapping[str, str] | None = None) -> tuple[Spec, type[Codec]]:
+    """Return the canonical spec and the class of a codec, its options checked.
+
+    A codec class may name in ``always_named`` the options that belong to its identity even at their default value;
+    the canonical spec then carries them (``vvc`` becomes ``vvc:preset=...``).
+
+    Args:
+        text: The spec as the user wrote it.
+        defaults: Options from the run's context (task, dataset), taken where the codec has such an option
+            in its ``from_context`` and the user gave none.
+
+    Raises:
+        UsageError: The codec, an option or an option's value does not exist.
+    """
+    spec = Spec.parse(text)
+    cls = registry.load("codec", spec.name)
+    parameters = _parameters(cls, CODEC_SUPPLIED)
+    options = dict(spec.options)
+    for key in getattr(cls, "from_context", ()):
+        if defaults and key in defaults:
+            options.setdefault(key, defaults[key])
+    for key in getattr(cls, "always_named", ()):
+        options.setdefault(key, str(parameters[key].default))
+    spec = Spec(spec.name, tuple(sorted(options.items())))
+    arguments(spec, cls, CODEC_SUPPLIED)
+    return spec, cls
+
+
+def arguments(spec: Spec, cls: Callable[..., Any], supplied: frozenset[str]) -> dict[str, Any]:
+    """Return a spec's options as keyword arguments of the types that the constructor's annotations name.
+
+    Args:
+        spec: A codec's or a detector's spec.
+        cls: Its class.
+        supplied: The constructor's arguments that are not options.
+
+    Raises:
+        UsageError: An option or its value does not exist.
+    """
+    parameters = _parameters(cls, supplied)
+    hints = get_type_hints(inspect.getattr_static(cls, "__init__"))
+    converted: dict[str, Any] = {}
+    for key, value in spec.options:
+        if key not in parameters:
+            raise registry.unknown(f"option of {spec.name}", key, sorted(parameters))
+        converted[key] = _convert(value, hints.get(key, str), f"{spec.name}:{key}={value}")
+    return converted
+
+
+def parse_qualities(texts: Iterable[str]) -> dict[str, tuple[Quality, ...]]:
+    """Read ladder overrides, each ``spec=quality,quality...``.
+
+    Raises:
+        UsageError: An override is not of that form, or names a quality twice.
+    """
+    ladders: dict[str, tuple[Quality, ...]] = {}
+    for text in texts:
+        name, separator, listing = text.rpartition("=")
+        try:
+            ladder = tuple(_number(item) for item in listing.split(","))
+        except ValueError:
+            ladder = ()
+        if not separator or not ladder:
+            raise UsageError(f"'{text}' is not codec=quality,quality...", where="--qualities")
+        if len(set(ladder)) < len(ladder):
+            raise UsageError("a quality is given twice", where=f"--qualities {text}")
+        ladders[str(Spec.parse(name))] = ladder
+    return ladders
+
+
+def _parameters(cls: Callable[..., Any], supplied: frozenset[str]) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name not in supplied and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def _convert(value: str, hint: Any, where: str) -> Any:
+    if get_origin(hint) is types.UnionType:
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is Literal:
+        for choice in get_args(hint):
+            if str(choice) == value:
+                return choice
+        raise UsageError("no such value", where=where, mend=f"known: {', '.join(map(str, get_args(hint)))}")
+    try:
+        if hint is bool:
+            return {"on": True, "off": False, "true": True, "false": False, "1": True, "0": False}[
+                value.lower()
+            ]
+        return hint(value)
+    except (KeyError, ValueError) as error:
+        wanted = "on or off" if hint is bool else f"a value of type {hint.__name__}"
+        raise UsageError("not a value of this option", where=where, mend=f"give {wanted}") from error
+
+
+def _number(text: str) -> Quality:
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if number != number or number in (float("inf"), float("-inf")):
+            raise
+        return number

@@ -1,0 +1,60 @@
+"""Finding plug-ins through entry points, with real distributions on a path of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icm_bench import registry
+from icm_bench.error import IcmBenchError, UsageError
+
+
+def install(folder: Path, distribution: str, entry_points: str) -> None:
+    info = folder / f"{distribution}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)
+
+
+def test_a_third_partys_codec_is_found_like_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_codec.py").write_text("class Theirs:\n    name = 'theirs'\n")
+    install(tmp_path, "their-codec", "[icm_bench.codecs]\ntheirs = their_codec:Theirs\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert {"theirs", "jpeg", "vvc", "icm"} <= set(registry.names("codec"))
+    assert registry.load("codec", "theirs").name == "theirs"
+    assert registry.provider("codec", "theirs") == "their-codec"
+
+
+def test_two_providers_of_one_name_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "impostor", "[icm_bench.codecs]\njpeg = impostor:Jpeg\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match="codec 'jpeg': two providers .*; uninstall one"):
+        registry.load("codec", "jpeg")
+
+
+def test_a_provider_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "broken", "[icm_bench.codecs]\nbroken = no_such_module:Codec\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        IcmBenchError, match="codec 'broken': its provider no_such_module:Codec cannot be imported"
+    ):
+        registry.load("codec", "broken")
+
+
+@pytest.mark.parametrize("kind", ["codec", "detector", "dataset"])
+def test_an_unknown_name_lists_the_known_ones(kind: registry.Kind) -> None:
+    with pytest.raises(UsageError, match=f"unknown {kind} 'zzzzzz'; known: "):
+        registry.load(kind, "zzzzzz")
+
+
+def test_listing_and_help_import_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from icm_bench import cli, registry\n"
+        "for kind in ('codec', 'detector', 'dataset'): assert registry.names(kind)\n"
+        "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

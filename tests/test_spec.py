@@ -1,0 +1,130 @@
+"""Specs on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icm_bench.error import UsageError
+from icm_bench.spec import CODEC_SUPPLIED, DETECTOR_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
+
+NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)
+VALUES = st.text(
+    st.characters(codec="utf-8", exclude_characters=":", categories=("L", "N", "P", "S")), min_size=1
+)
+
+
+class Example:
+    def __init__(
+        self,
+        quality: int,
+        *,
+        device: str = "cpu",
+        preset: Literal["fast", "slow"] = "fast",
+        threads: int = 1,
+        tune: bool = False,
+        scale: float = 1.0,
+        weights: Path | None = None,
+    ) -> None: ...
+
+
+@given(
+    name=NAMES, options=st.dictionaries(NAMES.map(lambda name: name.replace("-", "_")), VALUES, max_size=4)
+)
+def test_a_spec_survives_being_written_and_read(name: str, options: dict[str, str]) -> None:
+    spec = Spec(name, tuple(sorted(options.items())))
+    assert Spec.parse(str(spec)) == spec
+
+
+@given(st.text())
+def test_any_text_is_a_spec_or_a_usage_error(text: str) -> None:
+    try:
+        Spec.parse(text)
+    except UsageError as error:
+        assert "\n" not in str(error).replace(text, "")
+
+
+@given(name=NAMES, value=VALUES)
+def test_a_file_name_holds_nothing_that_a_file_system_objects_to(name: str, value: str) -> None:
+    file_name = Spec(name, (("option", value),)).file_name
+    assert not set(file_name) & set('/\\:*?"<>|')
+    assert file_name.isascii()
+
+
+def test_the_order_of_options_does_not_make_another_codec() -> None:
+    assert Spec.parse("a:x=1:b=2") == Spec.parse("a:b=2:x=1")
+    assert Spec.parse("a:x=1:b=2").file_name == "a+b=2+x=1"
+
+
+def test_a_part_without_a_sign_is_the_variant() -> None:
+    assert Spec.parse("detectron2:faster_rcnn_R_50_FPN_3x").options == (
+        ("variant", "faster_rcnn_R_50_FPN_3x"),
+    )
+
+
+def test_options_become_values_of_the_annotated_types() -> None:
+    spec = Spec.parse("example:preset=slow:threads=4:tune=on:scale=0.5")
+    assert arguments(spec, Example, CODEC_SUPPLIED) == {
+        "preset": "slow",
+        "threads": 4,
+        "tune": True,
+        "scale": 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("example:presett=slow", "unknown option of example 'presett'; did you mean 'preset'?"),
+        ("example:preset=placebo", "example:preset=placebo: no such value; known: fast, slow"),
+        (
+            "example:threads=many",
+            "example:threads=many: not a value of this option; give a value of type int",
+        ),
+        ("example:tune=perhaps", "give on or off"),
+        ("example:device=cuda", "unknown option of example 'device'"),
+        ("example:quality=3", "unknown option of example 'quality'"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_would_be_right(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        arguments(Spec.parse(text), Example, CODEC_SUPPLIED | DETECTOR_SUPPLIED)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", ":", "a:=1", "a:b=", "a:b=1:b=2", "a b", "-a", "a:1x=2"])
+def test_what_is_not_a_spec_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        Spec.parse(text)
+
+
+def test_ladders_are_read_per_codec() -> None:
+    assert parse_qualities(["vvc=22,27", "vvc:preset=slow=32", "jpeg2000=0.5"]) == {
+        "vvc": (22, 27),
+        "vvc:preset=slow": (32,),
+        "jpeg2000": (0.5,),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["vvc", "vvc=", "=22", "vvc=a", "vvc=22,22", "vvc=nan", "vvc=inf", "vvc=22,,27"]
+)
+def test_a_broken_ladder_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_qualities([text])
+
+
+def test_an_option_that_belongs_to_the_identity_is_always_named() -> None:
+    spec, cls = resolve_codec("vvc")
+    assert dict(spec.options).keys() >= {"preset"}
+    assert cls.name == "vvc"
+    assert resolve_codec(str(spec))[0] == spec
+
+
+def test_an_unknown_codec_is_answered_with_the_nearest_and_all_known() -> None:
+    with pytest.raises(UsageError, match=r"unknown codec 'jepg'; did you mean 'jpeg'\? known: .*vvc"):
+        resolve_codec("jepg")
