@@ -1,0 +1,150 @@
+"""Weights of torch models: published checkpoints, fetched once, and files of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from icm_bench.download import download
+from icm_bench.error import DetectorError
+from icm_bench.image import printable
+
+CACHE_VARIABLE = "ICM_BENCH_CACHE"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dictionary and the SHA-256 of the file that it came from."""
+
+    state: dict[str, Tensor]
+    sha256: str
+
+
+def cache_folder() -> Path:
+    """Return where published checkpoints are kept: ``$ICM_BENCH_CACHE``, or ``~/.cache/icm-bench``."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else Path.home() / ".cache" / "icm-bench"
+
+
+def fetch_checkpoint(url: str) -> Path:
+    """Return the cached file of a published checkpoint, fetched first where it is not there.
+
+    Args:
+        url: Its address; the file's name ends in ``-`` and the first digits of its SHA-256, as torchvision's do.
+
+    Raises:
+        DownloadError: It cannot be fetched, or its SHA-256 is another one.
+    """
+    name = PurePosixPath(url).name
+    path = cache_folder() / name
+    download(url, path, sha256=PurePosixPath(name).stem.rpartition("-")[2])
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the state dictionary in a ``.safetensors`` or ``.pth`` file.
+
+    A ``.pth`` file is read by torch's restricted unpickler, which makes tensors and nothing else.
+
+    Raises:
+        DetectorError: The file is missing, of another kind, damaged, or holds anything but finite tensors by name.
+    """
+    where = printable(path)
+    readers = {".safetensors": _read_safetensors, ".pth": _read_pth, ".pt": _read_pth}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DetectorError(
+            f"weights of the kind '{path.suffix}' are not read",
+            where=where,
+            mend="give a .pth or .safetensors file",
+        )
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise DetectorError(
+            f"the weights cannot be read ({printable(error)})", where=where, mend="check the path"
+        ) from error
+    try:
+        state = reader(data)
+    except Exception as error:  # the readers raise whatever the damage leads to: EOFError, KeyError, ...
+        raise DetectorError(
+            f"the weights are damaged, or hold more than tensors ({_first_line(error)})",
+            where=where,
+            mend="fetch them again, or save the model's state dictionary alone",
+        ) from error
+    _check_state(state, where)
+    return Checkpoint(state, hashlib.sha256(data).hexdigest())
+
+
+def load_into(model: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
+    """Copy a checkpoint's tensors into a model.
+
+    Raises:
+        DetectorError: Names or shapes are not the model's.
+    """
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    # Frozen and trainable normalisation differ in this counter alone, which inference has no use for.
+    given = {name: t for name, t in checkpoint.state.items() if not name.endswith(".num_batches_tracked")}
+    needed = {name for name in wanted if not name.endswith(".num_batches_tracked")}
+    difference = _difference(needed, given.keys()) or next(
+        (
+            f"{name} is {list(given[name].shape)} instead of {list(wanted[name])}"
+            for name in sorted(needed)
+            if given[name].shape != wanted[name]
+        ),
+        None,
+    )
+    if difference is not None:
+        raise DetectorError(
+            f"the weights are of another model ({difference})",
+            where=printable(where),
+            mend="give the weights that this detector was trained to",
+        )
+    model.load_state_dict(given, strict=False)
+
+
+def _read_safetensors(data: bytes) -> Any:
+    return safetensors.torch.load(data)
+
+
+def _read_pth(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _check_state(state: object, where: str) -> None:
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
+        raise DetectorError(
+            "the file holds no state dictionary", where=where, mend="save the model's state dictionary alone"
+        )
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DetectorError(
+                f"the tensor {name} holds numbers that are not finite",
+                where=where,
+                mend="fetch the weights again",
+            )
+
+
+def _difference(needed: set[str], given: Any) -> str | None:
+    missing, surplus = sorted(needed - set(given)), sorted(set(given) - needed)
+    parts = [
+        f"{len(names)} tensors {kind}, e.g. {names[0]}"
+        for kind, names in (("missing", missing), ("too many", surplus))
+        if names
+    ]
+    return " and ".join(parts) or None
+
+
+def _first_line(error: Exception) -> str:
+    lines = printable(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
