@@ -39,6 +39,7 @@ class Jpeg2000:
             "irreversible": True,
             "mct": 1,
             "no_jp2": True,
+            "comment": " ",  # OpenJPEG else spends 32 bytes on its own name
         }
 
     def encode(self, image: Image) -> bytes:

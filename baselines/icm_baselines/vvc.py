@@ -47,6 +47,7 @@ class Vvc:
 
     name: ClassVar[str] = "vvc"
     qualities: ClassVar[tuple[Quality, ...]] = (52, 47, 42, 37, 32, 27, 22)
+    always_named: ClassVar[tuple[str, ...]] = ("preset",)
 
     def __init__(self, quality: Quality, *, device: str = "cpu", preset: Preset = "fast") -> None:
         del device
