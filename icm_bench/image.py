@@ -92,7 +92,9 @@ def decode_image(data: bytes, *, where: object) -> Image:
     try:
         with _open(data, where) as picture:
             picture.load()
-            return _rgb(_upright(picture), where)
+            is_deep = _is_16_bit_grey(picture)
+            upright = _upright(picture)
+            return _grey_from_16_bit(upright) if is_deep else _rgb(upright, where)
     except DatasetError:
         raise
     except (
@@ -190,10 +192,17 @@ def _upright(picture: PillowImage.Image) -> PillowImage.Image:
     return picture if method is None else picture.transpose(method)
 
 
+def _is_16_bit_grey(picture: PillowImage.Image) -> bool:
+    # Pillow widens the 16 bits of a PGM, and in older versions of a PNG, to its 32-bit mode.
+    return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in {"PNG", "PPM"})
+
+
+def _grey_from_16_bit(picture: PillowImage.Image) -> Image:
+    grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
+    return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
+
+
 def _rgb(picture: PillowImage.Image, where: object) -> Image:
-    if picture.mode.startswith("I;16"):
-        grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
     if picture.mode in {"I", "F"}:
         raise DatasetError(
             f"samples of Pillow's mode {picture.mode} have no defined range",
