@@ -1,0 +1,166 @@
+"""Rate-accuracy curves, and what makes them rise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icm_bench.codec import Quality
+from icm_bench.error import ResultError, UsageError
+
+Floats: TypeAlias = NDArray[np.float64]
+
+Monotone: TypeAlias = Literal["pareto", "error", "isotonic"]
+"""What to do where accuracy does not rise with rate.
+
+- ``pareto``: keep the points that no other point beats in both rate and accuracy.
+- ``error``: refuse the curve, naming the points.
+- ``isotonic``: replace accuracies by the closest rising ones (least squares, pool adjacent violators); points
+that
+  come to share an accuracy become one, at the geometric mean of their rates.
+"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operating point.
+
+    Attributes:
+        quality: The codec's own setting; None where an imported curve does not tell it.
+        bpp: Bits per pixel, above 0.
+        metrics: Figures by name, AP and AR in percent, PSNR in dB; None where a figure is not defined.
+    """
+
+    quality: Quality | None
+    bpp: float
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The operating points of one codec, in any order.
+
+    Attributes:
+        codec: The codec's spec.
+        points: Its operating points.
+    """
+
+    codec: str
+    points: tuple[Point, ...]
+
+    def label(self, index: int) -> str:
+        """Name a point in a message."""
+        quality = self.points[index].quality
+        return f"{self.codec}, point {index + 1}" if quality is None else f"{self.codec} at {quality}"
+
+
+def rate_accuracy(curve: Curve, metric: str = "map", monotone: Monotone = "pareto") -> tuple[Floats, Floats]:
+    """Return a curve's rates and accuracies, both strictly rising.
+
+    Args:
+        curve: The operating points, in any order.
+        metric: The name of the accuracy.
+        monotone: What to do where accuracy does not rise with rate.
+
+    Returns:
+        Bits per pixel, and the metric in its own unit.
+
+    Raises:
+        ResultError: A point lacks the metric, a figure is not finite or a rate not above 0; or the policy is
+            ``error`` and the curve does not rise.
+        UsageError: The policy is unknown.
+    """
+    bpp, accuracy = measured(curve, metric)
+    if monotone == "error":
+        _check_rises(curve, bpp, accuracy, metric)
+    return rising(bpp, accuracy, monotone)
+
+
+def measured(curve: Curve, metric: str) -> tuple[Floats, Floats]:
+    """Return a curve's rates and accuracies as they were measured, in the order of its points.
+
+    Raises:
+        ResultError: A point lacks the metric, a figure is not finite or a rate not above 0.
+    """
+    accuracies = []
+    for index, point in enumerate(curve.points):
+        accuracy = point.metrics.get(metric)
+        if accuracy is None or not math.isfinite(accuracy):
+            known = ", ".join(sorted(key for key, value in point.metrics.items() if value is not None))
+            raise ResultError(
+                f"no {metric}", where=curve.label(index), mend=f"it has {known}" if known else None
+            )
+        if not (math.isfinite(point.bpp) and point.bpp > 0):
+            raise ResultError(f"a rate of {point.bpp} bpp, not above 0", where=curve.label(index))
+        accuracies.append(accuracy)
+    return np.array([point.bpp for point in curve.points]), np.array(accuracies, dtype=np.float64)
+
+
+def rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, Floats]:
+    """Return the points as the policy leaves them: rates and accuracies, both strictly rising.
+
+    Points whose accuracy is NaN are left out.
+
+    Raises:
+        ResultError: The policy is ``error`` and the points do not rise.
+        UsageError: The policy is unknown.
+    """
+    if monotone not in get_args(Monotone):
+        raise UsageError(f"unknown policy {monotone!r}", mend=f"choose {', '.join(get_args(Monotone))}")
+    # Of equal rates, the best accuracy first.
+    order = [index for index in np.lexsort((-accuracy, bpp)).tolist() if not math.isnan(accuracy[index])]
+    rates, accuracies = bpp[order].tolist(), accuracy[order].tolist()
+    if monotone == "isotonic":
+        return _isotonic(rates, accuracies)
+    front = _pareto(accuracies)
+    if monotone == "error" and len(front) < len(order):
+        raise ResultError(f"{len(order) - len(front)} of {len(order)} points do not rise", mend=_MEND)
+    return np.array([rates[index] for index in front]), np.array([accuracies[index] for index in front])
+
+
+_MEND = "choose the pareto or isotonic policy, or measure again"
+
+
+def _pareto(accuracies: Sequence[float]) -> list[int]:
+    """Return which points, given in order of rate, are more accurate than all before."""
+    front = []
+    best = -math.inf
+    for index, accuracy in enumerate(accuracies):
+        if accuracy > best:
+            front.append(index)
+            best = accuracy
+    return front
+
+
+def _isotonic(rates: Sequence[float], accuracies: Sequence[float]) -> tuple[Floats, Floats]:
+    blocks: list[tuple[float, float, int]] = []
+    for rate, accuracy in zip(rates, accuracies, strict=True):
+        block = (math.log(rate), accuracy, 1)
+        while blocks and blocks[-1][1] >= block[1]:
+            block = _pooled(blocks.pop(), block)
+        blocks.append(block)
+    # Equal rates can stay apart only where the more accurate comes later, which the order rules out.
+    log_rates, fitted, _ = zip(*blocks, strict=True) if blocks else ((), (), ())
+    return np.exp(np.array(log_rates, dtype=np.float64)), np.array(fitted, dtype=np.float64)
+
+
+def _pooled(left: tuple[float, float, int], right: tuple[float, float, int]) -> tuple[float, float, int]:
+    n = left[2] + right[2]
+    log_rate, accuracy = ((left[i] * left[2] + right[i] * right[2]) / n for i in (0, 1))
+    return log_rate, accuracy, n
+
+
+def _check_rises(curve: Curve, bpp: Floats, accuracy: Floats, metric: str) -> None:
+    order = np.lexsort((-accuracy, bpp)).tolist()
+    front = {order[index] for index in _pareto(accuracy[order].tolist())}
+    beaten = [index for index in order if index not in front]
+    if beaten:
+        named = "; ".join(
+            f"{curve.label(index)} ({bpp[index]:.4g} bpp, {accuracy[index]:.4g})" for index in beaten
+        )
+        raise ResultError(f"{metric} does not rise with rate: {named}", mend=_MEND)
