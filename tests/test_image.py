@@ -35,9 +35,9 @@ def encoded(pixels: Any, form: str = "PNG", **options: Any) -> bytes:
 def smooth(height: int, width: int) -> Image:
     """A gradient, which JPEG keeps to within a few levels."""
     y, x = np.mgrid[:height, :width]
-    return np.stack([255 * x / width, 255 * y / height, np.full((height, width), 90)], axis=2).astype(
-        np.uint8
-    )
+    planes = [255 * x / width, 255 * y / height, np.full((height, width), 90)]
+    gradient: Image = np.stack(planes, axis=2).astype(np.uint8)
+    return gradient
 
 
 def test_rgb_png_is_read_bit_for_bit(tmp_path: Path) -> None:
