@@ -1,0 +1,141 @@
+"""External programs that are missing, fail, hang or lie, and what they leave behind: nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icm_bench.error import ProgramError
+from icm_bench.program import Call, locate, run
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_files_go_in_and_the_output_comes_back() -> None:
+    code = "open('out', 'wb').write(open('in', 'rb').read()[::-1])"
+    assert run(Call(python(code), inputs={"in": b"abc"}, output="out", n_bytes=3)) == b"cba"
+
+
+def test_what_is_printed_comes_back_where_no_file_is_asked_for() -> None:
+    code = "import sys; print('out', flush=True); print('err', file=sys.stderr)"
+    assert run(Call(python(code))) == b"out\nerr\n"
+
+
+def test_the_program_runs_in_an_empty_folder_with_its_variables() -> None:
+    code = "import os; print(os.listdir(), os.environ['SPEED'])"
+    assert run(Call(python(code), environment={"SPEED": "9"})) == b"[] 9\n"
+
+
+def test_arguments_are_not_read_by_a_shell() -> None:
+    assert run(Call([*python("import sys; print(sys.argv[1])"), "$HOME; *"])) == b"$HOME; *\n"
+
+
+def test_a_missing_program_is_named() -> None:
+    with pytest.raises(ProgramError, match=r"^/nowhere/encoder: cannot be started \(No such file"):
+        run(Call(["/nowhere/encoder"]))
+
+
+def test_a_file_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "encoder"
+    path.write_text("not a program")
+    with pytest.raises(ProgramError, match=r"encoder: cannot be started \(Permission denied\)"):
+        run(Call([str(path)]))
+
+
+def test_a_failure_is_told_with_its_status_and_last_words() -> None:
+    code = "import sys; print('first'); print('cannot open it\\n', file=sys.stderr); sys.exit(3)"
+    with pytest.raises(ProgramError) as caught:
+        run(Call(python(code), output="out"))
+    assert str(caught.value) == f"{Path(sys.executable).name}: failed with exit status 3: cannot open it"
+
+
+def test_a_crash_is_told_with_its_signal() -> None:
+    with pytest.raises(ProgramError, match="crashed with SIGSEGV"):
+        run(Call(python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")))
+
+
+@pytest.mark.parametrize("code", ["pass", "open('out', 'wb')", "import os; os.mkdir('out')"])
+def test_an_output_that_is_absent_or_empty_is_refused(code: str) -> None:
+    with pytest.raises(ProgramError, match="wrote nothing"):
+        run(Call(python(code), output="out"))
+
+
+def test_an_output_of_another_size_is_refused() -> None:
+    with pytest.raises(ProgramError, match="wrote 2 bytes where 3 were due"):
+        run(Call(python("open('out', 'wb').write(b'ab')"), output="out", n_bytes=3))
+
+
+def test_a_program_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    child = "import time; time.sleep(60)"
+    code = (
+        "import subprocess, sys, pathlib;"
+        f"process = subprocess.Popen([sys.executable, '-c', {child!r}]);"
+        f"pathlib.Path({str(note)!r}).write_text(str(process.pid)); process.wait()"
+    )
+    begin = time.monotonic()
+    with pytest.raises(ProgramError, match=r"killed because it was still running after 2 s"):
+        run(Call(python(code), timeout_s=2.0))
+    assert time.monotonic() - begin < 20.0
+    deadline = time.monotonic() + 5.0
+    while is_running(int(note.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(int(note.read_text()))
+
+
+def test_children_that_a_program_leaves_behind_are_ended() -> None:
+    child = "import time; time.sleep(60)"
+    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}]).pid)"
+    pid = int(run(Call(python(code))))
+    deadline = time.monotonic() + 5.0
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+def test_output_that_is_not_text_does_not_hide_the_error() -> None:
+    code = "import os, sys; os.write(2, bytes(range(128, 256))); sys.exit(1)"
+    with pytest.raises(ProgramError, match="failed with exit status 1"):
+        run(Call(python(code)))
+
+
+def test_long_last_words_are_shortened() -> None:
+    with pytest.raises(ProgramError) as caught:
+        run(Call(python("import sys; sys.exit('x' * 100000)")))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_program_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bpgenc"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    assert locate(str(path), mend="install it") == str(path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert locate("bpgenc", mend="install it") == str(path)
+    with pytest.raises(ProgramError, match="^no-such-encoder: no such program; install it$"):
+        locate("no-such-encoder", mend="install it")

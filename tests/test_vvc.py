@@ -1,0 +1,152 @@
+"""VVC: the stream's form, its true size, its headers, and an ffmpeg that fails in every way."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icm_baselines import envelope, ffmpeg
+from icm_baselines.vvc import Vvc
+from icm_bench.error import CodecError, ProgramError, UsageError
+from icm_bench.testing import photograph
+
+SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, ADAPTATION_PARAMETERS, IDR_SLICE = 15, 16, 17, 8
+
+
+def unit_sizes(stream: bytes) -> list[tuple[int, int]]:
+    """Return type and size of each NAL unit, without start codes."""
+    return [(unit[1] >> 3, len(unit)) for unit in re.split(b"\x00?\x00\x00\x01", stream)[1:]]
+
+
+@pytest.fixture(scope="module")
+def coded() -> bytes:
+    return Vvc(37, preset="faster").encode(photograph(512, 384))
+
+
+def test_a_picture_pays_for_no_unit_that_it_does_not_need(coded: bytes) -> None:
+    units = unit_sizes(coded[envelope.N_BYTES :])
+    kinds = [kind for kind, _ in units]
+    assert kinds[:2] == [SEQUENCE_PARAMETERS, PICTURE_PARAMETERS]
+    assert kinds[-1] == IDR_SLICE
+    assert set(kinds[2:-1]) <= {ADAPTATION_PARAMETERS}
+    assert dict(units)[SEQUENCE_PARAMETERS] <= 36
+    assert dict(units)[PICTURE_PARAMETERS] <= 12
+
+
+def test_header_bytes_are_all_but_the_slices(coded: bytes) -> None:
+    slices = sum(size for kind, size in unit_sizes(coded[envelope.N_BYTES :]) if kind == IDR_SLICE)
+    assert Vvc(37).header_bytes(coded) == len(coded) - slices
+
+
+def test_the_picture_survives_its_best_quality_up_to_chroma() -> None:
+    image = photograph(128, 96)
+    codec = Vvc(0, preset="faster")
+    difference = codec.decode(codec.encode(image)).astype(np.float64) - image
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 0.1
+    assert 10.0 * np.log10(255.0**2 / np.mean(difference**2)) > 35.0
+
+
+@pytest.mark.parametrize(("width", "height"), [(15, 34), (34, 15), (16, 17), (2, 64)])
+@pytest.mark.parametrize("preset", ["faster", "medium", "slower"])
+def test_sizes_below_the_minimum_of_the_standard_are_coded(width: int, height: int, preset: str) -> None:
+    codec = Vvc(42, preset=preset)  # type: ignore[arg-type] # parametrize gives str
+    assert codec.decode(codec.encode(photograph(width, height))).shape == (height, width, 3)
+
+
+def test_the_true_size_travels_in_the_stream() -> None:
+    data = Vvc(47, preset="faster").encode(photograph(65, 31))
+    assert data[0] == 0x11
+    assert Vvc(22).decode(data).shape == (31, 65, 3)
+
+
+def test_every_missing_byte_is_noticed() -> None:
+    codec = Vvc(47, preset="faster")
+    data = codec.encode(photograph(48, 32))
+    for length in range(len(data) - 12, len(data)):
+        with pytest.raises(CodecError):
+            codec.decode(data[:length])
+
+
+@pytest.mark.parametrize("quality", [-1, 64, 37.5])
+def test_a_qp_out_of_range_is_refused(quality: float) -> None:
+    with pytest.raises(UsageError, match="vvc QP: .* is not a whole number from 0 to 63"):
+        Vvc(quality)
+
+
+def test_the_version_names_encoder_and_executable() -> None:
+    assert re.search(r"libvvenc \d+\.\d+\S*, ffmpeg version \S+ \(sha256 [0-9a-f]{12}\)", Vvc(37).version())
+
+
+def stand_in(folder: Path, script: str) -> str:
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+LAST_ARGUMENT = "for last; do :; done"
+
+
+@pytest.mark.parametrize(
+    ("script", "complaint"),
+    [
+        ("echo 'Unknown encoder' >&2; exit 8", "ffmpeg: failed with exit status 8: Unknown encoder"),
+        ("kill -SEGV $$", "ffmpeg: crashed with SIGSEGV"),
+        ("exit 0", "ffmpeg: wrote nothing"),
+        (f"{LAST_ARGUMENT}; : > $last", "ffmpeg: wrote nothing"),
+        ("sleep 60 & sleep 60", "ffmpeg: killed because it was still running after 1 s"),
+    ],
+)
+def test_an_encoder_that_fails_gives_one_line_and_leaves_nothing(
+    script: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(ffmpeg, "TIMEOUT_S", 1.0)
+    monkeypatch.setenv("ICM_BENCH_FFMPEG", stand_in(tmp_path, script))
+    with pytest.raises(ProgramError, match=f"^{complaint}$"):
+        Vvc(37).encode(photograph(16, 16))
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_missing_ffmpeg_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICM_BENCH_FFMPEG", "/nowhere/ffmpeg")
+    with pytest.raises(ProgramError, match=r"/nowhere/ffmpeg: no such program; .*ICM_BENCH_FFMPEG"):
+        Vvc(37).encode(photograph(16, 16))
+
+
+def test_a_stream_that_the_encoder_cut_short_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ffmpeg.executable()
+    script = f'"{real}" "$@" || exit 1; {LAST_ARGUMENT}; n=$(wc -c < $last); truncate -s $((n / 2)) $last'
+    monkeypatch.setenv("ICM_BENCH_FFMPEG", stand_in(tmp_path, script))
+    cut = Vvc(37, preset="faster").encode(photograph(96, 96))
+    monkeypatch.setenv("ICM_BENCH_FFMPEG", real)
+    with pytest.raises(CodecError):
+        Vvc(37).decode(cut)
+
+
+@pytest.mark.parametrize(
+    ("picture", "complaint"),
+    [
+        ("YUV4MPEG2 W16 H16 F1:1 Ip A0:0 C420p10 XYSCSS=420P10\\nFRAME\\nshort", "one whole 16x16 picture"),
+        (
+            "YUV4MPEG2 W16 H16 F1:1 Ip A0:0 C444p10 XYSCSS=444P10\\nFRAME\\n",
+            "holds 444p10 pictures, not 420p10",
+        ),
+        ("RIFF", "ffmpeg decoded no picture"),
+    ],
+)
+def test_a_decoder_that_writes_another_picture_is_not_believed(
+    picture: str, complaint: str, coded: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"{LAST_ARGUMENT}; printf '{picture}' > $last"
+    monkeypatch.setenv("ICM_BENCH_FFMPEG", stand_in(tmp_path, script))
+    with pytest.raises(CodecError, match=complaint):
+        Vvc(37).decode(coded)
