@@ -45,15 +45,17 @@ def rising_cubic(log_rate: Floats, accuracy: Floats, lowest: float = 0.0, highes
     bounds = np.array([0.0, 0.0, 0.0, 0.0, -1.0])
     normal = np.einsum("spi,spj->sij", powers, powers)
     moment = np.einsum("spi,sp->si", powers, target)
-    best = np.zeros((len(powers), _N_COEFFICIENTS))
-    least = np.full(len(powers), np.inf)
+    coefficients = np.full((len(powers), _N_COEFFICIENTS), np.nan)
+    open_ = np.arange(len(powers))
     for active in _active_sets():
-        candidate = _fit_with_equalities(normal, moment, rows[active], bounds[active])
-        error = ((np.einsum("spi,si->sp", powers, candidate) - target) ** 2).sum(axis=1)
-        feasible = (candidate @ rows.T >= bounds - _TOLERANCE).all(axis=1)
-        better = feasible & (error < least)
-        best[better], least[better] = candidate[better], error[better]
-    return np.asarray(np.einsum("spi,si->sp", powers, best) * scale + lowest)
+        fitted, pull = _fit_with_equalities(normal[open_], moment[open_], rows[active], bounds[active])
+        feasible = (fitted @ rows.T >= bounds - _TOLERANCE).all(axis=1)
+        optimal = feasible & (pull >= -_TOLERANCE).all(axis=1)
+        coefficients[open_[optimal]] = fitted[optimal]
+        open_ = open_[~optimal]
+        if not open_.size:
+            break
+    return np.asarray(np.einsum("spi,si->sp", powers, coefficients) * scale + lowest)
 
 
 def _active_sets() -> list[list[int]]:
@@ -65,13 +67,20 @@ def _active_sets() -> list[list[int]]:
     ]
 
 
-def _fit_with_equalities(normal: Floats, moment: Floats, rows: Floats, bounds: Floats) -> Floats:
-    """Solve the least-squares problem of each set with some constraints as equations, by Lagrange multipliers."""
+def _fit_with_equalities(
+    normal: Floats, moment: Floats, rows: Floats, bounds: Floats
+) -> tuple[Floats, Floats]:
+    """Solve the least-squares problem of each set with some constraints as equations.
+
+    Returns:
+        The coefficients, and the constraints' multipliers: where one is negative, the fit would be better without.
+    """
     n_sets, n_rows = len(normal), len(rows)
     size = _N_COEFFICIENTS + n_rows
     system = np.zeros((n_sets, size, size))
     system[:, :_N_COEFFICIENTS, :_N_COEFFICIENTS] = normal
-    system[:, :_N_COEFFICIENTS, _N_COEFFICIENTS:] = rows.T
+    system[:, :_N_COEFFICIENTS, _N_COEFFICIENTS:] = -rows.T
     system[:, _N_COEFFICIENTS:, :_N_COEFFICIENTS] = rows
     right = np.concatenate([moment, np.broadcast_to(bounds, (n_sets, n_rows))], axis=1)
-    return np.asarray(np.linalg.solve(system, right[..., np.newaxis])[:, :_N_COEFFICIENTS, 0])
+    solution = np.linalg.solve(system, right[..., np.newaxis])[..., 0]
+    return solution[:, :_N_COEFFICIENTS], solution[:, _N_COEFFICIENTS:]
