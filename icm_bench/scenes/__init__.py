@@ -1,0 +1,42 @@
+"""Scenes: a dataset that the project draws itself, so that every command works with nothing fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from icm_bench.dataset import CocoFormat, Dataset
+from icm_bench.detector import Task
+from icm_bench.error import UsageError
+
+VALIDATION_SET = Path(__file__).parent / "val"
+"""The folder of the validation set: pictures, and ``instances.json``."""
+
+
+class Scenes:
+    """The validation set of drawn scenes: 70 pictures of 512 x 384, objects of ten forms with exact masks."""
+
+    name: ClassVar[str] = "scenes"
+    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType(
+        {"detection": "fasterrcnn_scenes", "segmentation": "maskrcnn_scenes"}
+    )
+
+    @classmethod
+    def open(
+        cls, *, data_root: Path | None = None, images: Path | None = None, annotations: Path | None = None
+    ) -> Dataset:
+        """Return the set that the package carries.
+
+        Raises:
+            UsageError: A place was given, though the set lies in the package.
+            DatasetError: A file of the package is missing or broken.
+        """
+        for option, value in {"data-root": data_root, "images": images, "annotations": annotations}.items():
+            if value is not None:
+                raise UsageError(
+                    f"has no use for --{option}", where=f"dataset '{cls.name}'", mend="leave it out"
+                )
+        found = CocoFormat.open(images=VALIDATION_SET, annotations=VALIDATION_SET / "instances.json")
+        return Dataset(cls.name, found.images, found.ground_truth, found.fingerprint)

@@ -1,0 +1,298 @@
+"""Training of the detectors of ``scenes``, from scratch, on scenes drawn for the purpose."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+
+from icm_bench.detectors.scenes_rcnn import build_mask_rcnn, fold_norms
+from icm_bench.error import TrainingError
+from icm_bench.scenes.scene import HEIGHT, WIDTH
+from icm_bench.scenes.shard import N_SCENES, Shard, read_shard, write_shard
+
+_BATCH = 2
+_CROP = (352, 480)
+_LEAST_LEFT = 0.5
+_PEAK_RATE = 1e-3
+_WARM_UP_STEPS = 300
+_DECAY_SHARE = 0.6
+_FIXED_NORMS_SHARE = 0.25
+_WEIGHT_DECAY = 0.02
+_LARGEST_GRADIENT = 5.0
+_AVERAGING = 0.998
+_CHECKPOINT_S = 180.0
+
+_log = logging.getLogger(__name__)
+
+Target = dict[str, Tensor]
+
+
+def train_detector(
+    output: Path,
+    *,
+    scenes: Path,
+    steps: int = 12000,
+    seed: int = 1,
+    device: str = "cpu",
+    resume: bool = True,
+) -> Path:
+    """Train the Mask R-CNN whose backbone, proposals and box head also are the Faster R-CNN.
+
+    The learning rate rises over 300 steps, stays, and falls linearly over the last 60 % of the steps. Over
+    the last quarter the batch norms keep their statistics, as they will when folded. What is saved is
+    the moving average of the weights, its batch norms folded, in half precision.
+
+    Args:
+        output: Folder of the checkpoint, of the log and of the weights.
+        scenes: Folder of the drawn scenes; every finished shard in it is used, those drawn meanwhile as well.
+        steps: Steps of two scenes.
+        seed: Fixes the first weights and the order of the scenes.
+        device: Where to train.
+        resume: Go on from the checkpoint in ``output`` if there is one.
+
+    Returns:
+        The file of the weights.
+
+    Raises:
+        TrainingError: There is no scene, a checkpoint does not fit, or the loss is not finite.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    run = _Run(build_mask_rcnn().to(device, memory_format=torch.channels_last))
+    checkpoint = output / "checkpoint.safetensors"
+    if resume and checkpoint.exists():
+        run.load(checkpoint)
+    rng = np.random.default_rng((seed, run.step))
+    started, saved = time.monotonic(), time.monotonic()
+    for batch in _batches(rng, scenes):
+        if run.step >= steps:
+            break
+        if run.step >= (1 - _FIXED_NORMS_SHARE) * steps:
+            run.fix_norms()
+        losses = run.advance(batch, _learning_rate(run.step, steps), device)
+        if run.step % 50 == 0:
+            record = {"step": run.step, "elapsed_s": round(time.monotonic() - started, 1), **losses}
+            with (output / "log.jsonl").open("a") as log:
+                log.write(json.dumps(record) + "\n")
+            _log.info("%s", record)
+        if time.monotonic() - saved > _CHECKPOINT_S:
+            run.save(checkpoint)
+            saved = time.monotonic()
+    run.save(checkpoint)
+    return export_weights(checkpoint, output / "scenes_rcnn.safetensors")
+
+
+def export_weights(checkpoint: Path, output: Path) -> Path:
+    """Write the weights of a checkpoint as they are shipped: averaged, norms folded, half precision.
+
+    Returns:
+        ``output``.
+    """
+    network = build_mask_rcnn()
+    run = _Run(network)
+    run.load(checkpoint)
+    network.load_state_dict(run.average)
+    network.eval()
+    fold_norms(network)
+    _save(
+        {name: value.half() for name, value in network.state_dict().items()}, output, {"step": str(run.step)}
+    )
+    return output
+
+
+class _Run:
+    """A network, its optimiser, the moving average of its weights, and how far it has come."""
+
+    def __init__(self, network: MaskRCNN) -> None:
+        self.network = network.train()
+        self.step = 0
+        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        plain = [p for p in network.parameters() if p.ndim < 2]
+        shaped = [p for p in network.parameters() if p.ndim >= 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": shaped, "weight_decay": _WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}],
+            lr=_PEAK_RATE,
+        )
+        roi = network.roi_heads
+        for module in (network.backbone, network.rpn.head, roi.box_head, roi.mask_head, roi.mask_predictor):
+            _compute_in_bfloat16(module)
+
+    def fix_norms(self) -> None:
+        """Let batch norms use the statistics that they have gathered, and gather no more."""
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+    def advance(self, batch: list[tuple[Tensor, Target]], rate: float, device: str) -> dict[str, float]:
+        """Take a step and return the losses."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images = [image.to(device) for image, _ in batch]
+        targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
+        losses: dict[str, Tensor] = self.network(images, targets)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            raise TrainingError(
+                f"the loss is {total.item()} at step {self.step}", mend="resume with another seed"
+            )
+        self.optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+        self.optimizer.step()
+        self.step += 1
+        self._average_weights()
+        return {name: round(value.item(), 4) for name, value in losses.items()}
+
+    def _average_weights(self) -> None:
+        keep = min(_AVERAGING, (1 + self.step) / (10 + self.step))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - keep)
+
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        _save(tensors, path, {"step": str(self.step)})
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        with safe_open(path, "pt") as file:
+            step = int(file.metadata()["step"])
+            for key in file.keys():  # noqa: SIM118  # no mapping: it only has keys()
+                part, name = key.split(".", 1)
+                parts[part][name] = file.get_tensor(key)
+        try:
+            self.network.load_state_dict(parts["network"])
+        except RuntimeError as error:
+            raise TrainingError(
+                "the checkpoint is another network's", where=path, mend="train into another folder"
+            ) from error
+        self.average = parts["average"]
+        state = self.optimizer.state_dict()
+        state["state"] = {}
+        for key, value in parts["optimizer"].items():
+            index, name = key.split(".", 1)
+            state["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(state)
+        self.step = step
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    partial = path.with_suffix(".partial")
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
+    partial.replace(path)
+
+
+def _learning_rate(step: int, steps: int) -> float:
+    rising = min(1.0, (step + 1) / _WARM_UP_STEPS)
+    falling = min(1.0, (steps - step) / (_DECAY_SHARE * steps))
+    return _PEAK_RATE * rising * falling
+
+
+def _compute_in_bfloat16(module: nn.Module) -> None:
+    """Run a module's convolutions in bfloat16; what goes in and comes out stays float32."""
+    forward: Callable[..., Any] = module.forward
+
+    def lowered(*inputs: Any) -> Any:
+        device = next(module.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16):
+            return _to_float32(forward(*inputs))
+
+    module.forward = lowered
+
+
+def _to_float32(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: item.float() for name, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple([item.float() for item in items] for items in value)
+    return value.float()
+
+
+def _batches(rng: np.random.Generator, folder: Path) -> Iterator[list[tuple[Tensor, Target]]]:
+    """Yield batches for ever, each epoch over all shards that are finished by then."""
+    while True:
+        shards = [read_shard(path) for path in sorted(folder.glob("*-????"))]
+        if not shards:
+            raise TrainingError("there are no scenes to train on", where=folder, mend="draw scenes first")
+        order = rng.permutation(len(shards) * N_SCENES)
+        for start in range(0, len(order) - _BATCH + 1, _BATCH):
+            yield [_sample(rng, shards[k // N_SCENES], k % N_SCENES) for k in order[start : start + _BATCH]]
+
+
+def _sample(rng: np.random.Generator, shard: Shard, index: int) -> tuple[Tensor, Target]:
+    """Return a crop of a scene, perhaps mirrored, in other light, and its objects."""
+    top = int(rng.integers(HEIGHT - _CROP[0] + 1))
+    left = int(rng.integers(WIDTH - _CROP[1] + 1))
+    box = (slice(top, top + _CROP[0]), slice(left, left + _CROP[1]))
+    image = shard.images[index][box].astype(np.float32) / 255
+    instances, whole = shard.instances[index][box], shard.instances[index]
+    if rng.random() < 0.5:
+        image, instances = image[:, ::-1], instances[:, ::-1]
+    light = np.exp(rng.normal(0, 0.15)) * np.exp(rng.normal(0, 0.05, 3)).astype(np.float32)
+    image = np.clip(image * light, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.1)))
+    n_left = np.bincount(instances.ravel(), minlength=256)
+    n_whole = np.bincount(whole.ravel(), minlength=256)
+    kept = [k for k in np.flatnonzero(n_left) if k > 0 and n_left[k] >= _LEAST_LEFT * n_whole[k]]
+    masks = instances[None] == np.array(kept, np.uint8)[:, None, None]
+    target = {
+        "boxes": torch.from_numpy(_boxes(masks)),
+        "labels": torch.from_numpy(shard.categories[index][np.array(kept, int) - 1].astype(np.int64)),
+        "masks": torch.from_numpy(masks.astype(np.uint8)),
+    }
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)), target
+
+
+def _boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for k, mask in enumerate(masks):
+        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+        boxes[k] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def main() -> None:
+    """Draw the training scenes that are not on disk, then train."""
+    parser = argparse.ArgumentParser(prog="python -m icm_bench.scenes.training", description=__doc__)
+    parser.add_argument("output", type=Path, help="folder of the checkpoint, the log and the weights")
+    parser.add_argument(
+        "--scenes", type=Path, default=Path("training/scenes"), help="folder of the drawn scenes"
+    )
+    parser.add_argument("--n-scenes", type=int, default=2400, help="how many scenes to train on")
+    parser.add_argument("--steps", type=int, default=12000, help="steps of two scenes")
+    parser.add_argument("--seed", type=int, default=1, help="fixes scenes, first weights and order")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--fresh", action="store_true", help="do not go on from the checkpoint")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for index in range(arguments.n_scenes // N_SCENES):
+        write_shard(arguments.scenes, arguments.seed, index)
+    train_detector(
+        arguments.output,
+        scenes=arguments.scenes,
+        steps=arguments.steps,
+        seed=arguments.seed,
+        device=arguments.device,
+        resume=not arguments.fresh,
+    )
+
+
+if __name__ == "__main__":
+    main()
