@@ -1,0 +1,299 @@
+"""Detectors of the ten forms of the dataset ``scenes``: torchvision's R-CNNs on a small backbone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from pycocotools import mask as run_lengths
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+
+from icm_bench.detector import Prediction, Task
+from icm_bench.error import DetectorError
+from icm_bench.image import Image
+from icm_bench.scenes.form import FORMS
+
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "scenes_rcnn.safetensors"
+"""The weights of both detectors: the Faster R-CNN is the Mask R-CNN without its mask head."""
+
+_CHANNELS = 64
+_BOX_FEATURES = 160
+_MAPS = ("8", "16", "32")
+
+
+class _ConvNorm(nn.Sequential):
+    """A 3 x 3 or 1 x 1 convolution and its batch norm, which folds into the convolution once trained."""
+
+    def __init__(self, n_in: int, n_out: int, *, stride: int = 1, kernel: int = 3) -> None:
+        super().__init__(
+            nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(n_out, momentum=0.03),
+        )
+
+    def fold(self) -> None:
+        conv, norm = self
+        self[0], self[1] = fuse_conv_bn_eval(conv.eval(), norm.eval()), nn.Identity()
+
+
+class _Block(nn.Module):
+    """Two convolutions and what skips them."""
+
+    def __init__(self, n_in: int, n_out: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.first = _ConvNorm(n_in, n_out, stride=stride)
+        self.second = _ConvNorm(n_out, n_out)
+        same = n_in == n_out and stride == 1
+        self.skip = nn.Identity() if same else _ConvNorm(n_in, n_out, stride=stride, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.skip(x) + self.second(torch.relu(self.first(x))))
+
+
+class _Backbone(nn.Module):
+    """Features at strides 8, 16 and 32 for images of N x 3 x H x W."""
+
+    out_channels = _CHANNELS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            _ConvNorm(3, 32, stride=2), nn.ReLU(), _Block(32, 48, stride=2), _Block(48, 48)
+        )
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(_Block(48, 80, stride=2), _Block(80, 80)),
+                nn.Sequential(_Block(80, 128, stride=2), _Block(128, 128)),
+                nn.Sequential(_Block(128, 128, stride=2)),
+            ]
+        )
+        self.fpn = FeaturePyramidNetwork([80, 128, 128], self.out_channels)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.stem(x)
+        features: OrderedDict[str, Tensor] = OrderedDict()
+        for name, stage in zip(_MAPS, self.stages, strict=True):
+            x = stage(x)
+            features[name] = x
+        return dict(self.fpn(features))
+
+
+def build_mask_rcnn() -> MaskRCNN:
+    """Build the untrained network, with batch norms.
+
+    Images are neither resized nor normalised to anything but a fixed mean and deviation.
+    """
+    return MaskRCNN(
+        **_shared_parts(),
+        mask_roi_pool=_pooler(14, samples=1),
+        mask_head=MaskRCNNHeads(_CHANNELS, (_CHANNELS,) * 3, 1),
+        mask_predictor=MaskRCNNPredictor(_CHANNELS, _CHANNELS, len(FORMS) + 1),
+    )
+
+
+def build_faster_rcnn() -> FasterRCNN:
+    """Build the untrained network without a mask head, otherwise the same as the Mask R-CNN."""
+    return FasterRCNN(**_shared_parts())
+
+
+def _shared_parts() -> dict[str, Any]:
+    sizes = ((24, 38), (58, 90), (130, 190))
+    return {
+        "backbone": _Backbone(),
+        "rpn_anchor_generator": AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        "rpn_pre_nms_top_n_train": 400,
+        "rpn_pre_nms_top_n_test": 400,
+        "rpn_post_nms_top_n_train": 250,
+        "rpn_post_nms_top_n_test": 250,
+        "rpn_batch_size_per_image": 128,
+        "box_roi_pool": _pooler(7, samples=2),
+        "box_head": TwoMLPHead(_CHANNELS * 7 * 7, _BOX_FEATURES),
+        "box_predictor": _BoxPredictor(),
+        "box_batch_size_per_image": 48,
+        "box_detections_per_img": 100,
+        "box_score_thresh": 0.01,
+        "image_mean": [0.42, 0.42, 0.42],
+        "image_std": [0.2, 0.2, 0.2],
+        "_skip_resize": True,
+    }
+
+
+def _pooler(side: int, *, samples: int) -> MultiScaleRoIAlign:
+    return MultiScaleRoIAlign(list(_MAPS), side, samples, canonical_scale=112, canonical_level=4)
+
+
+class _BoxPredictor(nn.Module):
+    """Class scores and box corrections from box features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(_BOX_FEATURES, len(FORMS) + 1)
+        self.bbox_pred = nn.Linear(_BOX_FEATURES, 4 * (len(FORMS) + 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cls_score(x), self.bbox_pred(x)
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold every batch norm into its convolution, in place: the network that is shipped has none."""
+    for module in network.modules():
+        if isinstance(module, _ConvNorm):
+            module.fold()
+
+
+class FasterRcnnScenes:
+    """The Faster R-CNN of ``scenes``: boxes of ten forms.
+
+    It sees an image at its native size. Its weights are stored in half precision, and its predictions are those of the
+    stored values, computed in single precision.
+
+    Args:
+        weights: A safetensors file that ``icm_bench.scenes.training`` wrote; None for the one that the package carries.
+        device: Where torch computes.
+
+    Raises:
+        DetectorError: The weights are missing or are not this network's, or the device is not there.
+    """
+
+    name: ClassVar[str] = "fasterrcnn_scenes"
+    tasks: ClassVar[tuple[Task, ...]] = ("detection",)
+    categories: ClassVar[Mapping[int, str]] = MappingProxyType(dict(enumerate(FORMS, start=1)))
+    published: ClassVar[Mapping[Task, float]] = MappingProxyType({})
+
+    def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None:
+        path = SHIPPED_WEIGHTS if weights is None else weights
+        self._digest = hashlib.sha256(_read(path)).hexdigest()[:12]
+        self.network = _to_device(self._load(path), device)
+        self._device = device
+
+    @staticmethod
+    def _load(path: Path) -> nn.Module:
+        return load_faster_rcnn(path)
+
+    @torch.inference_mode()
+    def predict(self, image: Image) -> list[Prediction]:
+        """Return the objects found in an image of height x width x 3, best first: at most 100, scores above 0.01.
+
+        Raises:
+            DetectorError: The image is not of 8-bit RGB.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise DetectorError(
+                f"the image is {image.dtype} of shape {image.shape}",
+                where=f"detector '{self.name}'",
+                mend="give uint8 of height x width x 3",
+            )
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
+        (found,) = self.network([pixels.permute(2, 0, 1).float() / 255])
+        return _rows({name: value.cpu().numpy() for name, value in found.items()})
+
+    def version(self) -> str:
+        """Name torchvision's version and the weights' SHA-256."""
+        return f"torchvision {torchvision.__version__}, weights {self._digest}"
+
+
+class MaskRcnnScenes(FasterRcnnScenes):
+    """The Mask R-CNN of ``scenes``: boxes and masks of ten forms, otherwise as the Faster R-CNN."""
+
+    name: ClassVar[str] = "maskrcnn_scenes"
+    tasks: ClassVar[tuple[Task, ...]] = ("detection", "segmentation")
+
+    @staticmethod
+    def _load(path: Path) -> nn.Module:
+        return load_mask_rcnn(path)
+
+
+def load_mask_rcnn(path: Path = SHIPPED_WEIGHTS) -> MaskRCNN:
+    """Return the frozen Mask R-CNN: norms folded, in evaluation mode, no gradients to its weights.
+
+    Gradients to the image flow, so that a codec can be trained through it.
+
+    Raises:
+        DetectorError: The weights are missing or are not this network's.
+    """
+    network = build_mask_rcnn()
+    _freeze(network, _read_weights(path), path)
+    return network
+
+
+def load_faster_rcnn(path: Path = SHIPPED_WEIGHTS) -> FasterRCNN:
+    """Return the frozen Faster R-CNN, from the weights of the Mask R-CNN.
+
+    Raises:
+        DetectorError: The weights are missing or are not this network's.
+    """
+    network = build_faster_rcnn()
+    weights = {name: value for name, value in _read_weights(path).items() if ".mask_" not in name}
+    _freeze(network, weights, path)
+    return network
+
+
+def _freeze(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    network.eval()
+    fold_norms(network)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise DetectorError(
+            "the weights are another network's", where=path, mend="give weights trained for 'scenes'"
+        ) from None
+    network.requires_grad_(False)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DetectorError(
+            f"the weights cannot be read ({error.strerror})", where=path, mend="check the file's name"
+        ) from error
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        weights = load_safetensors(_read(path))
+    except SafetensorError as error:
+        raise DetectorError(
+            f"the weights are not a safetensors file ({error})", where=path, mend="restore the file"
+        ) from error
+    return {name: value.float() for name, value in weights.items()}
+
+
+def _to_device(network: nn.Module, device: str) -> nn.Module:
+    try:
+        return network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise DetectorError(f"torch cannot compute there ({error})", where=device, mend="use cpu") from error
+
+
+def _rows(found: dict[str, NDArray[Any]]) -> list[Prediction]:
+    """Return torchvision's detections as COCO result rows."""
+    rows: list[Prediction] = []
+    for k in np.argsort(-found["scores"], kind="stable"):
+        left, top, right, bottom = (float(value) for value in found["boxes"][k])
+        row: Prediction = {
+            "category_id": int(found["labels"][k]),
+            "bbox": [left, top, right - left, bottom - top],
+            "score": float(found["scores"][k]),
+        }
+        if "masks" in found:
+            mask = np.asfortranarray(found["masks"][k, 0] >= 0.5, np.uint8)
+            encoded = run_lengths.encode(mask)
+            row["segmentation"] = {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
+        rows.append(row)
+    return rows
