@@ -54,6 +54,25 @@ class FormatName(enum.StrEnum):
     json = "json"
 
 
+class MethodName(enum.StrEnum):
+    """How a curve runs between its points."""
+
+    pchip = "pchip"
+    akima = "akima"
+    cubic = "cubic"
+    cubic_spline = "cubic-spline"
+    linear = "linear"
+    monotone_cubic = "monotone-cubic"
+
+
+class MonotoneName(enum.StrEnum):
+    """What to do where accuracy does not rise with rate."""
+
+    pareto = "pareto"
+    error = "error"
+    isotonic = "isotonic"
+
+
 class ScaleName(enum.StrEnum):
     """How the rate axis is divided."""
 
@@ -108,6 +127,7 @@ def run(
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
     from icm_bench import figure, runner, table
     from icm_bench.comparison import compare_with_anchor
+    from icm_bench.result import find
 
     opened = runner.open_dataset(
         dataset, data_root=data_root, images=images, annotations=annotations, limit=limit
@@ -136,7 +156,7 @@ def run(
         table.show(table.of_comparison(compare_with_anchor(summary.results)), console)
     folder = summary.paths[0].parent
     drawn = figure.draw_group(
-        [item for item in _results(results) if item.group == summary.results[0].group], folder
+        [item for item in find(results) if item.group == summary.results[0].group], folder
     )
     console.print(_closing(summary), highlight=False, soft_wrap=True)
     console.print(f"plot: {drawn}", highlight=False, soft_wrap=True)
@@ -144,30 +164,17 @@ def run(
 
 @app.command()
 def bdrate(
-    folder: class FormatName(enum.StrEnum):
-    """How tables are printed."""
-
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    latex = "latex"
-    json = "json"
-
-
-class ScaleName(enum.StrEnum):
-    """How the rate axis is divided."""
-
-    log = "log"
-    linear = "linear"
-
-
-ResultsArgument = Path("results"),
+    folder: ResultsArgument = Path("results"),
     anchor: Annotated[
         str | None, typer.Option(help="The codec to compare with.", show_default="vvc, or the first")
     ] = None,
     metric: Annotated[str, typer.Option(help="A column of the results: map, map50, psnr-rgb, ...")] = "map",
-    method: Annotated[str, typer.Option(help="pchip, akima, cubic, cubic-spline, linear, monotone-cubic.")] = "pchip",
-    monotone: Annotated[str, typer.Option(help="pareto, error or isotonic.")] = "pareto",
+    method: Annotated[
+        MethodName, typer.Option(help="How a curve runs between its points.")
+    ] = MethodName.pchip,
+    monotone: Annotated[
+        MonotoneName, typer.Option(help="What to do where accuracy does not rise with rate.")
+    ] = MonotoneName.pareto,
     format_: Annotated[FormatName, typer.Option("--format", help="How to print.")] = FormatName.table,
 ) -> None:
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
@@ -179,7 +186,7 @@ ResultsArgument = Path("results"),
     if not groups:
         raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
     comparisons = [
-        compare_with_anchor(group, anchor=anchor, metric=metric, method=method, monotone=monotone)
+        compare_with_anchor(group, anchor=anchor, metric=metric, method=method.value, monotone=monotone.value)
         for group in groups.values()
     ]
     records = [item.record() for group in comparisons for item in group]
@@ -198,24 +205,7 @@ ResultsArgument = Path("results"),
 
 @app.command()
 def plot(
-    folder: class FormatName(enum.StrEnum):
-    """How tables are printed."""
-
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    latex = "latex"
-    json = "json"
-
-
-class ScaleName(enum.StrEnum):
-    """How the rate axis is divided."""
-
-    log = "log"
-    linear = "linear"
-
-
-ResultsArgument = Path("results"),
+    folder: ResultsArgument = Path("results"),
     metric: Annotated[str, typer.Option(help="A column of the results: map, map50, psnr-rgb, ...")] = "map",
     scale: Annotated[ScaleName, typer.Option(help="Of the rate axis.")] = ScaleName.log,
     formats: Annotated[str, typer.Option("--formats", help="png, svg, pdf, separated by commas.")] = "png",

@@ -8,9 +8,9 @@ from typing import Any
 
 from icm_bench import registry
 from icm_bench.bdrate import BdRate, Method, bd_rate
-from icm_bench.curve import Policy
+from icm_bench.curve import Monotone
 from icm_bench.error import ResultError, UsageError
-from icm_bench.resample import bd_rate_interval
+from icm_bench.resample import bd_rate_interval, with_interval
 from icm_bench.result import Result
 from icm_bench.spec import Spec
 
@@ -109,7 +109,7 @@ def compare_with_anchor(
     anchor: str | None = None,
     metric: str = "map",
     method: Method = "pchip",
-    monotone: Policy = "pareto",
+    monotone: Monotone = "pareto",
 ) -> list[Comparison]:
     """Compare each curve of a group with the group's anchor.
 
@@ -134,8 +134,14 @@ def compare_with_anchor(
     ]
 
 
-def _figure(anchor: Result, test: Result, metric: str, method: Method, monotone: Policy) -> BdRate:
+def _figure(anchor: Result, test: Result, metric: str, method: Method, monotone: Monotone) -> BdRate:
     figure = bd_rate(anchor.curve, test.curve, metric=metric, method=method, monotone=monotone)
-    if figure.percent is None or anchor.draws is None or test.draws is None:
+    if (
+        anchor.draws is None
+        or test.draws is None
+        or metric not in anchor.draws.metrics
+        or monotone == "error"
+    ):
         return figure
-    return bd_rate_interval(figure, anchor.draws, test.draws, metric=metric, monotone=monotone)
+    interval = bd_rate_interval(anchor.draws, test.draws, metric=metric, method=method, monotone=monotone)
+    return with_interval(figure, interval)

@@ -14,15 +14,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from icm_bench.bdrate import LOW_OVERLAP
 from icm_bench.comparison import METRIC_NAMES, Comparison
 
 if TYPE_CHECKING:
+    from icm_bench.doctor import Finding
     from icm_bench.result import Result
 
 Format: TypeAlias = Literal["table", "markdown", "csv", "latex", "json"]
-
-FLAG_BELOW = 0.75
-"""An overlap below this is flagged: the figure rests on a small part of the curves."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
     rows = []
     for item in comparisons:
         figure = item.bd_rate
-        flag = " !" if figure.overlap is not None and figure.overlap < FLAG_BELOW else ""
+        flag = " !" if figure.is_low_overlap else ""
         rows.append(
             (
                 item.codec,
@@ -123,9 +122,19 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
         rows=tuple(rows),
         notes=(
             f"Codec against anchor: negative means fewer bits for the same accuracy. {method}"
-            f"Overlap: the share of both curves' accuracy range that they have in common; ! below {FLAG_BELOW}.",
+            f"Overlap: the share of both curves' accuracy range that they have in common; ! below {LOW_OVERLAP}.",
         ),
         n_text=1,
+    )
+
+
+def of_findings(findings: Sequence[Finding]) -> Table:
+    """Return what an examination of the machine found."""
+    return Table(
+        title="What is usable here",
+        header=("kind", "name", "state", "detail"),
+        rows=tuple((item.kind, item.name, item.state, item.detail) for item in findings),
+        n_text=3,
     )
 
 

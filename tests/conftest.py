@@ -1,0 +1,87 @@
+"""What several test modules share: the fakes as installed plug-ins, and a small annotated set of images."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from icm_bench.dataset import Dataset
+from icm_bench.runner import open_dataset
+from icm_bench.testing import photograph
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+COLORS = {1: (230, 30, 30), 2: (30, 210, 30), 3: (40, 40, 240)}
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install the fakes that ship with the package, as a third party's distribution would."""
+    folder = tmp_path / "site"
+    info = folder / "fakes-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fakes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[icm_bench.codecs]\nfake = icm_bench.testing:FakeCodec\n"
+        "[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blob_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Draw 20 photograph-like images with coloured rectangles, annotated in COCO format."""
+    folder = tmp_path_factory.mktemp("blobs")
+    rng = np.random.default_rng(7)
+    images, annotations = [], []
+    for identifier in range(1, 21):
+        width, height = (int(side) for side in rng.integers(90, 130, 2))
+        picture = photograph(width, height, seed=identifier) // 2 + 60
+        for _ in range(int(rng.integers(1, 5))):
+            category = int(rng.integers(1, 4))
+            w, h = (int(side) for side in rng.integers(6, 40, 2))
+            x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+            strength = rng.uniform(0.25, 1.0)
+            patch = picture[y : y + h, x : x + w]
+            picture[y : y + h, x : x + w] = (1 - strength) * patch + strength * np.array(COLORS[category])
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": identifier,
+                    "category_id": category,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                }
+            )
+        Pillow.fromarray(picture).save(folder / f"{identifier:04d}.png")
+        images.append(
+            {"id": identifier, "file_name": f"{identifier:04d}.png", "width": width, "height": height}
+        )
+    categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}, {"id": 3, "name": "blue"}]
+    file = folder / "blobs.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return folder, file
+
+
+@pytest.fixture
+def blobs(blob_files: tuple[Path, Path]) -> Dataset:
+    """The drawn images as a dataset."""
+    folder, file = blob_files
+    return open_dataset("coco-format", images=folder, annotations=file)
+
+
+@pytest.fixture(scope="session")
+def command() -> list[str]:
+    """The command line, as a fresh process."""
+    return [sys.executable, "-m", "icm_bench.cli"]

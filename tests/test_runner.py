@@ -1,0 +1,356 @@
+"""Whole runs: real codecs and stores, the small detector that ships with the package."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from icm_bench import store
+from icm_bench.dataset import Dataset
+from icm_bench.error import CodecError, DatasetError, IcmBenchError, ResultError, StoreError, UsageError
+from icm_bench.result import find, load, load_results
+from icm_bench.runner import open_dataset, run
+from icm_bench.testing import FakeCodec, FakeDetector
+
+pytestmark = pytest.mark.usefixtures("plugins")
+
+CODECS = ["fake", "jpeg:subsampling=444"]
+LADDER = ["jpeg:subsampling=444=5,20,60"]
+
+
+def measure(dataset: Dataset, folder: Path, **options: object) -> dict[str, Path]:
+    settings = {"codecs": CODECS, "qualities": LADDER, "bootstrap": 50, "workers": 2} | options
+    summary = run(
+        dataset,
+        task="detection",
+        detector="fake",
+        results=folder / "results",
+        runs=folder / "runs",
+        **settings,  # type: ignore[arg-type]
+    )
+    return {result.codec: path for result, path in zip(summary.results, summary.paths, strict=True)}
+
+
+def curve_files(folder: Path) -> dict[str, bytes]:
+    """Every result file but the timings, which no two runs share."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted((folder / "results").rglob("*"))
+        if path.is_file() and not path.name.endswith(".timings.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reference")
+
+
+@pytest.fixture
+def uninterrupted(blobs: Dataset, reference: Path) -> Path:
+    """A finished run, made once."""
+    if not (reference / "results").exists():
+        measure(blobs, reference)
+    return reference
+
+
+def test_the_figures_are_those_of_the_stored_bytes_and_of_the_reference_evaluator(
+    blobs: Dataset, blob_files: tuple[Path, Path], uninterrupted: Path
+) -> None:
+    result = load(uninterrupted / "results" / "blobs" / "detection" / "fake" / "fake.json")
+    codec, detector = FakeCodec(3), FakeDetector()
+    streams = {record.id: codec.encode(record.read()) for record in blobs.images}
+    index = result.qualities.index(3)
+    assert result.results["bpp"][index] == pytest.approx(
+        8 * sum(map(len, streams.values())) / blobs.n_pixels, rel=1e-9
+    )
+    mean = np.mean([8 * len(streams[r.id]) / (r.width * r.height) for r in blobs.images])
+    assert result.results["bpp_mean"][index] == pytest.approx(mean, rel=1e-9)
+    payload = sum(len(data) - codec.header_bytes(data) for data in streams.values())
+    assert result.results["bpp_payload"][index] == pytest.approx(8 * payload / blobs.n_pixels, rel=1e-9)
+
+    rows = [
+        {"image_id": image_id, **found}
+        for image_id, data in streams.items()
+        for found in detector.predict(codec.decode(data))
+    ]
+    truth = COCO(str(blob_files[1]))
+    evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    for place, key in enumerate(["map", "map50", "map75", "map_small", "map_medium"]):
+        assert result.results[key][index] == pytest.approx(100 * evaluation.stats[place], abs=1e-7), key
+
+
+def test_rate_and_accuracy_rise_along_the_ladder_up_to_the_uncompressed_accuracy(uninterrupted: Path) -> None:
+    for result in find(uninterrupted / "results"):
+        assert list(result.results["bpp"]) == sorted(result.results["bpp"])  # type: ignore[type-var]
+        accuracy = result.results["map"]
+        original = result.meta["uncompressed"]["map"]
+        assert accuracy[0] < accuracy[-1] <= original + 5  # type: ignore[operator]
+        assert original > 30
+        for bounds, value in zip(result.meta["intervals"]["map"], accuracy, strict=True):
+            assert bounds[0] <= value <= bounds[1]
+        assert result.draws is not None
+        assert result.draws.bpp.shape == (len(result.qualities), 50)
+        assert np.mean(result.draws.metrics["map"][-1]) == pytest.approx(accuracy[-1], abs=5)
+
+
+def test_a_finished_run_measures_nothing_and_writes_nothing(blobs: Dataset, uninterrupted: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
+    began = time.process_time()
+    summary = run(
+        blobs,
+        task="detection",
+        detector="fake",
+        codecs=CODECS,
+        qualities=LADDER,
+        bootstrap=50,
+        results=uninterrupted / "results",
+        runs=uninterrupted / "runs",
+    )
+    assert time.process_time() - began < 3
+    assert (summary.n_encoded, summary.n_detected, summary.workers) == (0, 0, 0)
+    assert before == {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
+
+
+def test_a_second_task_and_a_second_detector_encode_nothing(
+    blobs: Dataset, uninterrupted: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted / "runs", tmp_path / "runs")
+    for detector, task, expected in (("fake", "segmentation", 0), ("fake:contrast=30", "detection", 20 * 9)):
+        summary = run(
+            blobs,
+            task=task,  # type: ignore[arg-type]
+            detector=detector,
+            codecs=CODECS,
+            qualities=LADDER,
+            bootstrap=0,
+            workers=1,
+            results=tmp_path / "results",
+            runs=tmp_path / "runs",
+        )
+        assert (summary.n_encoded, summary.n_detected) == (0, expected)
+    frame = load_results(tmp_path / "results")
+    assert set(frame["detector"]) == {"fake", "fake:contrast=30"}
+    assert set(frame["task"]) == {"segmentation", "detection"}
+    assert len(frame) == 2 * 8
+
+
+def test_any_executor_will_do(blobs: Dataset, uninterrupted: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        measure(blobs, tmp_path, executor=executor)
+    assert curve_files(tmp_path) == curve_files(uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_at_random_moments_ends_with_the_same_bytes(
+    blob_files: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, command: list[str]
+) -> None:
+    folder, annotations = blob_files
+    arguments = [
+        *command,
+        *("run", "--task", "detection", "--codecs", ",".join(CODECS), "--qualities", LADDER[0]),
+        *("--images", str(folder), "--annotations", str(annotations), "--detector", "fake"),
+        *("--bootstrap", "50", "--workers", "2"),
+        *("--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")),
+    ]
+    draw = random.Random(11)
+    killed = 0
+    for _ in range(10):
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        # Counted in finished shards, so that a slow machine is not killed before it has begun.
+        wanted = len(list((tmp_path / "runs").rglob("*.parquet"))) + draw.randint(0, 4)
+        while process.poll() is None and len(list((tmp_path / "runs").rglob("*.parquet"))) < wanted:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.3))
+        killed += process.poll() is None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert killed >= 5
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
+    found, expected = curve_files(tmp_path), curve_files(uninterrupted)
+    plots = {name for name in found if name.endswith(".png")}
+    assert {name: data for name, data in found.items() if name not in plots} == expected
+
+
+def test_two_runs_into_one_store_at_once_both_end_with_the_same_bytes(
+    blob_files: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, command: list[str]
+) -> None:
+    folder, annotations = blob_files
+    arguments = [
+        *command,
+        *("run", "--codecs", ",".join(CODECS), "--qualities", LADDER[0], "--images", str(folder)),
+        *("--annotations", str(annotations), "--detector", "fake", "--bootstrap", "50", "--workers", "1"),
+        *("--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")),
+    ]
+    processes = [
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    found = {name: data for name, data in curve_files(tmp_path).items() if not name.endswith(".png")}
+    assert found == curve_files(uninterrupted)
+
+
+def test_a_stale_store_is_refused_until_told_to_measure_again(
+    blobs: Dataset, uninterrupted: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted / "runs", tmp_path / "runs")
+    path = next((tmp_path / "runs" / "coded" / "blobs" / "fake" / "3").glob("*.parquet"))
+    header = store.read_header(path)
+    header["identity"]["codec_version"] = "fake 0"
+    store.write(path, store.read(path), header)
+    with pytest.raises(StoreError, match=r"codec_version was 'fake 0' and is 'fake 1.*give --fresh"):
+        measure(blobs, tmp_path)
+    measure(blobs, tmp_path, fresh=True)
+    assert curve_files(tmp_path) == curve_files(uninterrupted)
+
+
+def test_a_stored_bitstream_that_decodes_to_other_pixels_is_noticed(
+    blobs: Dataset, uninterrupted: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted / "runs", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "predicted")
+    path = next((tmp_path / "runs" / "coded" / "blobs" / "fake" / "3").glob("*.parquet"))
+    table = store.read(path)
+    digests = table["decoded_sha256"].to_pylist()
+    digests[2] = "0" * 64
+    index = table.column_names.index("decoded_sha256")
+    store.write(path, table.set_column(index, "decoded_sha256", [digests]), store.read_header(path))
+    with pytest.raises(StoreError, match=r"fake at 3, .*\.png: the stored bitstream no longer decodes"):
+        measure(blobs, tmp_path)
+
+
+def test_one_failing_image_fails_the_run_with_its_name_and_keeps_what_is_finished(
+    blob_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(blob_files[0], folder)
+    dataset = open_dataset("coco-format", images=folder, annotations=folder / "blobs.json")
+    victim = dataset.images[-1].path
+    victim.write_bytes(victim.read_bytes()[:200])
+    with pytest.raises(DatasetError, match=victim.name):
+        measure(dataset, tmp_path, workers=1)
+    assert list((tmp_path / "runs").rglob("*.parquet"))
+    assert not list((tmp_path / "runs").rglob("*.tmp"))
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_plug_in_that_raises_is_named_with_the_image(plugins: Path, blobs: Dataset, tmp_path: Path) -> None:
+    (plugins / "clumsy.py").write_text(
+        "from icm_bench.testing import FakeCodec\n"
+        "class Clumsy(FakeCodec):\n"
+        "    name = 'clumsy'\n"
+        "    def decode(self, data): return super().decode(data)[1:]\n"
+        "class Rude(FakeCodec):\n"
+        "    name = 'rude'\n"
+        "    def encode(self, image): raise ValueError('no\\nway')\n"
+        "class Silent(FakeCodec):\n"
+        "    name = 'silent'\n"
+        "    def encode(self, image): return b''\n"
+        "class Deadly(FakeCodec):\n"
+        "    name = 'deadly'\n"
+        "    def encode(self, image):\n"
+        "        import os\n"
+        "        os._exit(9)\n"
+    )
+    points = plugins / "fakes-1.0.dist-info" / "entry_points.txt"
+    points.write_text(
+        "[icm_bench.codecs]\nclumsy = clumsy:Clumsy\nrude = clumsy:Rude\nsilent = clumsy:Silent\n"
+        "deadly = clumsy:Deadly\n[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
+    )
+    for codec, error, message in (
+        (
+            "clumsy",
+            CodecError,
+            r"clumsy at 1, .*0001\.png: decode returned uint8 \(.*where uint8 .* was encoded",
+        ),
+        ("rude", CodecError, r"rude at 1, .*0001\.png: raised ValueError: no way"),
+        ("silent", CodecError, r"silent at 1, .*0001\.png: encode returned no bytes"),
+        ("deadly", IcmBenchError, r"a worker process died .*; run again to continue"),
+    ):
+        with pytest.raises(error, match=message):
+            measure(blobs, tmp_path, codecs=[codec], qualities=(), workers=1)
+
+
+def test_curves_of_another_dataset_of_the_same_name_are_not_joined(
+    blobs: Dataset, blob_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    measure(blobs, tmp_path, codecs=["fake"], qualities=["fake=1,8"], bootstrap=0)
+    folder = tmp_path / "changed"
+    shutil.copytree(blob_files[0], folder)
+    content = json.loads((folder / "blobs.json").read_text())
+    content["annotations"].pop()
+    (folder / "blobs.json").write_text(json.dumps(content))
+    other = open_dataset("coco-format", images=folder, annotations=folder / "blobs.json")
+    with pytest.raises(ResultError, match="was measured with another dataset of this name"):
+        run(
+            other,
+            task="detection",
+            detector="fake",
+            codecs=["png"],
+            results=tmp_path / "results",
+            runs=tmp_path / "other-runs",
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"codecs": ["jepg"]}, "unknown codec 'jepg'; did you mean 'jpeg'"),
+        (
+            {"codecs": ["fake", "fake"], "qualities": ["jpeg=1"]},
+            "--qualities: 'jpeg' is not among the codecs",
+        ),
+        (
+            {"codecs": ["fake"], "qualities": ["fake=99"]},
+            "fake quality: 99 is not a whole number from 1 to 8",
+        ),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_is_measured(
+    blobs: Dataset, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        measure(blobs, tmp_path, **change)
+    assert not list(tmp_path.glob("runs/**/*.parquet"))
+
+
+def test_a_detector_of_other_categories_is_refused(blobs: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="category 1 is 'red' in dataset 'blobs' and 'person' to the detector"
+    ):
+        run(
+            blobs,
+            task="detection",
+            codecs=["png"],
+            detector="fasterrcnn_resnet50_fpn",
+            results=tmp_path / "results",
+            runs=tmp_path / "runs",
+        )
+
+
+def test_images_without_annotations_cannot_be_scored(blob_files: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    shutil.copytree(blob_files[0], folder)
+    (folder / "blobs.json").unlink()
+    with pytest.raises(DatasetError, match="has no annotations to measure detection on; give --annotations"):
+        run(open_dataset("folder", images=folder), task="detection", codecs=["png"], detector="fake")
