@@ -39,7 +39,7 @@ class PlaneFormat:
     """How an image is laid out as three planes.
 
     Attributes:
-        chroma: ``444`` keeps chroma at full size; ``420`` halves it in both directions and needs even sizes.
+        chroma: ``444`` keeps chroma at full size; ``420`` halves it in both directions, rounded up.
         bit_depth: 8 (one byte a sample) or 10 (two bytes a sample, little endian).
         matrix: Luma coefficients, of BT.601 or BT.709.
         range: ``limited`` puts black and white at 16 and 235, chroma within 16 to 240 (times 4 at 10 bit).
@@ -57,7 +57,7 @@ class PlaneFormat:
     def shapes(self, width: int, height: int) -> tuple[tuple[int, int], ...]:
         """Return height and width of the planes Y, Cb and Cr."""
         halving = 2 if self.chroma == "420" else 1
-        chroma = (height // halving, width // halving)
+        chroma = (-(-height // halving), -(-width // halving))
         return ((height, width), chroma, chroma)
 
     @property
@@ -94,10 +94,7 @@ def padded(image: Image, width: int, height: int) -> Image:
 
 
 def to_planes(image: Image, form: PlaneFormat) -> Planes:
-    """Return the planes Y, Cb and Cr of an RGB image; odd sides grow by one under 4:2:0."""
-    if form.chroma == "420":
-        height, width = image.shape[:2]
-        image = padded(image, width + width % 2, height + height % 2)
+    """Return the planes Y, Cb and Cr of an RGB image; 4:2:0 takes the last column and row of odd sides twice."""
     red, green, blue = (image[..., channel] / 255.0 for channel in range(3))
     weight_red, weight_green, weight_blue = form.luma_weights
     luma = weight_red * red + weight_green * green + weight_blue * blue
@@ -115,14 +112,15 @@ def to_planes(image: Image, form: PlaneFormat) -> Planes:
 
 
 def to_image(planes: Planes, form: PlaneFormat) -> Image:
-    """Return the RGB image of planes Y, Cb and Cr, clipped to 0 to 255."""
+    """Return the RGB image of planes Y, Cb and Cr, clipped to 0 to 255, of the size of Y."""
     offset, luma_scale, chroma_scale = form.scales
     centre = float(1 << (form.bit_depth - 1))
     luma = (planes[0] - offset) / luma_scale
     cb = (planes[1] - centre) / chroma_scale
     cr = (planes[2] - centre) / chroma_scale
     if form.chroma == "420":
-        cb, cr = _doubled(cb), _doubled(cr)
+        height, width = luma.shape
+        cb, cr = _doubled(cb)[:height, :width], _doubled(cr)[:height, :width]
     weight_red, weight_green, weight_blue = form.luma_weights
     red = luma + (2.0 * (1.0 - weight_red)) * cr
     blue = luma + (2.0 * (1.0 - weight_blue)) * cb
@@ -170,8 +168,8 @@ def _halved(plane: _Plane) -> _Plane:
 
 
 def _halved_rows(plane: _Plane) -> _Plane:
-    grown = np.pad(plane, ((1, 1), (0, 0)), mode="edge")
-    n = plane.shape[0]
+    n = plane.shape[0] + plane.shape[0] % 2
+    grown = np.pad(plane, ((1, n - plane.shape[0] + 1), (0, 0)), mode="edge")
     inner = grown[1 : 1 + n : 2] + grown[2 : 2 + n : 2]
     outer = grown[0:n:2] + grown[3 : 3 + n : 2]
     return (9.0 * inner - outer) / 16.0

@@ -6,38 +6,38 @@ from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import envelope, ffmpeg, nal
 from icm_baselines.option import whole
-from icm_bench import color
+from icm_baselines.still import Still
 from icm_bench.codec import Quality
+from icm_bench.color import PlaneFormat
 from icm_bench.image import Image
 
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
-_FORM = color.PlaneFormat(chroma="420", bit_depth=10, matrix="bt709", range="limited")
-_SMALLEST_SIDE = 16
-_LARGEST_SLICE_TYPE = 11  # nal_unit_type of VCL units, Table 5 of H.266
+_STILL = Still(PlaneFormat(chroma="420", bit_depth=10, matrix="bt709", range="limited"), "vvc")
+_LARGEST_SLICE_TYPE = 11  # nal_unit_type of VCL units, table 5 of H.266
 
 # One intra picture, objective quality, the slice's QP equal to the one asked for, and no unit or
 # parameter that a single picture does not need.
 _SETTINGS = ":".join(
-    f"{key}={value}"
-    for key, value in {
-        "IntraPeriod": 1,
-        "GOPSize": 1,
-        "DecodingRefreshType": "idr",
-        "IntraQPOffset": 0,
-        "AccessUnitDelimiter": 0,
-        "VuiParametersPresent": 0,
-        "HrdParametersPresent": 0,
-        "SEIDecodedPictureHash": 0,
-    }.items()
+    (
+        "IntraPeriod=1",
+        "GOPSize=1",
+        "DecodingRefreshType=idr",
+        "IntraQPOffset=0",
+        "AccessUnitDelimiter=0",
+        "VuiParametersPresent=0",
+        "HrdParametersPresent=0",
+        "SEIDecodedPictureHash=0",
+    )
 )
 
 
 class Vvc:
     """VVC intra at a fixed QP: VVenC, decoded by ffmpeg's own decoder.
 
-    Pictures are coded as 4:2:0, 10 bit, BT.709, limited range. The bitstream is the whole Annex B byte
-    stream after the two bytes of :mod:`icm_baselines.envelope`. Perceptual adaptation of the QP is off.
+    Pictures are coded as 4:2:0 (all that libvvenc takes), 10 bit, BT.709, limited range. The bitstream is
+    the whole Annex B byte stream after the two bytes of :mod:`icm_baselines.envelope`. Perceptual
+    adaptation of the QP is off.
 
     Args:
         quality: QP of the picture, 0 to 63; fewer bits the higher.
@@ -56,35 +56,21 @@ class Vvc:
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
-        height, width = image.shape[:2]
-        coded_width, coded_height = _coded_side(width), _coded_side(height)
-        planes = color.to_planes(color.padded(image, coded_width, coded_height), _FORM)
         encoder = ("-c:v", "libvvenc", "-preset", self._preset, "-qp", str(self._qp), "-qpa", "0")
-        arguments = (*encoder, "-vvenc-params", _SETTINGS, "-threads", "1")
-        stream = ffmpeg.encode(
-            color.to_bytes(planes, _FORM), _FORM, coded_width, coded_height, arguments, "vvc"
-        )
-        return envelope.Envelope(stream, coded_width - width, coded_height - height).pack()
+        return _STILL.encode(image, (*encoder, "-vvenc-params", _SETTINGS, "-threads", "1"))
 
     def decode(self, data: bytes) -> Image:
         """Return the image of a bitstream."""
-        packed = envelope.unpack(data)
-        raw, width, height = ffmpeg.decode(packed.stream, _FORM, "vvc")
-        image = color.to_image(color.from_bytes(raw, _FORM, width, height), _FORM)
-        return packed.crop(image)
+        return _STILL.decode(data)
 
     def version(self) -> str:
-        """Name VVenC, the ffmpeg that carries it, and the layout of the bitstream."""
+        """Name the layout of the bitstream, VVenC and the ffmpeg that carries it."""
         encoder = ffmpeg.version("libvvenc", r"libvvenc version: (\S+)")
         return f"envelope 1, {encoder}"
 
     def header_bytes(self, data: bytes) -> int:
         """Return the bytes of envelope, parameter sets (adaptation parameter sets too) and start codes."""
         return envelope.N_BYTES + nal.overhead_bytes(data[envelope.N_BYTES :], _is_slice)
-
-
-def _coded_side(n: int) -> int:
-    return max(_SMALLEST_SIDE, n + n % 2)
 
 
 def _is_slice(unit: bytes) -> bool:

@@ -1,0 +1,87 @@
+"""HEVC (H.265) intra pictures, by x265."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, TypeAlias
+
+from icm_baselines import envelope, ffmpeg, nal
+from icm_baselines.option import whole
+from icm_baselines.still import Still
+from icm_bench.codec import Quality
+from icm_bench.color import Chroma, PlaneFormat
+from icm_bench.image import Image
+
+Preset: TypeAlias = Literal["ultrafast", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
+
+_LARGEST_SLICE_TYPE = 31  # nal_unit_type of VCL units, table 7-1 of H.265
+
+# One intra picture at one QP, objective quality, and no message or delimiter.
+_SETTINGS = ":".join(
+    (
+        "keyint=1",
+        "bframes=0",
+        "total-frames=1",
+        "ipratio=1",
+        "aq-mode=0",
+        "cutree=0",
+        "psy-rd=0",
+        "psy-rdoq=0",
+        "info=0",
+        "aud=0",
+        "hrd=0",
+        "repeat-headers=1",
+        "frame-threads=1",
+        "pools=none",
+        "wpp=0",
+        "log-level=error",
+    )
+)
+
+
+class Hevc:
+    """HEVC intra at a fixed QP: x265, decoded by ffmpeg's own decoder.
+
+    Pictures are coded at 10 bit, BT.709, limited range. The bitstream is the whole Annex B byte stream
+    after the two bytes of :mod:`icm_baselines.envelope`. Adaptive quantisation and psycho-visual terms are
+    off.
+
+    Args:
+        quality: QP of the picture, 0 to 51; fewer bits the higher.
+        device: Ignored; x265 runs on the CPU, on one thread.
+        chroma: Chroma format, 4:2:0 or 4:4:4.
+        preset: x265's speed preset.
+    """
+
+    name: ClassVar[str] = "hevc"
+    qualities: ClassVar[tuple[Quality, ...]] = (49, 45, 41, 37, 32, 27, 22)
+    always_named: ClassVar[tuple[str, ...]] = ("preset",)
+
+    def __init__(
+        self, quality: Quality, *, device: str = "cpu", chroma: Chroma = "420", preset: Preset = "slow"
+    ) -> None:
+        del device
+        self._qp = whole(quality, 0, 51, where="hevc QP")
+        self._preset = preset
+        self._still = Still(PlaneFormat(chroma, 10, "bt709", "limited"), "hevc")
+
+    def encode(self, image: Image) -> bytes:
+        """Return the bitstream of an image."""
+        encoder = ("-c:v", "libx265", "-preset", self._preset, "-x265-params", f"qp={self._qp}:{_SETTINGS}")
+        return self._still.encode(image, (*encoder, "-threads", "1"))
+
+    def decode(self, data: bytes) -> Image:
+        """Return the image of a bitstream."""
+        return self._still.decode(data)
+
+    def version(self) -> str:
+        """Name the layout of the bitstream, x265 and the ffmpeg that carries it."""
+        encoder = ffmpeg.version("libx265", r"HEVC encoder version (\S+)")
+        return f"envelope 1, {encoder}"
+
+    def header_bytes(self, data: bytes) -> int:
+        """Return the bytes of envelope, parameter sets and start codes."""
+        return envelope.N_BYTES + nal.overhead_bytes(data[envelope.N_BYTES :], _is_slice)
+
+
+def _is_slice(unit: bytes) -> bool:
+    return len(unit) > 1 and unit[0] >> 1 & 0x3F <= _LARGEST_SLICE_TYPE

@@ -1,0 +1,60 @@
+"""One picture through one of ffmpeg's video encoders, with its true size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from icm_baselines import envelope, ffmpeg
+from icm_bench import color
+from icm_bench.image import Image
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture format in ffmpeg.
+
+    Attributes:
+        form: The planes that are coded.
+        container: ffmpeg's name of the elementary stream.
+        multiple: What coded sides must be a multiple of.
+        smallest: The smallest coded side.
+        decoder: Arguments that choose a decoder other than ffmpeg's first.
+    """
+
+    form: color.PlaneFormat
+    container: str
+    multiple: int = 2
+    smallest: int = 16
+    decoder: tuple[str, ...] = ()
+
+    def encode(self, image: Image, arguments: Sequence[str]) -> bytes:
+        """Return the enveloped stream of an image, padded as the format needs it.
+
+        Args:
+            image: The image.
+            arguments: ffmpeg's output options: the encoder and its settings.
+
+        Raises:
+            ProgramError: ffmpeg is missing, failed, hung or wrote nothing.
+        """
+        height, width = image.shape[:2]
+        rows, columns = self._coded(height), self._coded(width)
+        planes = color.to_planes(color.padded(image, columns, rows), self.form)
+        raw = color.to_bytes(planes, self.form)
+        stream = ffmpeg.encode(raw, self.form, columns, rows, arguments, self.container)
+        return envelope.Envelope(stream, columns - width, rows - height).pack()
+
+    def decode(self, data: bytes) -> Image:
+        """Return the image of an enveloped stream.
+
+        Raises:
+            CodecError: The bytes are truncated, damaged, empty or foreign.
+        """
+        packed = envelope.unpack(data)
+        raw, width, height = ffmpeg.decode(packed.stream, self.form, self.container, decoder=self.decoder)
+        picture = color.to_image(color.from_bytes(raw, self.form, width, height), self.form)
+        return packed.crop(picture)
+
+    def _coded(self, side: int) -> int:
+        return max(self.smallest, side + -side % self.multiple)
