@@ -49,7 +49,8 @@ _RECALL_STEP: Final = 0.01
 _N_RECALLS: Final = 101
 _RECALL_LIMITS: Final = ((0, 1), (0, 10), (0, 100), (1, 100), (2, 100), (3, 100))
 """Area range and detections an image of the six recalls."""
-_RESAMPLES_AT_ONCE: Final = 128
+_RESAMPLES_AT_ONCE: Final = 500
+_WIDE: Final = 64
 
 
 def score(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], task: Task) -> Scorer:
@@ -350,26 +351,47 @@ def _average_precision(ranking: _Ranking, rows: Floats, n_objects: Floats) -> Fl
         rows: Weight rows x resamples.
         n_objects: Of each resample, how many objects count.
     """
-    always = np.cumsum(_weighed(ranking.always, rows), axis=0)
+    always = _weighed(ranking.always, rows)
+    always[0] += np.spacing(1.0)  # so that nothing over nothing is 0; lost in any sum of one or more
+    _accumulate(np.add, always)
     to_find = np.maximum(n_objects, 1.0)
     figures = np.zeros((len(IOU_THRESHOLDS), rows.shape[1]))
+    scratch = np.empty((4, max(map(len, ranking.places)), rows.shape[1]))
     for figure, places, sometimes in zip(figures, ranking.places, ranking.sometimes, strict=True):
         if not len(places):
             continue
-        found = np.cumsum(rows[ranking.row[places]], axis=0)
-        counted = always[places]
+        found, precision, reached, steps = scratch[:, : len(places)]
+        # The indices are sound; any mode but "raise" spares a copy.
+        np.take(rows, ranking.row[places], axis=0, out=found, mode="clip")
+        _accumulate(np.add, found)
+        np.take(always, places, axis=0, out=precision, mode="clip")
         if sometimes is not None:
-            counted += np.cumsum(_weighed(sometimes, rows), axis=0)
-        precision = np.divide(found, counted, out=np.zeros_like(found), where=counted > 0)
-        interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        reached = _n_recalls_reached(found / to_find)
-        reached[1:] -= reached[:-1].copy()
-        np.einsum("pr,pr->r", interpolated, reached, out=figure)
+            extra = _weighed(sometimes, rows)
+            _accumulate(np.add, extra)
+            precision += extra
+        np.divide(found, precision, out=precision)
+        _accumulate(np.maximum, precision[::-1])
+        found /= to_find
+        _count_recalls_reached(found, out=reached, scratch=steps)
+        np.subtract(reached[1:], reached[:-1], out=steps[1:])
+        steps[0] = reached[0]
+        np.einsum("pr,pr->r", precision, steps, out=figure)
     return figures / _N_RECALLS
 
 
-def _n_recalls_reached(recall: Floats) -> Floats:
+def _accumulate(operation: np.ufunc, values: Floats) -> None:
+    """Replace each row by the operation's result over all rows so far."""
+    if values.shape[1] < _WIDE:
+        operation.accumulate(values, axis=0, out=values)
+        return
+    # The ufunc's own accumulation walks down the columns; row by row is several times as fast.
+    for before, row in pairwise(values):
+        operation(before, row, out=row)
+
+
+def _count_recalls_reached(recall: Floats, out: Floats, scratch: Floats) -> None:
     """Count the recalls 0, 0.01, ..., 1 that are not above the given ones, exact to the last bit."""
-    nearest: Floats = np.rint(recall * (_N_RECALLS - 1))
-    nearest += nearest * _RECALL_STEP <= recall
-    return nearest
+    np.multiply(recall, _N_RECALLS - 1, out=out)
+    np.rint(out, out=out)
+    np.multiply(out, _RECALL_STEP, out=scratch)
+    out += scratch <= recall
