@@ -267,7 +267,7 @@ def data_coco(
 
     console = Console()
     with _Bar(console) as bar:
-        download.fetch_coco(root, progress=bar)
+        download.fetch_coco(root, progress=bar.bytes)
     console.print(f"COCO val2017 is complete in {root}", highlight=False, soft_wrap=True)
 
 
@@ -322,6 +322,9 @@ class _Bar:
 
     def __call__(self, done: int, total: int, what: str) -> None:
         self._progress.update(self._task, completed=done, total=total, description=what)
+
+    def bytes(self, what: str, done: int, total: int | None) -> None:
+        self(done, total or done, f"{what}, bytes")
 
 
 def _describe(dataset: Dataset, detector: str) -> str:

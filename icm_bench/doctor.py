@@ -12,7 +12,7 @@ import numpy as np
 
 from icm_bench import color, provenance, registry
 from icm_bench.error import IcmBenchError
-from icm_bench.image import psnr
+from icm_bench.image import Image, psnr
 from icm_bench.spec import resolve_codec
 
 COLOR_FLOOR_DB = 50.0
@@ -103,7 +103,8 @@ def _color() -> Finding:
     return Finding("color", "RGB to 10-bit BT.709 4:4:4 and back", "ok" if good else "failed", measured)
 
 
-def _picture() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _picture() -> Image:
     rows, columns = np.mgrid[0:96, 0:128]
     waves = np.stack([rows * 2 + columns, rows + columns * 2, np.hypot(rows - 48, columns - 64) * 3], axis=-1)
-    return (waves % 256).astype(np.uint8)
+    picture: Image = (waves % 256).astype(np.uint8)
+    return picture

@@ -344,13 +344,14 @@ class _Ledger:
         rates = [_Rates.of(plan, point) for point in points]
         scores = [self._score(point) for point in points]
         original = self._uncompressed
-        columns = {
+        columns: dict[str, list[float | None]] = {
             "bpp": [rate.bpp for rate in rates],
             "bpp_mean": [rate.bpp_mean for rate in rates],
             "bpp_payload": [rate.bpp_payload for rate in rates],
             "psnr-rgb": [rate.psnr_mean for rate in rates],
             "psnr-rgb-pooled": [rate.psnr_pooled for rate in rates],
-        } | {key: [scored.metrics[key] for scored in scores] for key in original.metrics}
+        }
+        columns |= {key: [scored.metrics[key] for scored in scores] for key in original.metrics}
         draws = None
         if self._weights is not None:
             draws = Draws(

@@ -42,7 +42,8 @@ def blob_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Draw 20 photograph-like images with coloured rectangles, annotated in COCO format."""
     folder = tmp_path_factory.mktemp("blobs")
     rng = np.random.default_rng(7)
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for identifier in range(1, 21):
         width, height = (int(side) for side in rng.integers(90, 130, 2))
         picture = photograph(width, height, seed=identifier) // 2 + 60

@@ -1,0 +1,222 @@
+"""The command line: what people type, and what they are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from icm_bench import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+pytestmark = pytest.mark.usefixtures("plugins")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command line in this process; return exit status, output and error output."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["icm-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return (0 if code is None else int(code)), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def on_blobs(blob_files: tuple[Path, Path]) -> list[object]:
+    folder, file = blob_files
+    return ["--images", folder, "--annotations", file, "--limit", 4, "--detector", "fake", "--workers", 1]
+
+
+def one_line(text: str) -> bool:
+    return text.startswith("icm-bench: ") and text.count("\n") == 1 and "Traceback" not in text
+
+
+def test_a_run_ends_with_tables_and_a_plot_and_the_other_commands_read_its_results(
+    run: Run, on_blobs: list[object], tmp_path: Path
+) -> None:
+    code, output, _ = run(
+        "run", "--codecs", "fake,jpeg", "--qualities", "jpeg=5,20,60", *on_blobs, "--bootstrap", 20
+    )
+    assert code == 0
+    assert "dataset blobs-4: 4 images" in output
+    assert "| uncompressed |" in output
+    assert "encoded 32 and looked at 36 images" in output
+    plot = tmp_path / "results/blobs-4/detection/fake/map-log.png"
+    assert f"plot: {plot.relative_to(tmp_path)}" in output
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+    code, output, _ = run(
+        "run", "--codecs", "fake,jpeg", "--qualities", "jpeg=5,20,60", *on_blobs, "--bootstrap", 20
+    )
+    assert "nothing was left to measure" in output
+
+    code, output, _ = run("bdrate", "results/", "--anchor", "jpeg", "--format", "json")
+    (record,) = json.loads(output)
+    keys = "dataset task detector metric anchor codec method bd_rate_percent low high overlap reason"
+    assert set(keys.split()) <= set(record)
+    assert (record["anchor"], record["codec"], record["method"]) == ("jpeg", "fake", "pchip")
+
+    for format_, start in (
+        ("table", "BD-rate"),
+        ("markdown", "**BD-rate"),
+        ("csv", "dataset,"),
+        ("latex", "% BD-rate"),
+    ):
+        code, output, _ = run("bdrate", "results/", "--anchor", "jpeg", "--format", format_)
+        assert code == 0
+        assert output.lstrip().startswith(start), format_
+
+    code, output, _ = run(
+        "plot", "results/", "--metric", "psnr-rgb", "--formats", "png,svg,pdf", "--scale", "linear"
+    )
+    assert code == 0
+    assert sorted(path.suffix for path in plot.parent.glob("psnr-rgb-linear.*")) == [".pdf", ".png", ".svg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "--codecs", "jepg"], 2, "unknown codec 'jepg'; did you mean 'jpeg'?"),
+        (["run", "--codecs", "jpeg:subsampling=421"], 2, "jpeg:subsampling=421: no such value; known: "),
+        (["run", "--codecs", "jpeg:quality=3"], 2, "unknown option of jpeg 'quality'"),
+        (
+            ["run", "--codecs", "jpeg", "--detector", "yolo"],
+            2,
+            "unknown detector 'yolo'; did you mean 'yolox'?",
+        ),
+        (
+            ["run", "--codecs", "jpeg", "--detector-weights", "absent.onnx"],
+            2,
+            "--detector-weights absent.onnx: no such file",
+        ),
+        (["run", "--codecs", "jpeg", "--limit", "0"], 2, "a limit of 0 images does not fit a set of 20"),
+        (
+            ["run", "--codecs", "jpeg", "--qualities", "jpeg"],
+            2,
+            "--qualities: 'jpeg' is not codec=quality,quality...",
+        ),
+        (["run", "--codecs", "jpeg", "--qualities", "jpeg=500"], 2, "500 is not a whole number"),
+    ],
+)
+def test_a_wrong_request_is_one_line_that_says_what_would_be_right(
+    run: Run, blob_files: tuple[Path, Path], arguments: list[str], code: int, message: str
+) -> None:
+    folder, file = blob_files
+    detector = [] if "--detector" in arguments else ["--detector", "fake"]
+    found, _, error = run(*arguments, *detector, "--images", folder, "--annotations", file)
+    assert found == code
+    assert message in error
+    assert one_line(error), error
+
+
+def test_an_unknown_dataset_is_one_line(run: Run) -> None:
+    code, _, error = run("run", "--dataset", "kitti")
+    assert (code, one_line(error)) == (2, True)
+    assert "unknown dataset 'kitti'" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "blobs.json"),
+        ("", "blobs.json"),
+        ("{", "blobs.json"),
+        ('{"images": [], "annotations": [], "categories": []}', "images"),
+        (
+            '{"images": [{"id": 1, "file_name": "absent.png", "width": 4, "height": 4}], "annotations": [], "categories": []}',
+            "absent.png",
+        ),
+    ],
+)
+def test_a_broken_annotation_file_is_one_line(
+    run: Run, blob_files: tuple[Path, Path], tmp_path: Path, content: str | None, message: str
+) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(blob_files[0], folder)
+    file = folder / "blobs.json"
+    file.unlink() if content is None else file.write_text(content)
+    code, _, error = run(
+        "run", "--codecs", "png", "--detector", "fake", "--images", folder, "--annotations", file
+    )
+    assert (code, one_line(error)) == (1, True), error
+    assert message in error
+
+
+def test_a_missing_encoder_is_one_line_that_says_how_to_get_it(
+    run: Run, on_blobs: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICM_BENCH_FFMPEG", "/absent/ffmpeg")
+    code, _, error = run("run", "--codecs", "vvc", *on_blobs)
+    assert (code, one_line(error)) == (1, True), error
+    assert "/absent/ffmpeg" in error
+
+
+def test_results_that_are_not_there_or_not_results_are_one_line(run: Run, tmp_path: Path) -> None:
+    code, _, error = run("bdrate", "absent/")
+    assert (code, one_line(error)) == (1, True)
+    assert "absent: no such folder; make results with icm-bench run" in error
+    (tmp_path / "empty").mkdir()
+    code, _, error = run("bdrate", "empty/")
+    assert (code, one_line(error)) == (1, True)
+    broken = tmp_path / "results/a/detection/c/vvc.json"
+    broken.parent.mkdir(parents=True)
+    for content in ("", "[]", "{}", '{"name": "vvc", "results": {}, "meta": {}}', '{"meta": {"schema": 99}}'):
+        broken.write_text(content)
+        code, _, error = run("bdrate", "results/")
+        assert (code, one_line(error)) == (1, True), error
+        assert "vvc.json" in error
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_results_folder_that_cannot_be_written_is_one_line(
+    run: Run, on_blobs: list[object], tmp_path: Path
+) -> None:
+    (tmp_path / "results").mkdir(mode=0o500)
+    code, _, error = run("run", "--codecs", "png", *on_blobs)
+    assert (code, one_line(error)) == (1, True), error
+
+
+def test_a_runs_folder_that_is_a_file_is_one_line(run: Run, on_blobs: list[object], tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    code, _, error = run("run", "--codecs", "png", *on_blobs)
+    assert (code, one_line(error)) == (1, True), error
+    assert "runs" in error
+
+
+def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["icm-bench", "--debug", "bdrate", "absent/"])
+    with pytest.raises(Exception, match="no such folder"):
+        cli.main()
+
+
+def test_list_names_everything_and_help_is_quick(command: list[str]) -> None:
+    for arguments in (["--help"], ["list"], ["run", "--help"]):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stderr == ""
+    listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=True).stdout
+    for name in ("icm", "jpeg", "jpeg2000", "png", "vvc", "yolox", "maskrcnn_resnet50_fpn", "coco", "scenes"):
+        assert f"  {name}  " in listed
+
+
+def test_doctor_finds_the_shipped_encoders_and_a_sound_colour_conversion(run: Run) -> None:
+    code, output, _ = run("doctor")
+    assert code == 0
+    lines = {line.split("|")[2].strip(): line for line in output.splitlines() if line.count("|") == 5}
+    for codec in ("jpeg", "jpeg2000", "png"):
+        assert "| ok" in next(line for name, line in lines.items() if name.split(":")[0] == codec)
+    assert any(name.startswith("vvc:preset=") and "libvvenc" in line for name, line in lines.items())
+    assert "| ok" in next(line for name, line in lines.items() if name.startswith("RGB to 10-bit"))
