@@ -1,0 +1,188 @@
+"""The file that the codec ships: safetensors, everything that defines a byte or a pixel, and its facts.
+
+Floating-point networks are stored in half precision; the codec computes with exactly those values, in single precision.
+What encoder and decoder must agree on is stored as integers, never recomputed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from icm_bench.error import CodecError
+from icm_codecs.exact import ExactHyperSynthesis, ExactLayer
+from icm_codecs.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
+from icm_codecs.table import Tables, gaussian_tables, prior_tables
+
+_FORMAT = "icm-1"
+_NETWORKS = ("analysis", "synthesis", "hyper_analysis")
+_LAYERS = ("first", "second", "third")
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained codec, ready for use.
+
+    Attributes:
+        sha256: The file's hash, hexadecimal.
+        shape: How large the networks are.
+        analysis: Image -> latent.
+        synthesis: Latent -> image.
+        hyper_analysis: Latent -> hyper-latent.
+        hyper_synthesis: Hyper-latent -> scale indices and means, in integers.
+        gain: Qualities x latent, float32: scales the latent before rounding.
+        inverse_gain: Qualities x latent, float32: scales it back.
+        prior: The hyper-latent's tables, quality by quality and channel by channel.
+        conditional: The latent's tables, scale by scale.
+        facts: The file's metadata.
+    """
+
+    sha256: str
+    shape: Shape
+    analysis: Analysis
+    synthesis: Synthesis
+    hyper_analysis: HyperAnalysis
+    hyper_synthesis: ExactHyperSynthesis
+    gain: Tensor
+    inverse_gain: Tensor
+    prior: Tables
+    conditional: Tables
+    facts: Mapping[str, Any]
+
+
+def save_checkpoint(network: IcmNetwork, path: Path, facts: Mapping[str, str]) -> None:
+    """Write a trained network as a checkpoint file, all or nothing.
+
+    Args:
+        network: The network as it was trained.
+        path: Where to.
+        facts: Metadata: the model's name, how it was trained.
+    """
+    network = network.cpu()
+    tensors: dict[str, Tensor] = {
+        "gain": torch.exp(network.log_gain),
+        "inverse_gain": torch.exp(network.log_inverse_gain),
+    }
+    for name in _NETWORKS:
+        module: nn.Module = getattr(network, name)
+        tensors |= {f"{name}.{key}": value.half() for key, value in module.state_dict().items()}
+    # Only a training that starts from this file reads these.
+    tensors |= {f"training.prior.{key}": value.half() for key, value in network.prior.named_parameters()}
+    exact = ExactHyperSynthesis.of(network.hyper_synthesis)
+    tensors["hyper_synthesis.gain"] = exact.gain
+    for name, layer in zip(_LAYERS, exact.layers, strict=True):
+        tensors[f"hyper_synthesis.{name}.weight"] = layer.weight
+        tensors[f"hyper_synthesis.{name}.bias"] = layer.bias
+        tensors[f"hyper_synthesis.{name}.shift"] = torch.tensor(layer.shift)
+    for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
+        for field in ("frequencies", "sizes", "offsets"):
+            tensors[f"{name}.{field}"] = torch.from_numpy(getattr(tables, field)).int()
+    # One entry, because the library writes several in no fixed order.
+    metadata = {_FORMAT: json.dumps({**facts, "shape": network.shape.as_dict()}, sort_keys=True)}
+    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    save_file(whole, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
+    """Read a checkpoint file.
+
+    Raises:
+        CodecError: The file is missing, damaged or of another kind.
+    """
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        facts, tensors = _read(path)
+        shape = Shape(**facts["shape"])
+        checkpoint = Checkpoint(
+            sha256,
+            shape,
+            _load_into(Analysis(shape), "analysis", tensors, device),
+            _load_into(Synthesis(shape), "synthesis", tensors, device),
+            _load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
+            _hyper_synthesis(tensors).to(device),
+            tensors["gain"].to(device),
+            tensors["inverse_gain"].to(device),
+            _tables("prior", tensors),
+            _tables("conditional", tensors),
+            facts,
+        )
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CodecError(
+            f"is not a checkpoint of this codec: {error}",
+            where=path,
+            mend="name a file that the training wrote",
+        ) from error
+    return checkpoint
+
+
+def start_from(network: IcmNetwork, path: Path) -> None:
+    """Set a network's parameters to those of a checkpoint file, as a training's start.
+
+    Raises:
+        CodecError: The file is missing, damaged, of another kind or of another shape.
+    """
+    checkpoint = load_checkpoint(path)
+    if checkpoint.shape != network.shape:
+        raise CodecError("holds networks of another shape", where=path, mend="use the same [network] table")
+    with torch.no_grad():
+        for name in _NETWORKS:
+            getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
+        network.log_gain.copy_(torch.log(checkpoint.gain))
+        network.log_inverse_gain.copy_(torch.log(checkpoint.inverse_gain))
+        _, tensors = _read(path)
+        for key, parameter in network.prior.named_parameters():
+            parameter.copy_(tensors[f"training.prior.{key}"])
+        checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if _FORMAT not in metadata:
+            raise ValueError(f"its metadata has no {_FORMAT}")
+        return json.loads(metadata[_FORMAT]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
+
+
+def _load_into(module: _Network, name: str, tensors: dict[str, Tensor], device: str) -> _Network:
+    prefix = f"{name}."
+    own = {key[len(prefix) :]: value.float() for key, value in tensors.items() if key.startswith(prefix)}
+    module.load_state_dict(own)
+    module.requires_grad_(False).eval().to(device)
+    return module.to(memory_format=torch.channels_last)
+
+
+def _hyper_synthesis(tensors: dict[str, Tensor]) -> ExactHyperSynthesis:
+    first, second, third = (
+        ExactLayer(
+            tensors[f"hyper_synthesis.{name}.weight"],
+            tensors[f"hyper_synthesis.{name}.bias"],
+            int(tensors[f"hyper_synthesis.{name}.shift"]),
+        )
+        for name in _LAYERS
+    )
+    return ExactHyperSynthesis(tensors["hyper_synthesis.gain"], (first, second, third))
+
+
+def _tables(name: str, tensors: dict[str, Tensor]) -> Tables:
+    frequencies, sizes, offsets = (
+        tensors[f"{name}.{field}"].numpy().astype(np.int64) for field in ("frequencies", "sizes", "offsets")
+    )
+    tables = Tables(frequencies, sizes, offsets)
+    if not tables.is_valid():
+        raise ValueError(f"its {name} tables are malformed")
+    return tables

@@ -1,0 +1,106 @@
+"""The bitstream's frame: which model, which quality, which size, and whether the bytes are whole.
+
+::
+
+    1 byte   0xA0 + quality index (0 to 15)
+    2 bytes  the beginning of the weights' SHA-256
+    1 to 3   width, least significant seven bits first, the eighth bit set on all bytes but the last
+    1 to 3   height, likewise
+    n bytes  the entropy coder's stream
+    3 bytes  the low 24 bits of the CRC-32 of all the above
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from icm_bench.error import CodecError
+
+MAX_SIDE = 2**16 - 1
+"""Longest side of an image in pixels."""
+
+MAX_PIXELS = 2**26
+"""Most pixels of an image; what a decoder will allocate follows from it."""
+
+_FORMAT = 0xA0
+_CHECK_BYTES = 3
+_MEND = "give the bytes that encode returned, whole"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image's bitstream, taken apart.
+
+    Attributes:
+        model: Two bytes that name the weights.
+        quality: Index of the rate point, 0 to 15.
+        width: Pixels.
+        height: Pixels.
+        payload: The entropy coder's stream.
+    """
+
+    model: bytes
+    quality: int
+    width: int
+    height: int
+    payload: bytes
+
+    def pack(self) -> bytes:
+        """Return the bitstream."""
+        head = bytes([_FORMAT + self.quality]) + self.model + _varint(self.width) + _varint(self.height)
+        return head + self.payload + _check(head + self.payload)
+
+    @property
+    def header_bytes(self) -> int:
+        """How many bytes of the bitstream are not payload."""
+        return len(self.pack()) - len(self.payload)
+
+
+def unpack(data: bytes) -> Frame:
+    """Take a bitstream apart.
+
+    Raises:
+        CodecError: The bytes are empty, truncated, damaged or of another format. Nothing has been allocated by then.
+    """
+    if not data:
+        raise CodecError("the bitstream is empty", mend=_MEND)
+    if data[0] & 0xF0 != _FORMAT:
+        raise CodecError("the bitstream is of another format", mend=_MEND)
+    body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+    if len(body) < 5 or check != _check(body):
+        raise CodecError("the bitstream is truncated or damaged", mend=_MEND)
+    width, position = _read_varint(body, 3)
+    height, position = _read_varint(body, position)
+    check_size(width, height)
+    return Frame(body[1:3], body[0] & 0x0F, width, height, body[position:])
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise ``CodecError`` where an image of this size is not coded."""
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
+        raise CodecError(
+            f"an image of {width}x{height} pixels is not coded",
+            mend=f"use sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels",
+        )
+
+
+def _check(body: bytes) -> bytes:
+    return (zlib.crc32(body) & 0xFFFFFF).to_bytes(_CHECK_BYTES, "big")
+
+
+def _varint(value: int) -> bytes:
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for place in range(3):
+        if position + place >= len(data):
+            break
+        byte = data[position + place]
+        value |= (byte & 0x7F) << (7 * place)
+        if not byte & 0x80:
+            return value, position + place + 1
+    raise CodecError("the bitstream's size field is malformed", mend=_MEND)

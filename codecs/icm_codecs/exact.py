@@ -1,0 +1,164 @@
+"""The hyper-synthesis in integers: what encoder and decoder must agree on, identical on every machine.
+
+Scales and means of the latent come out of a network. In floating point that network gives other last bits on
+other devices, libraries or thread counts; a scale index that flips then desynchronises the entropy coder. Here
+weights are 16-bit integers with a power-of-two scale, activations are fixed-point integers, and every layer ends
+with a rounding shift and a clamp.
+
+The integers are held in float64 and multiplied as matrices. Every product and every partial sum is an integer below
+2^53, which float64 represents exactly, so the order of summation, fused multiply-adds, threads, batching and the device
+change nothing. The bound is checked when a network is built.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icm_bench.error import CodecError
+from icm_codecs.network import SCALES, HyperSynthesis
+
+ACTIVATION_BITS = 10
+"""Binary places of an activation."""
+
+MEAN_BITS = 8
+"""Binary places of a mean."""
+
+HYPER_BOUND = 2**12 - 1
+"""Largest magnitude of a hyper-latent symbol; the encoder clamps to it."""
+
+_ACTIVATION_BOUND = 2**20 - 1
+_WEIGHT_BOUND = 2**15 - 1
+_LEAST_SHIFT, _MOST_SHIFT = 4, 20
+_EXACT_BOUND = 2**53
+
+
+@dataclass(frozen=True)
+class ExactLayer:
+    """One convolution with integer weights and zero padding, before its rounding shift.
+
+    Attributes:
+        weight: Outputs x inputs x k x k int16, in units of ``2**-shift``.
+        bias: Qualities x outputs int64, in units of ``2**-(shift + ACTIVATION_BITS)``.
+        shift: Binary places of the weights.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: int
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor) -> ExactLayer:
+        """Round floating-point weights (outputs x inputs x k x k) and biases (qualities x outputs).
+
+        Raises:
+            CodecError: A weight is too large.
+        """
+        largest = max(float(weight.abs().max()), float(_WEIGHT_BOUND) * 2.0**-_MOST_SHIFT)
+        shift = math.floor(math.log2(_WEIGHT_BOUND / largest))
+        if shift < _LEAST_SHIFT:
+            raise CodecError(f"a weight of {largest:.0f} is too large for 16 bits", mend="train again")
+        rounded = torch.round(weight.double() * 2**shift).clamp(-_WEIGHT_BOUND, _WEIGHT_BOUND)
+        scaled_bias = torch.round(bias.double() * 2 ** (shift + ACTIVATION_BITS))
+        return cls(rounded.to(torch.int16), scaled_bias.to(torch.int64), shift)
+
+    def largest_sum(self) -> int:
+        """Bound the magnitude of every partial sum, for activations within their clamp."""
+        products = self.weight.long().abs().sum(dim=(1, 2, 3)) * _ACTIVATION_BOUND
+        return int((products + self.bias.abs().max(dim=0).values).max())
+
+    def apply(self, x: Tensor, quality: int) -> Tensor:
+        """Convolve integers held in float64: N x inputs x h x w -> N x outputs x h x w, not yet shifted."""
+        n, _, height, width = x.shape
+        side = self.weight.shape[2]
+        margin = side // 2
+        padded = functional.pad(x, (margin, margin, margin, margin))
+        weight = self.weight.to(x)
+        total = self.bias[quality].to(x)[None, :, None].expand(n, -1, height * width)
+        for row in range(side):
+            for column in range(side):
+                window = padded[:, :, row : row + height, column : column + width]
+                total = total + weight[:, :, row, column] @ window.reshape(n, -1, height * width)
+        return total.reshape(n, -1, height, width)
+
+
+@dataclass(frozen=True)
+class ExactHyperSynthesis:
+    """The integer twin of :class:`~icm_codecs.network.HyperSynthesis`.
+
+    Attributes:
+        gain: Qualities x hyper int64, in units of ``2**-ACTIVATION_BITS``.
+        layers: The three convolutions.
+
+    Raises:
+        CodecError: The weights are too large for float64 to hold every partial sum exactly.
+    """
+
+    gain: Tensor
+    layers: tuple[ExactLayer, ExactLayer, ExactLayer]
+
+    def __post_init__(self) -> None:
+        if max(layer.largest_sum() for layer in self.layers) >= _EXACT_BOUND:
+            raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
+
+    @classmethod
+    def of(cls, network: HyperSynthesis) -> ExactHyperSynthesis:
+        """Convert a trained network."""
+        with torch.no_grad():
+            gain = torch.round(network.gain.double() * 2**ACTIVATION_BITS).to(torch.int64)
+            layers = (
+                ExactLayer.of(network.first.weight, network.first_bias),
+                ExactLayer.of(network.second.weight, network.second_bias),
+                ExactLayer.of(network.third.weight, network.third_bias),
+            )
+        return cls(gain, layers)
+
+    def to(self, device: str) -> ExactHyperSynthesis:
+        """Return the same network with its tensors on a device."""
+        first, second, third = (
+            ExactLayer(layer.weight.to(device), layer.bias.to(device), layer.shift) for layer in self.layers
+        )
+        return ExactHyperSynthesis(self.gain.to(device), (first, second, third))
+
+    def copy_to(self, network: HyperSynthesis) -> None:
+        """Set a floating-point network's parameters to these, as a training's start."""
+        convolutions = (network.first, network.second, network.third)
+        biases = (network.first_bias, network.second_bias, network.third_bias)
+        with torch.no_grad():
+            network.gain.copy_(self.gain * 2.0**-ACTIVATION_BITS)
+            for layer, convolution, bias in zip(self.layers, convolutions, biases, strict=True):
+                convolution.weight.copy_(layer.weight * 2.0**-layer.shift)
+                bias.copy_(layer.bias * 2.0 ** -(layer.shift + ACTIVATION_BITS))
+
+    def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:
+        """Return what the latent's distribution is, from the hyper-latent.
+
+        Args:
+            hyper: N x hyper x h x w, whole numbers within ``HYPER_BOUND``, of any type.
+            quality: The rate point, from 0.
+
+        Returns:
+            Scale indices, int64, 0 to 63, and means, int64, in units of ``2**-MEAN_BITS``: N x latent x 4h x 4w each.
+        """
+        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
+        x = (bounded * self.gain[quality].to(bounded)[:, None, None]).clamp(
+            -_ACTIVATION_BOUND, _ACTIVATION_BOUND
+        )
+        for layer in self.layers[:2]:
+            x = _shift(layer.apply(x, quality), layer.shift).clamp(0, _ACTIVATION_BOUND)
+            x = functional.pixel_shuffle(x, 2)
+        last = self.layers[2]
+        index, mean = last.apply(x, quality).chunk(2, dim=1)
+        places = last.shift + ACTIVATION_BITS
+        index = _shift(index * SCALES.per_unit, places).clamp(0, SCALES.n_scales - 1)
+        mean = _shift(mean, places - MEAN_BITS).clamp(-_ACTIVATION_BOUND, _ACTIVATION_BOUND)
+        return index.long(), mean.long()
+
+
+def _shift(x: Tensor, places: int) -> Tensor:
+    # Scaling by a power of two, adding a half and flooring are exact: nothing needs more than 53 bits.
+    return torch.floor(x * 2.0**-places + 0.5)

@@ -1,0 +1,313 @@
+"""The networks of the learned codec, in floating point, as they are trained.
+
+Residual convolutional transforms around a mean and scale hyperprior (Minnen et al., NeurIPS 2018), as in Le et al.
+(ICASSP 2021, arXiv 2108.09993). The paper's channels, strides and activations are unpublished: these are our choice,
+made for speed on a processor, with no convolution above a quarter of the resolution.
+
+One model serves every rate: a quality scales the latent channel by channel before rounding, and back after it, and
+scales and shifts features inside the transforms. The latent has stride 16, the hyper-latent stride 64.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+with warnings.catch_warnings():
+    # Its own dependencies warn of their future while they are imported.
+    warnings.simplefilter("ignore")
+    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+    from compressai.ops import LowerBound
+
+LATENT_STRIDE = 16
+"""Pixels to a latent position, in each direction."""
+
+HYPER_STRIDE = 4
+"""Latent positions to a hyper-latent position, in each direction."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the networks are.
+
+    Attributes:
+        qualities: How many rate points the model serves.
+        fine: Channels at a quarter of the resolution.
+        wide: Channels at an eighth and a sixteenth of the resolution.
+        latent: Channels of the latent.
+        hyper: Channels of the hyper-latent.
+        hyper_wide: Channels inside the hyper-synthesis at strides 32 and 16 (the latter a third more).
+    """
+
+    qualities: int = 8
+    fine: int = 64
+    wide: int = 128
+    latent: int = 160
+    hyper: int = 64
+    hyper_wide: int = 96
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the fields by name."""
+        return cast("dict[str, int]", asdict(self))
+
+    @property
+    def hyper_wider(self) -> int:
+        """Channels of the hyper-synthesis at stride 16."""
+        return self.hyper_wide * 4 // 3
+
+
+@dataclass(frozen=True)
+class ScaleLadder:
+    """The standard deviations that the conditional Gaussians may have: ``lowest * exp(step * index)``.
+
+    A network output of ``o`` means index ``per_unit * o``. Index 0 is narrow enough to mean "zero, not sent".
+    """
+
+    n_scales: int = 64
+    lowest: float = 0.11
+    highest: float = 64.0
+    per_unit: int = 8
+
+    @property
+    def step(self) -> float:
+        """Natural logarithm of the ratio of neighbouring scales."""
+        return math.log(self.highest / self.lowest) / (self.n_scales - 1)
+
+    def scale(self, index: int) -> float:
+        """Return the standard deviation of one index, in quantisation steps."""
+        return self.lowest * math.exp(self.step * index)
+
+
+SCALES = ScaleLadder()
+
+
+class Modulation(nn.Module):
+    """Scale and shift the channels by what the quality has learned: N x C x H x W, N -> N x C x H x W."""
+
+    def __init__(self, n_qualities: int, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(n_qualities, channels))
+        self.shift = nn.Parameter(torch.zeros(n_qualities, channels))
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Return the modulated features."""
+        return torch.addcmul(
+            self.shift[quality][:, :, None, None].to(x.dtype),
+            x,
+            self.scale[quality][:, :, None, None].to(x.dtype),
+        )
+
+
+class Residual(nn.Module):
+    """Add to the features what two 3x3 convolutions make of them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        inner = functional.leaky_relu(self.first(functional.leaky_relu(x, 0.1)), 0.1)
+        return x + cast(Tensor, self.second(inner))
+
+
+class Analysis(nn.Module):
+    """Turn an image into a latent: N x 3 x 16h x 16w in 0..1 -> N x latent x h x w."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(48, shape.fine, 3, padding=1)
+        self.fine = Residual(shape.fine)
+        self.to_eighth = nn.Conv2d(shape.fine, shape.wide, 3, stride=2, padding=1)
+        self.eighth_modulation = Modulation(shape.qualities, shape.wide)
+        self.eighth = nn.Sequential(Residual(shape.wide), Residual(shape.wide))
+        self.to_sixteenth = nn.Conv2d(shape.wide, shape.wide, 3, stride=2, padding=1)
+        self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
+        self.sixteenth = Residual(shape.wide)
+        self.head = nn.Conv2d(shape.wide, shape.latent, 1)
+
+    def forward(self, image: Tensor, quality: Tensor) -> Tensor:
+        """Return the latent, not yet scaled for the quality."""
+        x = self.stem(functional.pixel_unshuffle(4.0 * (image - 0.5), 4))
+        x = self.to_eighth(self.fine(x))
+        x = self.to_sixteenth(self.eighth(self.eighth_modulation(x, quality)))
+        return cast(Tensor, self.head(self.sixteenth(self.sixteenth_modulation(x, quality))))
+
+
+class Synthesis(nn.Module):
+    """Turn a latent into an image: N x latent x h x w -> N x 3 x 16h x 16w, about 0..1, not clipped."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(shape.latent, shape.wide, 1)
+        self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
+        self.sixteenth = Residual(shape.wide)
+        self.to_eighth = nn.Conv2d(shape.wide, 4 * shape.wide, 1)
+        self.eighth_modulation = Modulation(shape.qualities, shape.wide)
+        self.eighth = nn.Sequential(Residual(shape.wide), Residual(shape.wide))
+        self.to_quarter = nn.Conv2d(shape.wide, 4 * shape.fine, 1)
+        self.quarter_modulation = Modulation(shape.qualities, shape.fine)
+        self.fine = Residual(shape.fine)
+        self.head = nn.Conv2d(shape.fine, 48, 3, padding=1)
+
+    def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
+        """Return the image; the latent has been scaled back."""
+        x = self.sixteenth(self.sixteenth_modulation(self.stem(latent), quality))
+        x = functional.pixel_shuffle(self.to_eighth(x), 2)
+        x = self.eighth(self.eighth_modulation(x, quality))
+        x = functional.pixel_shuffle(self.to_quarter(x), 2)
+        x = self.fine(self.quarter_modulation(x, quality))
+        return functional.pixel_shuffle(self.head(x).float(), 4) / 4.0 + 0.5
+
+
+class HyperAnalysis(nn.Module):
+    """Turn a scaled latent into a hyper-latent: N x latent x 4h x 4w -> N x hyper x h x w."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
+        self.modulation = Modulation(shape.qualities, shape.hyper)
+
+    def forward(self, scaled: Tensor, quality: Tensor) -> Tensor:
+        """Return the hyper-latent, not yet rounded."""
+        x = self.second(functional.leaky_relu(self.first(scaled), 0.1))
+        return cast(Tensor, self.modulation(x, quality))
+
+
+class HyperSynthesis(nn.Module):
+    """Turn a rounded hyper-latent into scale indices and means: N x hyper x h x w -> twice N x latent x 4h x 4w.
+
+    Only operations that have an integer twin are used: scaling, convolution, a bias per quality, ReLU, depth to space.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.latent = shape.latent
+        self.gain = nn.Parameter(torch.ones(shape.qualities, shape.hyper))
+        self.first = nn.Conv2d(shape.hyper, 4 * shape.hyper_wide, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(shape.hyper_wide, 4 * shape.hyper_wider, 3, padding=1, bias=False)
+        self.third = nn.Conv2d(shape.hyper_wider, 2 * shape.latent, 1, bias=False)
+        self.first_bias = nn.Parameter(torch.zeros(shape.qualities, 4 * shape.hyper_wide))
+        self.second_bias = nn.Parameter(torch.zeros(shape.qualities, 4 * shape.hyper_wider))
+        self.third_bias = nn.Parameter(torch.zeros(shape.qualities, 2 * shape.latent))
+
+    def forward(self, hyper: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale indices, not yet bounded, and means."""
+        x = hyper * _per_channel(self.gain, quality)
+        x = self.first(x) + _per_channel(self.first_bias, quality)
+        x = functional.pixel_shuffle(functional.relu(x), 2)
+        x = self.second(x) + _per_channel(self.second_bias, quality)
+        x = functional.pixel_shuffle(functional.relu(x), 2)
+        x = (self.third(x) + _per_channel(self.third_bias, quality)).float()
+        return SCALES.per_unit * x[:, : self.latent], x[:, self.latent :]
+
+
+class Estimate(NamedTuple):
+    """What a training step needs of one forward pass: images, N x 3 x H x W about 0..1, and bits per sample, N."""
+
+    image: Tensor
+    bits: Tensor
+
+
+class IcmNetwork(nn.Module):
+    """Estimate the decoded images and their rates.
+
+    A batch holds every quality: sample ``i`` is coded at quality ``i % qualities``, because each quality has a
+    factorised prior of its own for the hyper-latent.
+
+    Args:
+        shape: How large the networks are.
+        lambdas: The weight of the squared error at each quality, rising: the latent's first step sizes follow from it.
+    """
+
+    def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.analysis = Analysis(shape)
+        self.synthesis = Synthesis(shape)
+        self.hyper_analysis = HyperAnalysis(shape)
+        self.hyper_synthesis = HyperSynthesis(shape)
+        self.prior = EntropyBottleneck(shape.qualities * shape.hyper)
+        # The tables are built from the likelihood at the integers, so the quantiles have nothing to learn.
+        self.prior.quantiles.requires_grad_(False)
+        self.conditional = GaussianConditional(None)
+        self.lowest_index = LowerBound(0.0)
+        # Rate-distortion theory: a step size goes with the root of the squared error's price.
+        relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
+        start = math.log(6.0) + relative[:, None].repeat(1, shape.latent)
+        self.log_gain = nn.Parameter(start)
+        self.log_inverse_gain = nn.Parameter(-start)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, Residual):
+                nn.init.normal_(module.second.weight, std=0.1 * module.second.weight[0].numel() ** -0.5)
+        for synthesis_layer in (self.hyper_synthesis.first, self.hyper_synthesis.second):
+            nn.init.kaiming_normal_(synthesis_layer.weight, nonlinearity="relu")
+        with torch.no_grad():
+            self.hyper_synthesis.third.weight.mul_(0.1)
+            start_index = -math.log(SCALES.lowest) / SCALES.step
+            self.hyper_synthesis.third_bias[:, : self.shape.latent] = start_index / SCALES.per_unit
+
+    def forward(self, image: Tensor) -> Estimate:
+        """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, N a multiple of the number of qualities."""
+        quality = torch.arange(len(image), device=image.device) % self.shape.qualities
+        scaled = self.analysis(image, quality).float() * self.gain(quality)
+        hyper = self.hyper_analysis(scaled, quality).float()
+        index, mean = self.hyper_synthesis(_round_through(hyper), quality)
+        rounded = mean + _round_through(scaled - mean)
+        decoded = self.synthesis(rounded * self.inverse_gain(quality), quality)
+        with torch.autocast(image.device.type, enabled=False):
+            bits = self._latent_bits(scaled, index, mean) + self._hyper_bits(hyper)
+        return Estimate(decoded, bits)
+
+    def gain(self, quality: Tensor) -> Tensor:
+        """Return the latent's scaling per sample and channel: N x latent x 1 x 1."""
+        return torch.exp(self.log_gain)[quality][:, :, None, None]
+
+    def inverse_gain(self, quality: Tensor) -> Tensor:
+        """Return the scaling that precedes the synthesis: N x latent x 1 x 1."""
+        return torch.exp(self.log_inverse_gain)[quality][:, :, None, None]
+
+    def _latent_bits(self, scaled: Tensor, index: Tensor, mean: Tensor) -> Tensor:
+        bounded = self.lowest_index(index).clamp(max=float(SCALES.n_scales - 1))
+        scales = SCALES.lowest * torch.exp(SCALES.step * bounded)
+        _, likelihood = self.conditional(scaled, scales, means=mean, training=True)
+        return _bits(likelihood)
+
+    def _hyper_bits(self, hyper: Tensor) -> Tensor:
+        n_qualities, channels = self.shape.qualities, self.shape.hyper
+        side_by_side = hyper.reshape(-1, n_qualities * channels, *hyper.shape[2:])
+        _, likelihood = self.prior(side_by_side, training=True)
+        return _bits(likelihood.reshape(hyper.shape))
+
+
+def _bits(likelihood: Tensor) -> Tensor:
+    return -torch.log2(likelihood).sum(dim=(1, 2, 3))
+
+
+def _per_channel(values: Tensor, quality: Tensor) -> Tensor:
+    return values[quality][:, :, None, None]
+
+
+def _round_through(x: Tensor) -> Tensor:
+    return x + (torch.round(x) - x).detach()
+
+
+def n_parameters(module: nn.Module) -> int:
+    """Count the trainable parameters."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

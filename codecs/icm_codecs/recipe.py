@@ -1,0 +1,179 @@
+"""What a training is told: a TOML file, read once, checked, and never changed."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from icm_bench.error import TrainingError
+from icm_codecs.network import Shape
+
+_Table = TypeVar("_Table")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The weights of the three terms of L = rate L_rate + mse L_mse + task L_task."""
+
+    rate: float = 1.0
+    mse: float = 1.0
+    task: float = 0.0
+
+
+@dataclass(frozen=True)
+class Knot:
+    """Weights that hold at one step."""
+
+    step: int
+    rate: float = 1.0
+    mse: float = 1.0
+    task: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Loss weights by step: straight lines between knots, constant before the first and after the last.
+
+    Le et al. weigh their terms dynamically because fixed weights let the terms' gradients compete; how their weights
+    move is unpublished, so knots are our choice.
+    """
+
+    knots: tuple[Knot, ...] = (Knot(0),)
+
+    def weights(self, step: int) -> LossWeights:
+        """Return the weights of one optimiser step, counted from 0."""
+        before = max((knot for knot in self.knots if knot.step <= step), key=_step, default=self.knots[0])
+        after = min((knot for knot in self.knots if knot.step > step), key=_step, default=before)
+        way = (
+            0.0 if after.step == before.step else max(0.0, (step - before.step) / (after.step - before.step))
+        )
+        return LossWeights(
+            before.rate + way * (after.rate - before.rate),
+            before.mse + way * (after.mse - before.mse),
+            before.task + way * (after.task - before.task),
+        )
+
+
+def _step(knot: Knot) -> int:
+    return knot.step
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The price of a squared error at each quality, and how the qualities share the gradient.
+
+    Attributes:
+        lambdas: One price a quality, rising; the loss of a quality is bpp + lambda * 255^2 * MSE (pixels in 0..1).
+        balance: Each quality's loss is weighed by lambda ** -balance: 0 favours high rates, 1 low ones.
+    """
+
+    lambdas: tuple[float, ...]
+    balance: float = 0.5
+
+    def quality_weights(self) -> tuple[float, ...]:
+        """Return each quality's share of the loss, 1 on average."""
+        raw = [price**-self.balance for price in self.lambdas]
+        return tuple(value * len(raw) / sum(raw) for value in raw)
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the parameters are learned.
+
+    Attributes:
+        steps: Optimiser steps in all; the learning rate's cosine ends here.
+        batch: Crops a step and device, a multiple of the number of qualities.
+        crop: Side of a square crop in pixels, a multiple of 64.
+        rate: Adam's learning rate after the warm-up.
+        final_rate: Its learning rate at the last step.
+        warmup_steps: Steps over which the learning rate rises from nothing.
+        clip: Largest norm of the gradient.
+        seed: Fixes the initial parameters and the crops.
+        checkpoint_minutes: Time between checkpoints.
+    """
+
+    steps: int
+    batch: int = 8
+    crop: int = 256
+    rate: float = 1e-3
+    final_rate: float = 1e-5
+    warmup_steps: int = 200
+    clip: float = 1.0
+    seed: int = 1
+    checkpoint_minutes: float = 3.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training is told, but where its data and its output lie."""
+
+    name: str
+    shape: Shape
+    loss: Loss
+    schedule: Schedule
+    optimisation: Optimisation
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        TrainingError: The file is missing or no TOML, or a table has an unknown, missing or impossible entry.
+    """
+    try:
+        tables = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise TrainingError("cannot be read", where=path, mend="name an existing recipe") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"is not TOML: {error}", where=path, mend="correct the recipe") from error
+    try:
+        recipe = _parse(tables)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"is not a recipe: {error}", where=path, mend="correct the recipe") from error
+    return recipe
+
+
+def _parse(tables: dict[str, Any]) -> Recipe:
+    unknown = set(tables) - {"name", "network", "loss", "schedule", "optimisation"}
+    if unknown:
+        raise ValueError(f"unknown tables {', '.join(sorted(unknown))}")
+    loss_table = dict(tables["loss"])
+    loss_table["lambdas"] = tuple(float(value) for value in loss_table["lambdas"])
+    loss = _table(Loss, loss_table)
+    shape = _table(Shape, {"qualities": len(loss.lambdas), **tables.get("network", {})})
+    knots = tuple(_table(Knot, knot) for knot in tables.get("schedule", [{"step": 0}]))
+    recipe = Recipe(
+        name=str(tables["name"]),
+        shape=shape,
+        loss=loss,
+        schedule=Schedule(tuple(sorted(knots, key=_step))),
+        optimisation=_table(Optimisation, tables["optimisation"]),
+    )
+    _check(recipe)
+    return recipe
+
+
+def _table(kind: type[_Table], values: dict[str, Any]) -> _Table:
+    unknown = set(values) - {field.name for field in fields(kind)}  # type: ignore[arg-type]  # always a dataclass
+    if unknown:
+        raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
+    return kind(**values)
+
+
+def _check(recipe: Recipe) -> None:
+    lambdas, optimisation = recipe.loss.lambdas, recipe.optimisation
+    requirements = {
+        "lambdas are positive and rise": lambdas[0] > 0 and list(lambdas) == sorted(set(lambdas)),
+        "there are as many lambdas as qualities": len(lambdas) == recipe.shape.qualities,
+        "batch is a multiple of the number of lambdas": optimisation.batch % len(lambdas)
+        == 0
+        < optimisation.batch,
+        "crop is a multiple of 64": optimisation.crop % 64 == 0 < optimisation.crop,
+        "steps is positive": optimisation.steps > 0,
+        "there is a knot in the schedule": bool(recipe.schedule.knots),
+    }
+    broken = [requirement for requirement, holds in requirements.items() if not holds]
+    if broken:
+        raise ValueError(f"it must hold that {broken[0]}")
