@@ -239,7 +239,8 @@ def match(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], t
         pairs = _box_pairs(ground_truth, groups, boxes)
     else:
         masks = _masks(ground_truth, rows, image)
-        areas = np.asarray(rle.area(masks), dtype=np.float64).reshape(-1) if masks else np.zeros(0)
+        # One by one: pycocotools puts the length of a list into eight bits.
+        areas = np.array([rle.area(mask) for mask in masks], dtype=np.float64)
         pairs = _mask_pairs(ground_truth, groups, masks)
     true, counted = _outcomes(ground_truth, areas, pairs)
     return Matches(ground_truth, image, category, scores, rank, true, counted)
