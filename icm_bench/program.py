@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from icm_bench.error import ProgramError
 
@@ -26,6 +27,8 @@ class Call:
         output: The file in the folder that the program is to write; None where its printed text is what is
             wanted.
         n_bytes: The exact size that the output must have; None where any size but zero will do.
+        telling: Which line of what a failed program printed tells the cause, and ends the error's message.
+        success: Exit statuses that mean success.
         timeout_s: Seconds after which the program and all that it started are killed.
         environment: Variables set in addition to those of this process.
     """
@@ -34,6 +37,8 @@ class Call:
     inputs: Mapping[str, bytes] = field(default_factory=dict)
     output: str | None = None
     n_bytes: int | None = None
+    telling: Literal["first", "last"] = "last"
+    success: Sequence[int] = (0,)
     timeout_s: float = 600.0
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -94,8 +99,8 @@ def _run_in(folder: Path, call: Call) -> bytes:
             _end(process)
         log.seek(0)
         text = log.read()
-    if status != 0:
-        raise ProgramError(f"{_describe(status)}{_last_line(text)}", where=program)
+    if status not in call.success:
+        raise ProgramError(f"{_describe(status)}{_told(text, call)}", where=program)
     return text
 
 
@@ -110,16 +115,16 @@ def _read_output(path: Path, call: Call, log: bytes) -> bytes:
     program = Path(call.arguments[0]).name
     content = path.read_bytes() if path.is_file() else b""
     if not content:
-        raise ProgramError(f"wrote nothing{_last_line(log)}", where=program)
+        raise ProgramError(f"wrote nothing{_told(log, call)}", where=program)
     if call.n_bytes is not None and len(content) != call.n_bytes:
         raise ProgramError(
-            f"wrote {len(content)} bytes where {call.n_bytes} were due{_last_line(log)}", where=program
+            f"wrote {len(content)} bytes where {call.n_bytes} were due{_told(log, call)}", where=program
         )
     return content
 
 
 def _describe(status: int) -> str:
-    if status > 0:
+    if status >= 0:
         return f"failed with exit status {status}"
     try:
         return f"crashed with {signal.Signals(-status).name}"
@@ -127,6 +132,9 @@ def _describe(status: int) -> str:
         return f"crashed with signal {-status}"
 
 
-def _last_line(log: bytes, limit: int = 300) -> str:
+def _told(log: bytes, call: Call, limit: int = 300) -> str:
     lines = [line.strip() for line in log.decode(errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1][-limit:]}" if lines else ""
+    if not lines:
+        return ""
+    line = lines[0] if call.telling == "first" else lines[-1]
+    return f": {line[-limit:]}"

@@ -74,6 +74,19 @@ def test_a_failure_is_told_with_its_status_and_last_words() -> None:
     assert str(caught.value) == f"{Path(sys.executable).name}: failed with exit status 3: cannot open it"
 
 
+def test_the_first_words_are_told_where_they_are_the_telling_ones() -> None:
+    code = "import sys; print('cannot open it'); sys.exit('giving up')"
+    with pytest.raises(ProgramError, match="failed with exit status 1: cannot open it$"):
+        run(Call(python(code), telling="first"))
+
+
+def test_a_status_that_means_success_is_none_but_the_ones_named() -> None:
+    code = "import sys; print('usage'); sys.exit(1)"
+    assert run(Call(python(code), success=(0, 1))) == b"usage\n"
+    with pytest.raises(ProgramError, match="failed with exit status 0"):
+        run(Call(python("pass"), success=(1,)))
+
+
 def test_a_crash_is_told_with_its_signal() -> None:
     with pytest.raises(ProgramError, match="crashed with SIGSEGV"):
         run(Call(python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")))

@@ -16,9 +16,11 @@ from functools import cache
 from pathlib import Path
 
 import imageio_ffmpeg
+import numpy as np
 
 from icm_bench.color import PlaneFormat
 from icm_bench.error import CodecError, ProgramError
+from icm_bench.image import Image
 from icm_bench.program import Call, locate, run
 
 TIMEOUT_S = 1800.0
@@ -26,7 +28,8 @@ TIMEOUT_S = 1800.0
 
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
 _STRICT = ("-xerror", "-err_detect", "explode", "-max_pixels", str(1 << 28), "-threads", "1")
-_HEADER = re.compile(rb"YUV4MPEG2 W(\d+) H(\d+) [^\n]*?C(\w+)[^\n]*\nFRAME\n")
+_Y4M_HEADER = re.compile(rb"YUV4MPEG2 W(\d+) H(\d+) [^\n]*?C(\w+)[^\n]*\nFRAME\n")
+_PPM_HEADER = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
 
 
 def executable() -> str:
@@ -45,37 +48,39 @@ def executable() -> str:
         raise ProgramError("no such program", where="ffmpeg", mend=mend) from error
 
 
-def version(encoder: str, pattern: str) -> str:
+def version(encoder: str, pattern: str = "") -> str:
     """Return how ffmpeg and one of its encoders call themselves, and the start of the executable's SHA-256.
 
     Args:
         encoder: The encoder's name in ffmpeg.
-        pattern: Regular expression whose first group is the library's version in the encoder's debug output.
+        pattern: Regular expression whose first group is the library's version in the encoder's debug output;
+            empty where the library does not tell its version.
     """
     return _version(executable(), encoder, pattern)
 
 
 def encode(
-    data: bytes, form: PlaneFormat, width: int, height: int, arguments: Sequence[str], container: str
+    data: bytes, layout: str, width: int, height: int, arguments: Sequence[str], container: str
 ) -> bytes:
     """Return one picture coded with the given encoder arguments.
 
     Args:
-        data: Raw planes.
-        form: How they are laid out.
-        width: Width of the luma plane.
-        height: Height of the luma plane.
+        data: Raw samples.
+        layout: ffmpeg's name of how they are laid out.
+        width: Width of the picture.
+        height: Height of the picture.
         arguments: ffmpeg's output options: the encoder and its settings.
         container: ffmpeg's name of the output format.
 
     Raises:
         ProgramError: ffmpeg is missing, failed, hung or wrote nothing.
     """
-    source = ("-f", "rawvideo", "-pix_fmt", pixel_format(form), "-s", f"{width}x{height}", "-r", "1")
+    source = ("-f", "rawvideo", "-pix_fmt", layout, "-s", f"{width}x{height}", "-r", "1")
     call = Call(
-        [executable(), *_QUIET, *source, "-i", "picture.yuv", *arguments, "-f", container, "coded"],
-        inputs={"picture.yuv": data},
+        [executable(), *_QUIET, *source, "-i", "picture.raw", *arguments, "-f", container, "coded"],
+        inputs={"picture.raw": data},
         output="coded",
+        telling="first",
         timeout_s=TIMEOUT_S,
     )
     return run(call)
@@ -96,15 +101,22 @@ def decode(
         CodecError: The stream is damaged, or is not one picture of that layout.
         ProgramError: ffmpeg is missing, failed or hung.
     """
-    source = ("-f", container, *decoder, "-i", "coded")
-    sink = ("-strict", "-1", "-f", "yuv4mpegpipe", "picture.y4m")
-    call = Call(
-        [executable(), *_QUIET, *_STRICT, *source, *sink],
-        inputs={"coded": data},
-        output="picture.y4m",
-        timeout_s=TIMEOUT_S,
-    )
-    return _read_picture(run(call), form)
+    return _read_planes(_decode(data, container, decoder, ("-strict", "-1", "-f", "yuv4mpegpipe")), form)
+
+
+def decode_rgb(data: bytes, container: str, *, decoder: Sequence[str]) -> Image:
+    """Return the one picture of a stream that holds 8-bit RGB.
+
+    Args:
+        data: The stream.
+        container: ffmpeg's name of the input format.
+        decoder: Arguments that choose a decoder.
+
+    Raises:
+        CodecError: The stream is damaged, or is not one picture of 8-bit RGB.
+        ProgramError: ffmpeg is missing, failed or hung.
+    """
+    return _read_rgb(_decode(data, container, decoder, ("-f", "image2pipe", "-c:v", "ppm")))
 
 
 def pixel_format(form: PlaneFormat) -> str:
@@ -113,8 +125,19 @@ def pixel_format(form: PlaneFormat) -> str:
     return name if form.bit_depth == 8 else f"{name}10le"
 
 
-def _read_picture(data: bytes, form: PlaneFormat) -> tuple[bytes, int, int]:
-    header = _HEADER.match(data)
+def _decode(data: bytes, container: str, decoder: Sequence[str], sink: Sequence[str]) -> bytes:
+    call = Call(
+        [executable(), *_QUIET, *_STRICT, "-f", container, *decoder, "-i", "coded", *sink, "picture"],
+        inputs={"coded": data},
+        output="picture",
+        telling="first",
+        timeout_s=TIMEOUT_S,
+    )
+    return run(call)
+
+
+def _read_planes(data: bytes, form: PlaneFormat) -> tuple[bytes, int, int]:
+    header = _Y4M_HEADER.match(data)
     if header is None:
         raise CodecError("ffmpeg decoded no picture")
     width, height, layout = int(header[1]), int(header[2]), header[3].decode()
@@ -127,12 +150,29 @@ def _read_picture(data: bytes, form: PlaneFormat) -> tuple[bytes, int, int]:
     return raw, width, height
 
 
+def _read_rgb(data: bytes) -> Image:
+    header = _PPM_HEADER.match(data)
+    if header is None:
+        raise CodecError("ffmpeg decoded no picture of 8-bit RGB")
+    width, height = int(header[1]), int(header[2])
+    samples = np.frombuffer(data, np.uint8, offset=header.end())
+    if samples.size != width * height * 3:
+        raise CodecError(f"the stream does not hold one whole {width}x{height} picture")
+    return samples.reshape(height, width, 3).copy()
+
+
 @cache
 def _version(path: str, encoder: str, pattern: str) -> str:
     banner = run(Call([path, "-version"], timeout_s=60.0)).decode(errors="replace")
     name = " ".join(banner.split()[:3])
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return f"{encoder}{_library_version(path, encoder, pattern)}, {name} (sha256 {digest})"
+
+
+def _library_version(path: str, encoder: str, pattern: str) -> str:
+    if not pattern:
+        return ""
     grey = ("-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", "64x64", "-r", "1", "-i", "grey.yuv")
     call = Call(
         [path, "-hide_banner", "-nostdin", "-loglevel", "debug", *grey, "-c:v", encoder, "-f", "null", "-"],
@@ -140,5 +180,4 @@ def _version(path: str, encoder: str, pattern: str) -> str:
         timeout_s=60.0,
     )
     found = re.search(pattern, run(call).decode(errors="replace"))
-    library = "of unknown version" if found is None else found[1]
-    return f"{encoder} {library}, {name} (sha256 {digest})"
+    return " of unknown version" if found is None else f" {found[1]}"

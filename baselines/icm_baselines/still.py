@@ -42,7 +42,8 @@ class Still:
         rows, columns = self._coded(height), self._coded(width)
         planes = color.to_planes(color.padded(image, columns, rows), self.form)
         raw = color.to_bytes(planes, self.form)
-        stream = ffmpeg.encode(raw, self.form, columns, rows, arguments, self.container)
+        layout = ffmpeg.pixel_format(self.form)
+        stream = ffmpeg.encode(raw, layout, columns, rows, arguments, self.container)
         return envelope.Envelope(stream, columns - width, rows - height).pack()
 
     def decode(self, data: bytes) -> Image:
