@@ -153,7 +153,7 @@ def _code(job: Job, record: ImageRecord, device: str, clock: _Clock) -> tuple[di
     row |= clock(
         "check",
         lambda: {
-            "source_sha256": pixel_digest(source),
+            "source_sha256": _original(record)[1],
             "decoded_sha256": pixel_digest(image),
             "mse": mse(source, image),
         },
@@ -182,12 +182,13 @@ def _decode(codec: Codec, data: bytes, shape: tuple[int, ...]) -> Image:
 
 def _source(record: ImageRecord) -> Image:
     # A copy, since a codec may write to what it is given.
-    return _pixels(record).copy()
+    return _original(record)[0].copy()
 
 
 @functools.lru_cache(maxsize=store.SHARD_IMAGES)
-def _pixels(record: ImageRecord) -> Image:
-    return record.read()
+def _original(record: ImageRecord) -> tuple[Image, str]:
+    image = record.read()
+    return image, pixel_digest(image)
 
 
 # What is dear to make is kept for as long as the worker process lives, which is one run.
