@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,17 +13,16 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from icm_bench.detector import Prediction, Task
+from icm_bench.detectors.checkpoint import Checkpoint, load_into, read_checkpoint
 from icm_bench.error import DetectorError
 from icm_bench.image import Image
 from icm_bench.scenes.form import FORMS
@@ -48,7 +46,8 @@ class _ConvNorm(nn.Sequential):
 
     def fold(self) -> None:
         conv, norm = self
-        self[0], self[1] = fuse_conv_bn_eval(conv.eval(), norm.eval()), nn.Identity()
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            self[0], self[1] = fuse_conv_bn_eval(conv.eval(), norm.eval()), nn.Identity()
 
 
 class _Block(nn.Module):
@@ -102,7 +101,7 @@ def build_mask_rcnn() -> MaskRCNN:
         **_shared_parts(),
         mask_roi_pool=_pooler(14, samples=1),
         mask_head=MaskRCNNHeads(_CHANNELS, (_CHANNELS,) * 3, 1),
-        mask_predictor=MaskRCNNPredictor(_CHANNELS, _CHANNELS, len(FORMS) + 1),
+        mask_predictor=_MaskPredictor(),
     )
 
 
@@ -126,7 +125,7 @@ def _shared_parts() -> dict[str, Any]:
         "box_predictor": _BoxPredictor(),
         "box_batch_size_per_image": 48,
         "box_detections_per_img": 100,
-        "box_score_thresh": 0.01,
+        "box_score_thresh": 0.05,
         "image_mean": [0.42, 0.42, 0.42],
         "image_std": [0.2, 0.2, 0.2],
         "_skip_resize": True,
@@ -138,15 +137,28 @@ def _pooler(side: int, *, samples: int) -> MultiScaleRoIAlign:
 
 
 class _BoxPredictor(nn.Module):
-    """Class scores and box corrections from box features."""
+    """Class scores and box corrections from box features; the corrections are the same for every class."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cls_score = nn.Linear(_BOX_FEATURES, len(FORMS) + 1)
-        self.bbox_pred = nn.Linear(_BOX_FEATURES, 4 * (len(FORMS) + 1))
+        self.bbox_pred = nn.Linear(_BOX_FEATURES, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cls_score(x), self.bbox_pred(x)
+        return self.cls_score(x), self.bbox_pred(x).repeat(1, len(FORMS) + 1)
+
+
+class _MaskPredictor(nn.Module):
+    """Masks of 28 x 28 from mask features of 14 x 14; they are the same for every class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enlarge = nn.ConvTranspose2d(_CHANNELS, _CHANNELS, 2, 2)
+        self.logits = nn.Conv2d(_CHANNELS, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.logits(torch.relu(self.enlarge(x)))
+        return logits.expand(-1, len(FORMS) + 1, -1, -1)
 
 
 def fold_norms(network: nn.Module) -> None:
@@ -157,17 +169,18 @@ def fold_norms(network: nn.Module) -> None:
 
 
 class FasterRcnnScenes:
-    """The Faster R-CNN of ``scenes``: boxes of ten forms.
+    """The Faster R-CNN of ``scenes`` (Ren et al., arXiv 1506.01497; Lin et al., arXiv 1612.03144).
 
-    It sees an image at its native size. Its weights are stored in half precision, and its predictions are those of the
-    stored values, computed in single precision.
+    It sees an image at its native size, alone. Its weights are stored in half precision, and its predictions are those
+    of the stored values, computed in single precision.
 
     Args:
-        weights: A safetensors file that ``icm_bench.scenes.training`` wrote; None for the one that the package carries.
-        device: Where torch computes.
+        weights: A ``.safetensors`` file that ``icm_bench.scenes.training`` wrote; by default the one that the package
+            carries.
+        device: ``cpu`` or ``cuda``, or ``cuda:1`` and so on.
 
     Raises:
-        DetectorError: The weights are missing or are not this network's, or the device is not there.
+        DetectorError: The device is missing, or the weights are not this network's.
     """
 
     name: ClassVar[str] = "fasterrcnn_scenes"
@@ -177,57 +190,67 @@ class FasterRcnnScenes:
 
     def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None:
         path = SHIPPED_WEIGHTS if weights is None else weights
-        self._digest = hashlib.sha256(_read(path)).hexdigest()[:12]
-        self.network = _to_device(self._load(path), device)
-        self._device = device
+        self._device = _open_device(device, self.name)
+        self._network = self._load(path).to(self._device)
+        self._version = (
+            f"torchvision {torchvision.__version__}, torch {torch.__version__}, "
+            f"weights {read_checkpoint(path).sha256[:12]}, {self._device}"
+        )
 
     @staticmethod
-    def _load(path: Path) -> nn.Module:
+    def _load(path: Path) -> FasterRCNN:
         return load_faster_rcnn(path)
 
-    @torch.inference_mode()
     def predict(self, image: Image) -> list[Prediction]:
-        """Return the objects found in an image of height x width x 3, best first: at most 100, scores above 0.01.
+        """Return the objects found in an image of height x width x 3, best first: at most 100, scores above 0.05.
 
         Raises:
-            DetectorError: The image is not of 8-bit RGB.
+            DetectorError: The network fails, for instance for want of memory.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        try:
+            found = self._infer(image)
+        except RuntimeError as error:
+            height, width = image.shape[:2]
             raise DetectorError(
-                f"the image is {image.dtype} of shape {image.shape}",
+                f"the network failed on an image of {width}x{height} ({str(error).strip().splitlines()[0][:160]})",
                 where=f"detector '{self.name}'",
-                mend="give uint8 of height x width x 3",
-            )
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
-        (found,) = self.network([pixels.permute(2, 0, 1).float() / 255])
-        return _rows({name: value.cpu().numpy() for name, value in found.items()})
+                mend="leave out extreme sizes, or free memory on the device",
+            ) from error
+        return _rows(found)
 
     def version(self) -> str:
-        """Name torchvision's version and the weights' SHA-256."""
-        return f"torchvision {torchvision.__version__}, weights {self._digest}"
+        """Name torchvision's, torch's and the weights' version, and the device."""
+        return self._version
+
+    def _infer(self, image: Image) -> dict[str, NDArray[Any]]:
+        with torch.inference_mode():
+            pixels = torch.tensor(image, device=self._device).permute(2, 0, 1).contiguous().float() / 255
+            (found,) = self._network([pixels])
+            return {name: tensor.cpu().numpy() for name, tensor in found.items()}
 
 
 class MaskRcnnScenes(FasterRcnnScenes):
-    """The Mask R-CNN of ``scenes``: boxes and masks of ten forms, otherwise as the Faster R-CNN."""
+    """The Mask R-CNN of ``scenes`` (He et al., arXiv 1703.06870): the Faster R-CNN's boxes, and masks."""
 
     name: ClassVar[str] = "maskrcnn_scenes"
     tasks: ClassVar[tuple[Task, ...]] = ("detection", "segmentation")
 
     @staticmethod
-    def _load(path: Path) -> nn.Module:
+    def _load(path: Path) -> FasterRCNN:
         return load_mask_rcnn(path)
 
 
 def load_mask_rcnn(path: Path = SHIPPED_WEIGHTS) -> MaskRCNN:
     """Return the frozen Mask R-CNN: norms folded, in evaluation mode, no gradients to its weights.
 
-    Gradients to the image flow, so that a codec can be trained through it.
+    Gradients to the image flow, so that a codec can be trained through it; its training mode differs in what it returns
+    alone.
 
     Raises:
         DetectorError: The weights are missing or are not this network's.
     """
     network = build_mask_rcnn()
-    _freeze(network, _read_weights(path), path)
+    _freeze(network, read_checkpoint(path), path)
     return network
 
 
@@ -238,47 +261,28 @@ def load_faster_rcnn(path: Path = SHIPPED_WEIGHTS) -> FasterRCNN:
         DetectorError: The weights are missing or are not this network's.
     """
     network = build_faster_rcnn()
-    weights = {name: value for name, value in _read_weights(path).items() if ".mask_" not in name}
-    _freeze(network, weights, path)
+    both = read_checkpoint(path)
+    boxes = {name: tensor for name, tensor in both.state.items() if ".mask_" not in name}
+    _freeze(network, Checkpoint(boxes, both.sha256), path)
     return network
 
 
-def _freeze(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def _freeze(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     network.eval()
     fold_norms(network)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError:
-        raise DetectorError(
-            "the weights are another network's", where=path, mend="give weights trained for 'scenes'"
-        ) from None
+    load_into(network, checkpoint, path)
     network.requires_grad_(False)
 
 
-def _read(path: Path) -> bytes:
+def _open_device(name: str, detector: str) -> torch.device:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DetectorError(
-            f"the weights cannot be read ({error.strerror})", where=path, mend="check the file's name"
-        ) from error
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        weights = load_safetensors(_read(path))
-    except SafetensorError as error:
-        raise DetectorError(
-            f"the weights are not a safetensors file ({error})", where=path, mend="restore the file"
-        ) from error
-    return {name: value.float() for name, value in weights.items()}
-
-
-def _to_device(network: nn.Module, device: str) -> nn.Module:
-    try:
-        return network.to(device)
+        device = torch.device(name)
+        torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise DetectorError(f"torch cannot compute there ({error})", where=device, mend="use cpu") from error
+        raise DetectorError(
+            f"this machine has no device '{name}'", where=f"detector '{detector}'", mend="use cpu"
+        ) from error
+    return device
 
 
 def _rows(found: dict[str, NDArray[Any]]) -> list[Prediction]:
@@ -292,7 +296,7 @@ def _rows(found: dict[str, NDArray[Any]]) -> list[Prediction]:
             "score": float(found["scores"][k]),
         }
         if "masks" in found:
-            mask = np.asfortranarray(found["masks"][k, 0] >= 0.5, np.uint8)
+            mask = np.asfortranarray(found["masks"][k, 0] > 0.5, np.uint8)
             encoded = run_lengths.encode(mask)
             row["segmentation"] = {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
         rows.append(row)

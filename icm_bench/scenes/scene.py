@@ -173,7 +173,7 @@ class _World:
             high = np.ceil(points.max(axis=0)).astype(int).clip(None, (self.width, self.height))
             if (high - low < 1).any():
                 continue
-            canvas = PilImage.new("1", tuple(int(v) for v in high - low))
+            canvas = PilImage.new("1", (int(high[0] - low[0]), int(high[1] - low[1])))
             ImageDraw.Draw(canvas).polygon([tuple(p) for p in points - low], fill=1)
             mask = np.asarray(canvas)
             box = (slice(low[1], high[1]), slice(low[0], high[0]))
@@ -306,4 +306,4 @@ def _photograph(rng: np.random.Generator, radiance: NDArray[np.float32]) -> Imag
     coded = np.where(
         light <= 0.0031308, 12.92 * light, 1.055 * np.clip(light, 1e-6, None) ** (1 / 2.4) - 0.055
     )
-    return np.clip(np.round(coded * 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.round(coded * 255), 0, 255), np.uint8)

@@ -33,7 +33,7 @@ def textures() -> NDArray[np.float32]:
         _stripes(rng, period=32),
         _courses(rng),
     ]
-    return np.stack([np.clip((t - t.mean()) / t.std(), -3, 3) for t in bank]).astype(np.float32)
+    return np.asarray([np.clip((t - t.mean()) / t.std(), -3, 3) for t in bank], np.float32)
 
 
 def _fractal(rng: np.random.Generator, slope: float) -> NDArray[np.float64]:

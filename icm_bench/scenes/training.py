@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.detection import MaskRCNN
 
 from icm_bench.detectors.scenes_rcnn import build_mask_rcnn, fold_norms
 from icm_bench.error import TrainingError
+from icm_bench.scenes.form import FORMS
 from icm_bench.scenes.scene import HEIGHT, WIDTH
 from icm_bench.scenes.shard import N_SCENES, Shard, read_shard, write_shard
 
@@ -120,8 +122,10 @@ class _Run:
         self.network = network.train()
         self.step = 0
         self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        plain = [p for p in network.parameters() if p.ndim < 2]
-        shaped = [p for p in network.parameters() if p.ndim >= 2]
+        self.dense = _DenseHead(network)
+        everything = nn.ModuleList([network, self.dense])
+        plain = [p for p in everything.parameters() if p.ndim < 2]
+        shaped = [p for p in everything.parameters() if p.ndim >= 2]
         self.optimizer = torch.optim.AdamW(
             [{"params": shaped, "weight_decay": _WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}],
             lr=_PEAK_RATE,
@@ -143,6 +147,7 @@ class _Run:
         images = [image.to(device) for image, _ in batch]
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
         losses: dict[str, Tensor] = self.network(images, targets)
+        losses["loss_dense"] = self.dense.loss(targets)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise TrainingError(
@@ -166,13 +171,14 @@ class _Run:
         """Write all that is needed to go on."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        tensors |= {f"dense.{name}": value for name, value in self.dense.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         _save(tensors, path, {"step": str(self.step)})
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "dense": {}, "optimizer": {}}
         with safe_open(path, "pt") as file:
             step = int(file.metadata()["step"])
             for key in file.keys():  # noqa: SIM118  # no mapping: it only has keys()
@@ -180,6 +186,7 @@ class _Run:
                 parts[part][name] = file.get_tensor(key)
         try:
             self.network.load_state_dict(parts["network"])
+            self.dense.load_state_dict(parts["dense"])
         except RuntimeError as error:
             raise TrainingError(
                 "the checkpoint is another network's", where=path, mend="train into another folder"
@@ -192,6 +199,40 @@ class _Run:
             state["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(state)
         self.step = step
+
+
+class _DenseHead(nn.Module):
+    """Names the form at every position of every feature map, which teaches the backbone sooner than boxes alone do.
+
+    It is no part of the detectors.
+    """
+
+    def __init__(self, network: MaskRCNN) -> None:
+        super().__init__()
+        self.classify = nn.Conv2d(network.backbone.out_channels, len(FORMS) + 1, 1)
+        self.maps: list[Tensor] = []
+        network.backbone.register_forward_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, _inputs: Any, features: dict[str, Tensor]) -> None:
+        self.maps = list(features.values())
+
+    def loss(self, targets: list[Target]) -> Tensor:
+        """Return the cross-entropy on the features of the last forward pass, objects and ground weighing the same."""
+        losses = []
+        for features in self.maps:
+            logits = self.classify(features)
+            forms = torch.stack([_form_map(target, logits.shape[-2:]) for target in targets])
+            entropy = functional.cross_entropy(logits, forms, reduction="none")
+            losses += [entropy[forms > 0].sum() / (forms > 0).sum().clamp(min=1), entropy[forms == 0].mean()]
+        return torch.stack(losses).mean()
+
+
+def _form_map(target: Target, size: torch.Size) -> Tensor:
+    """Return the category at the middle of each of a map's cells, 0 for the ground."""
+    masks, labels = target["masks"], target["labels"]
+    strides = [pixels // cells for pixels, cells in zip(masks.shape[-2:], size, strict=True)]
+    middles = masks[:, strides[0] // 2 :: strides[0], strides[1] // 2 :: strides[1]]
+    return (middles * labels[:, None, None]).sum(dim=0)
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
