@@ -26,6 +26,8 @@ MAX_PIXELS = 80_000_000
 # Formats with a decoder of Pillow's own: others (EPS, WMF) would start programs or need a screen.
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _EXIF_ORIENTATION = 0x0112
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = b"\xff\xd9"
 _QUARTER_TURNS = (5, 6, 7, 8)
 _UPRIGHT_BY = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -178,7 +180,21 @@ def _open(data: bytes, where: object) -> PillowImage.Image:
         raise _too_large(where)
     if picture.width < 1 or picture.height < 1:
         raise DatasetError("the image has no pixels", where=printable(where), mend="remove or replace it")
+    if picture.format in {"JPEG", "MPO"} and not _has_end_marker(data):
+        raise _broken(where, EOFError("the JPEG has no end"))
     return picture
+
+
+def _has_end_marker(data: bytes) -> bool:
+    """Return whether the scans of a JPEG come to an end.
+
+    libjpeg fills up what is missing, or decodes the zeros of a file that was never written to its end; within a
+    scan no byte pair looks like a marker.
+    """
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1] != _START_OF_SCAN:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(_END_OF_IMAGE, at) >= 0
 
 
 def _orientation(picture: PillowImage.Image) -> int:

@@ -182,6 +182,16 @@ def test_truncated_file_is_an_error_that_names_it(form: str, share: float, tmp_p
         read_image(path)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_whose_tail_was_never_written_is_an_error(progressive: bool) -> None:
+    data = encoded(picture(64, 64), "JPEG", progressive=progressive, comment=b"\xff\xd9")
+    for tail in (b"", bytes(len(data) // 2)):
+        for read in (decode_image, image_size):
+            with pytest.raises(DatasetError, match="truncated or damaged .the JPEG has no end"):
+                read(data[: len(data) // 2] + tail, where="a.jpg")
+    assert decode_image(data + b"\0trailing", where="a.jpg").shape == (64, 64, 3)
+
+
 def test_absent_empty_and_foreign_files_are_errors_that_name_them(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"absent\.jpg: the image file does not exist"):
         read_image(tmp_path / "absent.jpg")

@@ -123,11 +123,11 @@ def test_architecture_is_torchvisions_published_one(cls: Any, monkeypatch: pytes
 
 
 def settings_of(module: nn.Module) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, int | float | dict) and key[0] != "_"
-    } | {key: getattr(module, key) for key in ("_pre_nms_top_n", "_post_nms_top_n") if hasattr(module, key)}
+    public = {key: value for key, value in vars(module).items() if isinstance(value, int | float)}
+    proposals = {
+        key: getattr(module, key) for key in ("_pre_nms_top_n", "_post_nms_top_n") if hasattr(module, key)
+    }
+    return public | proposals
 
 
 @pytest.mark.slow
