@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from icm_bench.error import CodecError
+
 _START_CODE = re.compile(rb"\x00*\x00\x00\x01")
 
 
@@ -33,3 +35,39 @@ def units(stream: bytes) -> Iterator[Unit]:
 def overhead_bytes(stream: bytes, is_slice: Callable[[bytes], bool]) -> int:
     """Return how many bytes of a stream are no coded slices: parameter sets, messages, all start codes."""
     return len(stream) - sum(len(unit.content) for unit in units(stream) if is_slice(unit.content))
+
+
+class Bits:
+    """The bits of a NAL unit's payload, emulation prevention bytes taken out, read from the front.
+
+    Args:
+        payload: The unit without its header.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        raw = payload.replace(b"\x00\x00\x03", b"\x00\x00")
+        self._digits = "".join(f"{byte:08b}" for byte in raw)
+        self._position = 0
+
+    def read(self, n: int) -> int:
+        """Return the next n bits as an unsigned number.
+
+        Raises:
+            CodecError: Fewer are left.
+        """
+        digits = self._digits[self._position : self._position + n]
+        if len(digits) < n:
+            raise CodecError("the bitstream is truncated or damaged: a NAL unit ends early")
+        self._position += n
+        return int(digits or "0", 2)
+
+    def read_golomb(self) -> int:
+        """Return the next ue(v), an unsigned Exp-Golomb code (9.2).
+
+        Raises:
+            CodecError: Fewer bits are left than it needs.
+        """
+        zeros = 0
+        while self.read(1) == 0:
+            zeros += 1
+        return (1 << zeros) - 1 + self.read(zeros)

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import envelope, ffmpeg, nal
+from icm_baselines import scale as scaling
 from icm_baselines.option import whole
+from icm_baselines.scale import Percent
 from icm_baselines.still import Still
 from icm_bench.codec import Quality
 from icm_bench.color import PlaneFormat
+from icm_bench.error import CodecError
 from icm_bench.image import Image
 
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 _STILL = Still(PlaneFormat(chroma="420", bit_depth=10, matrix="bt709", range="limited"), "vvc")
 _LARGEST_SLICE_TYPE = 11  # nal_unit_type of VCL units, table 5 of H.266
+
+_PICTURE_PARAMETERS = 16
 
 # One intra picture, objective quality, the slice's QP equal to the one asked for, and no unit or
 # parameter that a single picture does not need.
@@ -43,25 +48,33 @@ class Vvc:
         quality: QP of the picture, 0 to 63; fewer bits the higher.
         device: Ignored; VVenC runs on the CPU, on one thread.
         preset: VVenC's speed preset.
+        scale: Size in percent at which the picture is coded, see :mod:`icm_baselines.scale`.
     """
 
     name: ClassVar[str] = "vvc"
     qualities: ClassVar[tuple[Quality, ...]] = (52, 47, 42, 37, 32, 27, 22)
     always_named: ClassVar[tuple[str, ...]] = ("preset",)
 
-    def __init__(self, quality: Quality, *, device: str = "cpu", preset: Preset = "fast") -> None:
+    def __init__(
+        self,
+        quality: Quality,
+        *,
+        device: str = "cpu",
+        preset: Preset = "fast",
+        scale: Percent = "100",
+    ) -> None:
         del device
         self._qp = whole(quality, 0, 63, where="vvc QP")
         self._preset = preset
+        self._percent = scale
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
-        encoder = ("-c:v", "libvvenc", "-preset", self._preset, "-qp", str(self._qp), "-qpa", "0")
-        return _STILL.encode(image, (*encoder, "-vvenc-params", _SETTINGS, "-threads", "1"))
+        return scaling.encode(image, self._percent, self._encode_coded_size)
 
     def decode(self, data: bytes) -> Image:
         """Return the image of a bitstream."""
-        return _STILL.decode(data)
+        return scaling.decode(data, self._percent, _STILL.decode)
 
     def version(self) -> str:
         """Name the layout of the bitstream, VVenC and the ffmpeg that carries it."""
@@ -70,8 +83,28 @@ class Vvc:
 
     def header_bytes(self, data: bytes) -> int:
         """Return the bytes of envelope, parameter sets (adaptation parameter sets too) and start codes."""
-        return envelope.N_BYTES + nal.overhead_bytes(data[envelope.N_BYTES :], _is_slice)
+        before = scaling.head_bytes(self._percent) + envelope.N_BYTES
+        return before + nal.overhead_bytes(data[before:], is_slice)
+
+    def _encode_coded_size(self, image: Image) -> bytes:
+        encoder = ("-c:v", "libvvenc", "-preset", self._preset, "-qp", str(self._qp), "-qpa", "0")
+        return _STILL.encode(image, (*encoder, "-vvenc-params", _SETTINGS, "-threads", "1"))
 
 
-def _is_slice(unit: bytes) -> bool:
+def is_slice(unit: bytes) -> bool:
+    """Return whether a NAL unit of VVC is a coded slice or a part of one."""
     return len(unit) > 1 and unit[1] >> 3 <= _LARGEST_SLICE_TYPE
+
+
+def picture_size(stream: bytes) -> tuple[int, int]:
+    """Return coded width and height of a stream's picture, from its first picture parameter set (7.3.2.5).
+
+    Raises:
+        CodecError: There is no picture parameter set.
+    """
+    for unit in nal.units(stream):
+        if unit.content[1:2] and unit.content[1] >> 3 == _PICTURE_PARAMETERS:
+            bits = nal.Bits(unit.content[2:])
+            bits.read(11)  # its own number, the sequence parameter set's, pps_mixed_nalu_types_in_pic_flag
+            return bits.read_golomb(), bits.read_golomb()
+    raise CodecError("the bitstream holds no picture parameter set", where="VVC")

@@ -1,0 +1,94 @@
+"""BPG: HEVC intra pictures in Bellard's format, by bpgenc and bpgdec."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias
+
+from icm_baselines import envelope, pillow
+from icm_baselines.option import whole
+from icm_bench.codec import Quality
+from icm_bench.color import Chroma
+from icm_bench.error import CodecError, UsageError
+from icm_bench.image import Image
+from icm_bench.program import Call, locate, run
+
+Encoder: TypeAlias = Literal["x265", "jctvc"]
+
+TIMEOUT_S = 1800.0
+"""Longest time that one picture may take, in seconds."""
+
+_MEND = "install libbpg so that bpgenc and bpgdec are on PATH"
+_MAGIC = b"BPG\xfb"
+
+
+class Bpg:
+    """BPG at a fixed QP: bpgenc and bpgdec, which must be on PATH.
+
+    bpgenc converts to BT.601, full range. The bitstream is the BPG file after the two bytes of
+    :mod:`icm_baselines.envelope`, since the format does not signal where its picture ends.
+
+    Args:
+        quality: QP of the picture, 0 to 51; fewer bits the higher.
+        device: Ignored; bpgenc runs on the CPU.
+        chroma: Chroma format, 4:2:0 or 4:4:4.
+        encoder: x265, or the HEVC reference software (jctvc), as bpgenc was built with.
+        level: bpgenc's compression level, 1 (fast) to 9.
+    """
+
+    name: ClassVar[str] = "bpg"
+    qualities: ClassVar[tuple[Quality, ...]] = (49, 45, 41, 37, 32, 27, 22)
+
+    def __init__(
+        self,
+        quality: Quality,
+        *,
+        device: str = "cpu",
+        chroma: Chroma = "420",
+        encoder: Encoder = "x265",
+        level: int = 8,
+    ) -> None:
+        del device
+        qp = str(whole(quality, 0, 51, where="bpg QP"))
+        if not 1 <= level <= 9:
+            raise UsageError(f"{level} is not a level from 1 to 9", where="bpg:level")
+        self._arguments = ("-q", qp, "-f", chroma, "-c", "ycbcr", "-b", "10", "-e", encoder, "-m", str(level))
+
+    def encode(self, image: Image) -> bytes:
+        """Return the bitstream of an image."""
+        call = Call(
+            [locate("bpgenc", mend=_MEND), *self._arguments, "-o", "coded", "picture.png"],
+            inputs={"picture.png": pillow.encode(image, "PNG", {"compress_level": 1})},
+            output="coded",
+            timeout_s=TIMEOUT_S,
+        )
+        return envelope.Envelope(run(call), 0, 0).pack()
+
+    def decode(self, data: bytes) -> Image:
+        """Return the image of a bitstream."""
+        stream = envelope.unpack(data).stream
+        if not stream.startswith(_MAGIC):
+            raise CodecError("the bitstream is of another format", where="BPG")
+        call = Call(
+            [locate("bpgdec", mend=_MEND), "-o", "picture.png", "coded"],
+            inputs={"coded": stream},
+            output="picture.png",
+            timeout_s=TIMEOUT_S,
+        )
+        return pillow.decode(run(call), "PNG")
+
+    def version(self) -> str:
+        """Name the layout of the bitstream, libbpg, and the start of both executables' SHA-256."""
+        return f"envelope 1, {_version(locate('bpgenc', mend=_MEND), locate('bpgdec', mend=_MEND))}"
+
+
+@cache
+def _version(encoder: str, decoder: str) -> str:
+    help_text = run(Call([encoder, "-h"], success=(0, 1), timeout_s=60.0)).decode(errors="replace")
+    found = re.search(r"version (\S+)", help_text)
+    number = "of unknown version" if found is None else found[1]
+    digests = (hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for path in (encoder, decoder))
+    return f"libbpg {number} (sha256 {' '.join(digests)})"
