@@ -1,0 +1,178 @@
+"""VTM: its command line, read by a stand-in that really codes, and what happens where VTM is not whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icm_baselines import envelope, ffmpeg, vtm
+from icm_baselines.vtm import Vtm
+from icm_baselines.vvc import Vvc, picture_size
+from icm_bench.error import CodecError, ProgramError, UsageError
+from icm_bench.testing import check_codec, photograph
+
+# Takes VTM's own options and codes with VVenC, which shares VVC's bitstream but nothing of VTM's.
+ENCODER = """
+import subprocess, sys
+if "--help" in sys.argv:
+    print("VVCSoftware: VTM Encoder Version 0.0-stand-in [Linux]")
+    sys.exit(1)
+arguments, long, position = {}, {}, 1
+while position < len(sys.argv):
+    word = sys.argv[position]
+    if word.startswith("--"):
+        key, _, value = word[2:].partition("=")
+        long[key] = value
+        position += 1
+    else:
+        arguments[word] = sys.argv[position + 1]
+        position += 2
+assert open(arguments["-c"]).read().startswith("IntraPeriod"), arguments
+assert (arguments["-ts"], arguments["-f"], arguments["-o"]) == ("1", "1", ""), arguments
+assert long["InputBitDepth"] == long["InternalBitDepth"] == "10", long
+assert (long["ConformanceWindowMode"], long["InputChromaFormat"]) == ("1", "420"), long
+settings = "IntraPeriod=1:GOPSize=1:DecodingRefreshType=idr:IntraQPOffset=0:VuiParametersPresent=0"
+subprocess.run(
+    [FFMPEG, "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p10le",
+     "-s", arguments["-wdt"] + "x" + arguments["-hgt"], "-r", arguments["-fr"], "-i", arguments["-i"],
+     "-c:v", "libvvenc", "-preset", "faster", "-qp", arguments["-q"], "-qpa", "0",
+     "-vvenc-params", settings, "-threads", "1", "-f", "vvc", arguments["-b"]],
+    check=True,
+)
+"""
+DECODER = """
+import subprocess, sys
+arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert arguments["-d"] == "10", arguments
+subprocess.run(
+    [FFMPEG, "-loglevel", "error", "-xerror", "-err_detect", "explode", "-f", "vvc", "-i", arguments["-b"],
+     "-f", "rawvideo", arguments["-o"]],
+    check=True,
+)
+"""
+
+
+def install(folder: Path, name: str, code: str) -> None:
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\nFFMPEG = {ffmpeg.executable()!r}\n{code}")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder, scratch = tmp_path / "vtm" / "bin", tmp_path / "scratch"
+    for path in (folder, folder.parent / "cfg", scratch):
+        path.mkdir(parents=True)
+    install(folder, "EncoderAppStatic", ENCODER)
+    install(folder, "DecoderAppStatic", DECODER)
+    (folder.parent / "cfg" / "encoder_intra_vtm.cfg").write_text("IntraPeriod : 1\n")
+    monkeypatch.setenv("ICM_BENCH_VTM", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    yield folder
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stand_in")
+def test_the_wrapper_conforms_over_a_stand_in_that_really_codes() -> None:
+    check_codec(Vtm)
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (61, 35), (128, 72)])
+def test_a_picture_goes_there_and_back_at_every_size(width: int, height: int) -> None:
+    image = photograph(width, height)
+    codec = Vtm(22)
+    seen = codec.decode(codec.encode(image))
+    assert seen.shape == image.shape
+    assert np.abs(seen.astype(int) - image).mean() < 12.0
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_streams_are_those_of_any_other_vvc_codec() -> None:
+    image = photograph(64, 48)
+    data = Vtm(32).encode(image)
+    assert np.array_equal(Vvc(32).decode(data), Vtm(32).decode(data))
+    assert Vtm(32).header_bytes(data) == Vvc(32).header_bytes(data)
+
+
+def test_the_folder_given_as_an_option_goes_before_the_environment(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICM_BENCH_VTM", "/nowhere")
+    with pytest.raises(ProgramError, match="EncoderAppStatic: no such program in /nowhere; build VTM"):
+        Vtm(32).encode(photograph(8, 8))
+    assert Vtm(32, dir=str(stand_in)).encode(photograph(8, 8))
+
+
+def test_vtm_is_found_on_path(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ICM_BENCH_VTM")
+    with pytest.raises(ProgramError, match="no such program in PATH"):
+        Vtm(32).version()
+    monkeypatch.setenv("PATH", str(stand_in), prepend=os.pathsep)
+    assert Vtm(32).version().startswith("envelope 1, VTM 0.0-stand-in (sha256 ")
+
+
+def test_the_version_changes_with_the_executables_and_the_settings(stand_in: Path) -> None:
+    first = Vtm(32).version()
+    assert re.fullmatch(r"envelope 1, VTM 0\.0-stand-in \(sha256 ([0-9a-f]{12} ?){3}\)", first)
+    other = stand_in.parent / "other"
+    other.mkdir()
+    for path in stand_in.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+        (other / path.name).chmod(0o755)
+    (other / "encoder_intra_vtm.cfg").write_text("IntraPeriod : 1\nALF : 0\n")
+    assert Vtm(32, dir=str(other)).version() != first
+
+
+def test_missing_settings_are_named(stand_in: Path) -> None:
+    (stand_in.parent / "cfg" / "encoder_intra_vtm.cfg").unlink()
+    with pytest.raises(ProgramError, match=r"encoder_intra_vtm\.cfg: not found near .*; copy it"):
+        Vtm(32).encode(photograph(8, 8))
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("import sys; sys.exit('cannot open the file')", "failed with exit status 1: cannot open the file"),
+        ("import os; os.abort()", "EncoderAppStatic: crashed with SIGABRT"),
+        ("import time; time.sleep(60)", "EncoderAppStatic: killed because it was still running after 1 s"),
+        ("pass", "EncoderAppStatic: wrote nothing"),
+    ],
+)
+def test_an_encoder_that_fails_gives_one_line(
+    code: str, complaint: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vtm, "TIMEOUT_S", 1.0)
+    install(stand_in, "EncoderAppStatic", code)
+    with pytest.raises(ProgramError, match=complaint):
+        Vtm(32).encode(photograph(8, 8))
+
+
+def test_a_decoder_that_writes_another_size_is_not_believed(stand_in: Path) -> None:
+    data = Vtm(32).encode(photograph(16, 16))
+    install(stand_in, "DecoderAppStatic", "import sys; open(sys.argv[4], 'wb').write(b'short')")
+    with pytest.raises(ProgramError, match="DecoderAppStatic: wrote 5 bytes where 768 were due"):
+        Vtm(32).decode(data)
+
+
+def test_the_picture_size_is_read_from_the_stream() -> None:
+    data = Vvc(42, preset="faster").encode(photograph(200, 72))
+    assert picture_size(data[envelope.N_BYTES :]) == (200, 72)
+    with pytest.raises(CodecError, match="no picture parameter set"):
+        picture_size(b"\x00\x00\x01\x00\x79\x00")
+    with pytest.raises(CodecError, match="a NAL unit ends early"):
+        picture_size(b"\x00\x00\x01\x00\x81\x00\x00")
+
+
+@pytest.mark.parametrize("quality", [-1, 64, 22.5])
+def test_a_qp_out_of_range_is_refused(quality: float) -> None:
+    with pytest.raises(UsageError, match="vtm QP"):
+        Vtm(quality)
