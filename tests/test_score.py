@@ -328,6 +328,16 @@ def test_a_crowd_of_detections_in_one_place_is_matched_one_object_each() -> None
     )
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_of_two_equal_overlaps_the_later_object_is_taken(order: list[int]) -> None:
+    objects = [_object([0, 0, 100, 50]), _object([40, 0, 100, 50])]
+    truth = _truth([objects[index] for index in order])
+    predictions = [_found([20, 0, 100, 50], 0.9), _found([0, 0, 95, 50], 0.5)]
+    expected = _reference(truth, predictions, "detection")
+    _assert_equal(_figures(truth, predictions, "detection"), expected, 1e-12)
+    assert expected[METRICS.index("ar100")] == pytest.approx(70 if order == [0, 1] else 50)
+
+
 def test_an_annotation_of_id_0_can_be_found() -> None:
     truth = _truth([_object([0, 0, 50, 50], id=0)])
     found = score(GroundTruth.from_coco(truth), [_found([0, 0, 50, 50], 0.5)], "detection")

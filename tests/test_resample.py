@@ -1,0 +1,171 @@
+"""Resamples are the same everywhere, and intervals hold what they promise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from icm_bench.bdrate import BdRate, bd_accuracy, bd_rate, rate_at
+from icm_bench.error import ResultError, UsageError
+from icm_bench.resample import (
+    Interval,
+    bd_accuracy_interval,
+    bd_rate_interval,
+    interval,
+    pooled_bpp,
+    rate_at_interval,
+    resample_weights,
+    with_interval,
+)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Draws:
+    bpp: Floats
+    metrics: Mapping[str, Floats]
+
+
+def test_every_resample_holds_as_many_images_as_the_dataset() -> None:
+    weights = resample_weights(37, "coco", 200)
+    assert weights.shape == (200, 37)
+    assert weights.dtype == np.int32
+    assert (weights.sum(axis=1) == 37).all()
+    assert weights.min() == 0
+
+
+def test_the_draws_never_change() -> None:
+    # Another digest means that every committed interval is of other resamples.
+    digest = hashlib.sha256(resample_weights(100, "coco-val2017", 50).astype("<i4").tobytes()).hexdigest()
+    assert digest[:16] == "15df582d02519451"
+
+
+def test_the_fingerprint_alone_fixes_the_draws() -> None:
+    first = resample_weights(20, "a", 30)
+    np.testing.assert_array_equal(first, resample_weights(20, "a", 30))
+    np.testing.assert_array_equal(first[:10], resample_weights(20, "a", 10))
+    assert not np.array_equal(first, resample_weights(20, "b", 30))
+
+
+def test_every_image_is_as_likely_as_any_other() -> None:
+    counts = resample_weights(10, "uniform", 20_000).sum(axis=0)
+    # Each count is binomial with mean 20,000 and standard deviation 134.
+    assert (np.abs(counts - 20_000) < 5 * 134).all()
+
+
+@pytest.mark.parametrize(("n_images", "n_resamples"), [(0, 10), (-1, 10), (5, -1)])
+def test_no_images_cannot_be_resampled(n_images: int, n_resamples: int) -> None:
+    with pytest.raises(UsageError):
+        resample_weights(n_images, "a", n_resamples)
+
+
+def test_a_resamples_rate_is_its_bits_over_its_pixels() -> None:
+    bpp = pooled_bpp(np.array([800, 100]), np.array([1000, 50]), np.array([[1, 1], [2, 0], [0, 2]], np.int32))
+    assert bpp.tolist() == pytest.approx([900 / 1050, 0.8, 2.0])
+
+
+def test_the_interval_is_that_of_the_percentiles() -> None:
+    assert interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
+    assert interval(np.arange(1001.0), 0.5) == pytest.approx((250.0, 750.0))
+
+
+def test_undefined_draws_are_left_out() -> None:
+    assert interval(np.array([np.nan, 3.0, np.nan])) == (3.0, 3.0)
+    assert interval(np.array([np.nan])) == (None, None)
+    assert interval(np.zeros(0)) == (None, None)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
+def test_a_level_that_is_no_share_is_refused(level: float) -> None:
+    with pytest.raises(UsageError, match="level"):
+        interval(np.arange(3.0), level)
+
+
+def _draws(shift: float, n_resamples: int = 1000, seed: int = 0) -> _Draws:
+    """Draw a codec whose rate and accuracy move with the images, as those of any other codec do."""
+    rng = np.random.default_rng(0)
+    hardness = rng.normal(0, 1, n_resamples)
+    own = np.random.default_rng(seed + 1).normal(0, 0.05, (5, n_resamples))
+    bpp = np.array([0.1, 0.2, 0.4, 0.7, 1.1])[:, np.newaxis] * np.exp(0.05 * hardness)
+    return _Draws(bpp, {"map": 30 + shift + 6 * np.log(bpp) - np.log(bpp) ** 2 - hardness + own})
+
+
+def _width(found: Interval) -> float:
+    assert found.low is not None
+    assert found.high is not None
+    return found.high - found.low
+
+
+def test_images_that_are_hard_for_both_codecs_do_not_widen_the_interval() -> None:
+    paired = bd_rate_interval(_draws(0.0), _draws(1.0, seed=1))
+    unpaired = _Draws(_draws(1.0).bpp[:, ::-1], {"map": _draws(1.0, seed=1).metrics["map"][:, ::-1]})
+    apart = bd_rate_interval(_draws(0.0), unpaired)
+    assert _width(paired) < 0.2 * _width(apart)
+    assert (paired.n_resamples, paired.n_without, paired.reason) == (1000, 0, None)
+
+
+def test_resamples_equal_to_the_data_give_an_interval_of_no_width() -> None:
+    columns = ([0.1, 0.2, 0.4], [20.0, 25.0, 28.0]), ([0.09, 0.19, 0.41], [21.0, 25.0, 29.0])
+    anchor, test = (
+        _Draws(*(np.array(bpp)[:, None].repeat(3, 1), {"map": np.array(a)[:, None].repeat(3, 1)}))
+        for bpp, a in columns
+    )
+    percent = bd_rate(*columns).percent
+    found = bd_rate_interval(anchor, test)
+    assert [found.low, found.high] == pytest.approx([percent, percent])
+    difference = bd_accuracy(*columns).difference
+    assert bd_accuracy_interval(anchor, test).low == pytest.approx(difference)
+    assert rate_at_interval(anchor, 24.0).high == pytest.approx(rate_at(columns[0], 24.0).bpp)
+
+
+def test_resamples_without_overlap_are_counted() -> None:
+    anchor, test = _draws(0.0), _draws(1.0)
+    test.metrics["map"][:, :30] += 100
+    found = bd_rate_interval(anchor, test)
+    assert found.n_without == 30
+    assert found.low is not None
+    test.metrics["map"][:, :51] += 100
+    found = bd_rate_interval(anchor, test)
+    assert (found.low, found.high, found.n_without) == (None, None, 51)
+    assert found.reason == "no interval: 51 of 1000 resamples have no figure"
+
+
+def test_an_accuracy_can_be_each_resamples_own() -> None:
+    draws = _draws(0.0)
+    own = draws.metrics["map"][2]
+    found = rate_at_interval(draws, own)
+    assert [found.low, found.high] == pytest.approx(np.quantile(draws.bpp[2], [0.025, 0.975]))
+
+
+def test_a_figure_takes_its_interval() -> None:
+    figure = BdRate(-10.0, 0.9, None, None, "pchip", None)
+    sure = with_interval(figure, Interval(-12.0, -8.0, 1000, 3, None))
+    assert sure == BdRate(-10.0, 0.9, -12.0, -8.0, "pchip", None, 1000, 3)
+    unsure = with_interval(figure, Interval(None, None, 1000, 300, "no interval: ..."))
+    assert unsure == BdRate(-10.0, 0.9, None, None, "pchip", "no interval: ...", 1000, 300)
+
+
+def test_a_figure_that_is_not_defined_takes_no_interval() -> None:
+    figure = BdRate(None, 0.0, None, None, "pchip", "no overlap")
+    counted = with_interval(figure, Interval(-12.0, -8.0, 1000, 40, None))
+    assert counted == BdRate(None, 0.0, None, None, "pchip", "no overlap", 1000, 40)
+
+
+def test_draws_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ResultError, match="choose among map"):
+        bd_rate_interval(_draws(0.0), _draws(1.0), metric="map50")
+    with pytest.raises(ResultError, match="differ in number"):
+        bd_rate_interval(_draws(0.0), _draws(1.0, n_resamples=999))
+    with pytest.raises(UsageError, match="dip"):
+        bd_rate_interval(_draws(0.0), _draws(1.0), monotone="error")
+
+
+def test_no_resamples_give_a_reason() -> None:
+    found = bd_rate_interval(_draws(0.0, 0), _draws(1.0, 0))
+    assert found.reason == "no interval: there are no resamples"
