@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -69,12 +69,14 @@ class Dataset:
         ground_truth: Annotations in COCO's format, of exactly these images; None where there are none.
         fingerprint: What tells two datasets apart, wherever they lie: a SHA-256 over the ids, sizes and file
             contents of the images and over the annotations that scoring uses, as 64 hexadecimal digits.
+        provider: The name of the provider that opened it; empty where none did.
     """
 
     name: str
     images: tuple[ImageRecord, ...]
     ground_truth: GroundTruth | None
     fingerprint: str
+    provider: str = ""
 
     @classmethod
     def measure(
@@ -212,11 +214,18 @@ class Coco:
         annotations: Path | None = None,
         split: str = "val2017",
     ) -> Dataset:
-        """Return a split under ``data_root``, named ``coco`` for val2017 and ``coco-<split>`` for another."""
+        """Return a split under ``data_root``.
+
+        It is named ``coco`` for val2017 and ``coco-<split>`` for another; a val2017 that is not whole is
+        ``coco-partial<n>`` by its number of images, since its figures are not those of the whole.
+        """
         _refuse(cls.name, images=images, annotations=annotations)
         root = _need(cls.name, "data_root", data_root, "the folder that holds val2017/ and annotations/")
         name = cls.name if split == "val2017" else f"{cls.name}-{safe_name(split)}"
-        return _open_annotated(name, root / split, root / "annotations" / f"instances_{split}.json")
+        found = _open_annotated(name, root / split, root / "annotations" / f"instances_{split}.json")
+        if split != "val2017" or found.is_full_val2017:
+            return found
+        return replace(found, name=f"{cls.name}-partial{len(found.images)}")
 
 
 class CocoFormat:

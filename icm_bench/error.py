@@ -34,7 +34,8 @@ class IcmBenchError(Exception):
         # Libraries' messages, quoted in ours, may run over several lines; an error is one.
         self.what = " ".join(what.split())
         super().__init__(self.what)
-        self.where = None if where is None else str(where)
+        # File names may hold bytes that are no text; they must not break the message that names them.
+        self.where = None if where is None else str(where).encode("utf-8", "backslashreplace").decode()
         self.mend = mend
 
     def __str__(self) -> str:

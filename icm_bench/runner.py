@@ -118,7 +118,7 @@ def open_dataset(
         name = "coco-format"
     provider: type[DatasetProvider] = registry.load("dataset", name)
     dataset = provider.open(data_root=data_root, images=images, annotations=annotations)
-    return dataset if limit is None else dataset.limit(limit)
+    return dataclasses.replace(dataset if limit is None else dataset.limit(limit), provider=name)
 
 
 def default_detector(dataset: Dataset, task: Task) -> str:
@@ -127,8 +127,7 @@ def default_detector(dataset: Dataset, task: Task) -> str:
     Raises:
         UsageError: It names none.
     """
-    name = _unlimited(dataset)
-    known = registry.load("dataset", name).default_detectors if name in registry.names("dataset") else {}
+    known = registry.load("dataset", dataset.provider).default_detectors if dataset.provider else {}
     if task not in known:
         raise UsageError(
             f"has no default detector for {task}", where=f"dataset '{dataset.name}'", mend="give --detector"
@@ -546,17 +545,13 @@ def _check_neighbours(plan: Plan, results: Path) -> None:
 def _command(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str:
     """Return the command that measures this curve, without the paths of one machine."""
     dataset = plan.dataset
-    name = _unlimited(dataset)
-    limit = "" if name == dataset.name else f" --limit {len(dataset.images)}"
+    n_images = len(dataset.images)
+    limit = f" --limit {n_images}" if dataset.name.endswith(f"-{n_images}") else ""
     ladder = ",".join(str(point.quality) for point in points)
     return (
         f"icm-bench run --task {plan.task} --codecs {codec} --qualities {codec}={ladder} "
-        f"--dataset {name}{limit} --detector {plan.detector.spec}"
+        f"--dataset {dataset.provider}{limit} --detector {plan.detector.spec}"
     )
-
-
-def _unlimited(dataset: Dataset) -> str:
-    return dataset.name.removesuffix(f"-{len(dataset.images)}")
 
 
 def _finite(bounds: tuple[float | None, float | None]) -> list[float | None]:

@@ -1,0 +1,182 @@
+"""Every command and example that the documentation prints is run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from icm_bench.dataset import VAL2017_ANNOTATIONS, VAL2017_IMAGES
+from icm_bench.detectors.coco import CATEGORIES
+from icm_bench.testing import photograph
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [line for block in blocks(README, "console") for line in block.splitlines() if line.strip()]
+QUICK = {"run": ["--limit", "2", "--bootstrap", "10"]}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the commands run one after the other, as a reader would type them."""
+    return tmp_path_factory.mktemp("reader")
+
+
+def call(folder: Path, arguments: list[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "icm_bench.cli", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "ICM_BENCH_CACHE": str(folder / "cache")},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def coco(folder: Path) -> None:
+    """Lay out a stand-in of val2017 of its full count: pictures of one pixel, but for two that show something."""
+    images = folder / "val2017"
+    images.mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    Pillow.new("RGB", (1, 1)).save(images / "pixel.png")
+    pixel = (images / "pixel.png").read_bytes()
+    rows = []
+    for identifier in range(1, VAL2017_IMAGES + 1):
+        (images / f"{identifier:012d}.jpg").write_bytes(pixel)
+        rows.append({"id": identifier, "file_name": f"{identifier:012d}.jpg", "width": 1, "height": 1})
+    (images / "pixel.png").unlink()
+    annotations = [
+        {
+            "id": identifier,
+            "image_id": 1 + identifier % VAL2017_IMAGES,
+            "category_id": 1,
+            "bbox": [0, 0, 1, 1],
+            "area": 1,
+            "iscrowd": 0,
+            "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]],
+        }
+        for identifier in range(1, VAL2017_ANNOTATIONS + 1)
+    ]
+    categories = [{"id": identifier, "name": name} for identifier, name in CATEGORIES.items()]
+    content = {"images": rows, "annotations": annotations, "categories": categories}
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+
+
+def random_weights(folder: Path, name: str) -> Path:
+    """Write a detector of torchvision's with random weights, since the published ones need a network."""
+    import torch
+    from torchvision.models import detection
+
+    path = folder / f"{name}.pth"
+    if not path.exists():
+        torch.manual_seed(1)
+        torch.save(getattr(detection, name)(weights=None, weights_backbone=None).state_dict(), path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("icm-bench")])
+def test_each_command_runs_as_printed(line: str, here: Path) -> None:
+    arguments = shlex.split(line, comments=True)[1:]
+    arguments += QUICK.get(arguments[0], [])
+    if arguments[:2] == ["data", "coco"]:
+        coco(here / "data" / "coco")
+    if "--dataset" in arguments:
+        name = "maskrcnn_resnet50_fpn" if "segmentation" in arguments else "fasterrcnn_resnet50_fpn"
+        arguments[arguments.index("cuda")] = "cpu"
+        arguments += ["--detector-weights", str(random_weights(here, name))]
+        arguments += ["--qualities", "vvc=47", "--qualities", "icm=1", "--qualities", "jpeg=5"]
+    if arguments[0] == "train":
+        for name in ("photos", "train2017"):
+            (here / name).mkdir()
+            for seed in range(3):
+                Pillow.fromarray(photograph(200, 160, seed)).save(here / name / f"{seed}.png")
+        arguments += ["--max-steps", "1", "--device", "cpu"]
+    output = call(here, arguments)
+    if arguments[0] == "run":
+        assert "| uncompressed" in output
+        plot = here / output.rpartition("plot: ")[2].strip()
+        assert plot.is_file()
+
+
+def test_what_is_not_ours_to_run_names_what_exists() -> None:
+    others = [line for line in COMMANDS if not line.startswith("icm-bench")]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for line in others:
+        made = re.fullmatch(r"make ([a-z]+)", line)
+        installed = re.fullmatch(r"pip install 'icm-bench\[([a-z]+)\]'", line)
+        assert (made and made[1] in targets) or (installed and installed[1] in extras), line
+
+
+def test_the_demo_is_the_main_command() -> None:
+    planned = subprocess.run(
+        ["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    (command,) = [line for line in planned.splitlines() if "icm-bench run" in line]
+    assert command.partition("icm-bench")[2] in {line.removeprefix("icm-bench") for line in COMMANDS}
+
+
+@pytest.mark.slow
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    (example,) = blocks(README, "python")
+    script = tmp_path / "example.py"
+    body = "\n".join("    " + line for line in example.splitlines())
+    script.write_text(f"if __name__ == '__main__':\n{body}\n")
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "BdRate(percent=" in done.stdout
+    assert (tmp_path / "ap50.png").is_file()
+
+
+@pytest.fixture
+def palette(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """The codec that CONTRIBUTING shows, as a module and an entry point of its own."""
+    source, example = blocks(CONTRIBUTING, "python")
+    (points,) = blocks(CONTRIBUTING, "toml")
+    (tmp_path / "my_codec.py").write_text(source)
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    table = tomllib.loads(points)["project"]["entry-points"]["icm_bench.codecs"]
+    (info / "entry_points.txt").write_text(
+        "[icm_bench.codecs]\n" + "\n".join(f"{k} = {v}" for k, v in table.items())
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert "check_codec(Palette)" in example
+    import my_codec  # type: ignore[import-not-found]
+
+    codec: Callable[..., object] = my_codec.Palette
+    return codec
+
+
+def test_the_codec_in_one_file_passes_the_conformance_suite(palette: type) -> None:
+    from icm_bench.testing import check_codec
+
+    check_codec(palette)
+    codec = palette(256)
+    image = np.full((5, 7, 3), 90, np.uint8)
+    assert codec.decode(codec.encode(image)).shape == image.shape
