@@ -20,7 +20,7 @@ _STILL = Still(
     smallest=2,
     decoder=("-c:v", "libdav1d"),
 )
-_LARGEST_SPEED = 9
+_LARGEST_SPEED = 8
 
 
 class Avif:
@@ -33,10 +33,10 @@ class Avif:
     the red, green and blue of photographs -0.5, +0.5 and -0.6 levels off on average at any quality.
 
     Args:
-        quality: Quantiser (CRF), 0 to 63; fewer bits the higher.
+        quality: Quantiser (CRF), 1 to 63; fewer bits the higher.
         device: Ignored; both encoders run on the CPU, on one thread.
         encoder: libaom in its all-intra mode, or SVT-AV1 in its still-picture mode.
-        speed: The encoder's own speed, 0 to 9; slower the lower.
+        speed: The encoder's own speed, 0 to 8; slower the lower.
     """
 
     name: ClassVar[str] = "avif"
@@ -47,7 +47,7 @@ class Avif:
         self, quality: Quality, *, device: str = "cpu", encoder: Encoder = "aom", speed: int = 4
     ) -> None:
         del device
-        self._crf = str(whole(quality, 0, 63, where="avif quantiser"))
+        self._crf = str(whole(quality, 1, 63, where="avif quantiser"))
         if not 0 <= speed <= _LARGEST_SPEED:
             raise UsageError(f"{speed} is not a speed from 0 to {_LARGEST_SPEED}", where="avif:speed")
         self._encoder = encoder

@@ -1,0 +1,93 @@
+"""BPG: bpgenc's command line, read by a stand-in that really codes, and what happens where it is absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icm_baselines.bpg import Bpg
+from icm_bench.error import CodecError, ProgramError, UsageError
+from icm_bench.testing import check_codec, photograph
+
+# Takes bpgenc's options and writes JPEG behind BPG's magic number.
+ENCODER = """
+import io, sys
+from PIL import Image
+if "-h" in sys.argv:
+    print("BPG Image Encoder version 0.0-stand-in")
+    sys.exit(1)
+*words, source = sys.argv[1:]
+options = dict(zip(words[0::2], words[1::2]))
+assert set(options) == {"-q", "-f", "-c", "-b", "-e", "-m", "-o"}, options
+assert options["-c"] == "ycbcr" and options["-b"] == "10", options
+file = io.BytesIO()
+Image.open(source).save(file, "JPEG", quality=100 - int(options["-q"]), subsampling="4:4:4")
+open(options["-o"], "wb").write(b"BPG\\xfb" + file.getvalue())
+"""
+DECODER = """
+import io, sys
+from PIL import Image
+data = open(sys.argv[3], "rb").read()
+if not data.endswith(b"\\xff\\xd9"):
+    sys.exit("Could not decode image")
+Image.open(io.BytesIO(data[4:])).save(sys.argv[2], "PNG")
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, code in (("bpgenc", ENCODER), ("bpgdec", DECODER)):
+        path = tmp_path / name
+        path.write_text(f"#!{sys.executable}\n{code}")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_picture_goes_there_and_back() -> None:
+    image = photograph(61, 35)
+    codec = Bpg(5)
+    assert np.abs(codec.decode(codec.encode(image)).astype(int) - image).mean() < 4.0
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_stream_that_the_decoder_refuses_is_an_error_of_one_line() -> None:
+    data = Bpg(30).encode(photograph(16, 16))
+    with pytest.raises(CodecError, match="check byte"):
+        Bpg(30).decode(data[:-1])
+    with pytest.raises(CodecError):
+        Bpg(30).decode(data[:1] + bytes([sum(data[2:-2]) & 0xFF]) + data[2:-2])
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_version_is_the_executables_own() -> None:
+    assert Bpg(30).version().startswith("envelope 1, libbpg 0.0-stand-in (sha256 ")
+
+
+def test_an_absent_bpgenc_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ProgramError, match="^bpgenc: no such program; install libbpg"):
+        Bpg(30).encode(photograph(8, 8))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bpgenc") is None, reason="bpgenc is not installed")
+def test_the_real_bpg_conforms() -> None:
+    encoder = "x265"
+    try:
+        Bpg(30, encoder="x265").encode(photograph(16, 16))
+    except ProgramError:
+        encoder = "jctvc"
+    check_codec(Bpg, encoder=encoder)
+
+
+@pytest.mark.parametrize(("quality", "level"), [(-1, 8), (52, 8), (30, 0), (30, 10)])
+def test_options_out_of_range_are_refused(quality: int, level: int) -> None:
+    with pytest.raises(UsageError):
+        Bpg(quality, level=level)
