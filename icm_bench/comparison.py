@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from icm_bench import registry
-from icm_bench.bdrate import BdRate, Method, bd_rate
+from icm_bench.bdrate import BdAccuracy, BdRate, Method, RateAt, bd_accuracy, bd_rate, rate_at
 from icm_bench.curve import Monotone
 from icm_bench.error import ResultError, UsageError
-from icm_bench.resample import bd_rate_interval, with_interval
+from icm_bench.resample import bd_accuracy_interval, bd_rate_interval, rate_at_interval, with_interval
 from icm_bench.result import Result
 from icm_bench.spec import Spec
 
@@ -40,7 +40,8 @@ class Comparison:
         metric: The column of the results that was compared.
         codec: The codec's spec.
         anchor: The anchor's spec.
-        bd_rate: The figure, or why there is none.
+        bd_rate: The mean difference in rate, or why there is none.
+        bd_accuracy: The mean difference in accuracy, or why there is none.
     """
 
     dataset: str
@@ -50,10 +51,11 @@ class Comparison:
     codec: str
     anchor: str
     bd_rate: BdRate
+    bd_accuracy: BdAccuracy
 
     def record(self) -> dict[str, Any]:
-        """Return the comparison as one flat row, figures in percent, None where there is none."""
-        figure = self.bd_rate
+        """Return the comparison as one flat row; None where there is no figure."""
+        figure, gain = self.bd_rate, self.bd_accuracy
         return {
             "dataset": self.dataset,
             "task": self.task,
@@ -67,6 +69,51 @@ class Comparison:
             "high": figure.high,
             "overlap": figure.overlap,
             "reason": figure.reason,
+            "resamples": figure.n_resamples,
+            "resamples_without": figure.n_without,
+            "bd_accuracy": gain.difference,
+            "bd_accuracy_low": gain.low,
+            "bd_accuracy_high": gain.high,
+        }
+
+
+@dataclass(frozen=True)
+class FixedAccuracy:
+    """What rate a codec needs for an accuracy.
+
+    Attributes:
+        dataset: The dataset's name.
+        task: What accuracy is measured on.
+        detector: The detector's spec.
+        metric: The column of the results.
+        codec: The codec's spec.
+        target: The accuracy as it was asked for: absolute, or negative for points below the uncompressed images'.
+        rate: The figure, or why there is none.
+    """
+
+    dataset: str
+    task: str
+    detector: str
+    metric: str
+    codec: str
+    target: float
+    rate: RateAt
+
+    def record(self) -> dict[str, Any]:
+        """Return the figure as one flat row; None where there is none."""
+        return {
+            "dataset": self.dataset,
+            "task": self.task,
+            "detector": self.detector,
+            "metric": self.metric,
+            "codec": self.codec,
+            "target": self.target,
+            "accuracy": self.rate.accuracy,
+            "method": self.rate.method,
+            "bpp": self.rate.bpp,
+            "low": self.rate.low,
+            "high": self.rate.high,
+            "reason": self.rate.reason,
         }
 
 
@@ -121,27 +168,71 @@ def compare_with_anchor(
     if not any(metric in result.results for result in results):
         known = ", ".join(sorted(chosen.results))
         raise ResultError(f"no curve has the metric '{metric}'", mend=f"known: {known}")
+    return [_compared(chosen, result, metric, method, monotone) for result in results if result is not chosen]
+
+
+def compare_all(
+    results: Sequence[Result], *, metric: str = "map", method: Method = "pchip", monotone: Monotone = "pareto"
+) -> list[Comparison]:
+    """Compare every curve of a group with every other."""
     return [
-        Comparison(
-            *result.group,
-            metric,
-            result.codec,
-            chosen.codec,
-            _figure(chosen, result, metric, method, monotone),
-        )
+        _compared(anchor, result, metric, method, monotone)
         for result in results
-        if result is not chosen
+        for anchor in results
+        if result is not anchor
     ]
 
 
-def _figure(anchor: Result, test: Result, metric: str, method: Method, monotone: Monotone) -> BdRate:
-    figure = bd_rate(anchor.curve, test.curve, metric=metric, method=method, monotone=monotone)
-    if (
-        anchor.draws is None
-        or test.draws is None
-        or metric not in anchor.draws.metrics
-        or monotone == "error"
-    ):
+def fixed_accuracies(
+    results: Sequence[Result],
+    targets: Sequence[float] = (-1.0, -2.0, -5.0),
+    *,
+    metric: str = "map",
+    method: Method = "pchip",
+    monotone: Monotone = "pareto",
+) -> list[FixedAccuracy]:
+    """Return the rate at which each curve of a group reaches each accuracy.
+
+    Args:
+        results: The group's curves.
+        targets: Accuracies; a negative one counts from the uncompressed images' accuracy, in every resample its own.
+        metric: A column of the results.
+        method: How a curve runs between its points.
+        monotone: What to do where accuracy does not rise with rate.
+    """
+    return [
+        FixedAccuracy(
+            *result.group, metric, result.codec, target, _rate_at(result, target, metric, method, monotone)
+        )
+        for result in results
+        for target in targets
+        if target >= 0 or (result.meta.get("uncompressed") or {}).get(metric) is not None
+    ]
+
+
+def _compared(anchor: Result, test: Result, metric: str, method: Method, monotone: Monotone) -> Comparison:
+    rate = bd_rate(anchor.curve, test.curve, metric=metric, method=method, monotone=monotone)
+    gain = bd_accuracy(anchor.curve, test.curve, metric=metric, method=method, monotone=monotone)
+    if _are_drawn(metric, monotone, anchor, test):
+        draws = anchor.draws, test.draws
+        options: Any = {"metric": metric, "method": method, "monotone": monotone}
+        rate = with_interval(rate, bd_rate_interval(*draws, **options))
+        gain = with_interval(gain, bd_accuracy_interval(*draws, **options))
+    return Comparison(*test.group, metric, test.codec, anchor.codec, rate, gain)
+
+
+def _rate_at(result: Result, target: float, metric: str, method: Method, monotone: Monotone) -> RateAt:
+    original = 0.0 if target >= 0 else float(result.meta["uncompressed"][metric])
+    figure = rate_at(result.curve, original + target, metric=metric, method=method, monotone=monotone)
+    if not _are_drawn(metric, monotone, result) or result.draws is None:
         return figure
-    interval = bd_rate_interval(anchor.draws, test.draws, metric=metric, method=method, monotone=monotone)
-    return with_interval(figure, interval)
+    wanted = target if target >= 0 else result.draws.uncompressed[metric] + target
+    return with_interval(
+        figure, rate_at_interval(result.draws, wanted, metric=metric, method=method, monotone=monotone)
+    )
+
+
+def _are_drawn(metric: str, monotone: Monotone, *results: Result) -> bool:
+    return monotone != "error" and all(
+        result.draws is not None and metric in result.draws.metrics for result in results
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,10 +16,13 @@ from icm_bench.file import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from icm_bench.result import Result
 
 FORMATS = ("png", "svg", "pdf")
+
+SIZES = ("map_small", "map_medium", "map_large")
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#4D4D4D")
 """Okabe and Ito's palette, which readers with any colour vision tell apart, and two more."""
@@ -87,10 +91,18 @@ def draw_group(
     *,
     metric: str = "map",
     scale: Literal["log", "linear"] = "log",
+    panels: Literal["one", "sizes", "categories"] = "one",
     formats: Sequence[str] = ("png",),
-    name: str | None = None,
 ) -> Path:
     """Write the plot of a group of curves, once a format, and return the path of the first.
+
+    Args:
+        results: The curves, in the order of the legend.
+        folder: Where the files go.
+        metric: A column of the results; of no account for panels by category, which show AP.
+        scale: Of the rate axis.
+        panels: One; one for each size of object; or one for each category.
+        formats: Of ``png``, ``svg`` and ``pdf``.
 
     Raises:
         ResultError: There is nothing to draw, or the folder cannot be written.
@@ -100,9 +112,10 @@ def draw_group(
     matplotlib.use("Agg", force=False)
     import matplotlib.pyplot as plt
 
-    axes = plot(results, metric=metric, scale=scale)
-    figure = axes.get_figure()
-    stem = name or f"{metric}-{scale}"
+    if panels == "one":
+        figure, stem = plot(results, metric=metric, scale=scale).get_figure(), f"{metric}-{scale}"
+    else:
+        figure, stem = _draw_panels(results, panels, scale), f"{panels}-{scale}"
     paths = []
     for ending in formats:
         path = folder / f"{stem}.{ending}"
@@ -111,6 +124,61 @@ def draw_group(
         paths.append(path)
     plt.close(figure)  # type: ignore[arg-type]
     return paths[0]
+
+
+def _draw_panels(
+    results: Sequence[Result], panels: Literal["sizes", "categories"], scale: Literal["log", "linear"]
+) -> Figure:
+    import matplotlib.pyplot as plt
+
+    if panels == "sizes":
+        titled = {METRIC_NAMES[key]: list(results) for key in SIZES if _is_measured(results, key)}
+        metrics = {METRIC_NAMES[key]: key for key in SIZES}
+    else:
+        names = sorted({name for result in results for name in result.categories})
+        titled = {name: [_of_category(result, name) for result in results] for name in names}
+        titled = {name: curves for name, curves in titled.items() if _is_measured(curves, "map")}
+        metrics = dict.fromkeys(titled, "map")
+    if not titled:
+        raise ResultError(f"no curve has figures by {panels}", mend="choose one panel")
+    n_columns = min(len(titled), 3 if len(titled) < 9 else 5)
+    n_rows = -(-len(titled) // n_columns)
+    figure, grid = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(3.3 * n_columns + 0.4, 2.7 * n_rows + 0.5),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+    )
+    for axes in grid.flat[len(titled) :]:
+        axes.set_visible(False)
+    for axes, (title, curves) in zip(grid.flat, titled.items(), strict=False):
+        plot(curves, metric=metrics[title], scale=scale, axes=axes)
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set(xlabel="", ylabel="")
+        axes.tick_params(labelsize=7)
+        axes.get_legend().remove()
+    figure.supxlabel("rate / bits per pixel of the native image", fontsize=9)
+    figure.supylabel("AP / %", fontsize=9)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    named = [label.partition(" (")[0] if label.startswith("uncompressed") else label for label in labels]
+    figure.legend(
+        handles, named, loc="outside upper center", ncols=min(len(named), 5), frameon=False, fontsize=8
+    )
+    return figure
+
+
+def _of_category(result: Result, name: str) -> Result:
+    return replace(
+        result,
+        results={"bpp": result.results["bpp"], "map": result.categories.get(name, ())},
+        meta={key: value for key, value in result.meta.items() if key not in ("intervals", "uncompressed")},
+    )
+
+
+def _is_measured(results: Sequence[Result], metric: str) -> bool:
+    return any(value is not None for result in results for value in result.results.get(metric, ()))
 
 
 def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, bands: bool) -> None:

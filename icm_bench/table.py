@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from icm_bench.bdrate import LOW_OVERLAP
-from icm_bench.comparison import METRIC_NAMES, Comparison
+from icm_bench.bdrate import LOW_OVERLAP, BdRate
+from icm_bench.comparison import METRIC_NAMES, Comparison, FixedAccuracy
 
 if TYPE_CHECKING:
     from icm_bench.doctor import Finding
@@ -95,36 +95,83 @@ def of_run(results: Sequence[Result]) -> Table:
 
 
 def of_comparison(comparisons: Sequence[Comparison]) -> Table:
-    """Return BD-rates, head against anchor."""
+    """Return BD-rates and BD-accuracies of a group, codec against anchor."""
+    first = comparisons[0]
+    metric = METRIC_NAMES.get(first.metric, first.metric)
     rows = []
     for item in comparisons:
-        figure = item.bd_rate
-        flag = " !" if figure.is_low_overlap else ""
+        rate, gain = item.bd_rate, item.bd_accuracy
         rows.append(
             (
                 item.codec,
-                item.anchor,
-                METRIC_NAMES.get(item.metric, item.metric),
-                "none" if figure.percent is None else f"{figure.percent:+.2f} %",
-                ""
-                if figure.low is None or figure.high is None
-                else f"[{figure.low:+.1f}, {figure.high:+.1f}]",
-                "" if figure.overlap is None else f"{figure.overlap:.2f}{flag}",
-                figure.reason or "",
+                "none" if rate.percent is None else f"{rate.percent:+.2f} %",
+                _bounds(rate.low, rate.high, "+.1f"),
+                "" if rate.overlap is None else f"{rate.overlap:.2f}{' !' if rate.is_low_overlap else ''}",
+                "none" if gain.difference is None else f"{gain.difference:+.2f}",
+                _bounds(gain.low, gain.high, "+.1f"),
+                _remark(rate),
             )
         )
-    first = comparisons[0] if comparisons else None
-    where = "" if first is None else f": {first.task} on {first.dataset} by {first.detector}"
-    method = "" if first is None else f"Method: {first.bd_rate.method}. "
     return Table(
-        title=f"BD-rate{where}",
-        header=("codec", "anchor", "metric", "BD-rate", "95 %", "overlap", "remark"),
+        title=f"BD-rate against {first.anchor}: {first.task} on {first.dataset} by {first.detector}",
+        header=("codec", "BD-rate", "95 %", "overlap", f"BD-{metric}", "95 %", "remark"),
         rows=tuple(rows),
         notes=(
-            f"Codec against anchor: negative means fewer bits for the same accuracy. {method}"
-            f"Overlap: the share of both curves' accuracy range that they have in common; ! below {LOW_OVERLAP}.",
+            f"Codec against anchor: a negative BD-rate means fewer bits for the same {metric}, a positive BD-{metric} "
+            f"more of it for the same bits. Method: {first.bd_rate.method}. Overlap: the share of both curves' "
+            f"{metric} range that they have in common; ! below {LOW_OVERLAP}.",
         ),
         n_text=1,
+    )
+
+
+def of_matrix(comparisons: Sequence[Comparison]) -> Table:
+    """Return the BD-rate of every codec of a group, in rows, against every other, in columns."""
+    first = comparisons[0]
+    codecs = list(dict.fromkeys(item.codec for item in comparisons))
+    figures = {(item.codec, item.anchor): item.bd_rate for item in comparisons}
+
+    def cell(codec: str, anchor: str) -> str:
+        figure = figures.get((codec, anchor))
+        if figure is None or figure.percent is None:
+            return "" if figure is None else "none"
+        return f"{figure.percent:+.1f} %{' !' if figure.is_low_overlap else ''}"
+
+    metric = METRIC_NAMES.get(first.metric, first.metric)
+    return Table(
+        title=f"BD-rate of each codec against each: {first.task} on {first.dataset} by {first.detector}",
+        header=("codec against", *codecs),
+        rows=tuple((codec, *(cell(codec, anchor) for anchor in codecs)) for codec in codecs),
+        notes=(
+            f"Row against column: negative means fewer bits for the same {metric}. Method: {first.bd_rate.method}. "
+            f"! marks an overlap below {LOW_OVERLAP}.",
+        ),
+    )
+
+
+def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
+    """Return the rate of each codec of a group, in rows, at each accuracy, in columns."""
+    first = figures[0]
+    metric = METRIC_NAMES.get(first.metric, first.metric)
+    targets = list(dict.fromkeys(item.target for item in figures))
+    codecs = list(dict.fromkeys(item.codec for item in figures))
+    found = {(item.codec, item.target): item.rate for item in figures}
+
+    def cells(codec: str) -> Iterator[str]:
+        for target in targets:
+            rate = found[codec, target]
+            yield "none" if rate.bpp is None else f"{rate.bpp:.4f}"
+            yield _bounds(rate.low, rate.high, ".3f")
+
+    def name(target: float) -> str:
+        return f"{target:g}" if target >= 0 else f"uncompressed - {-target:g}"
+
+    reasons = [f"{rate.reason}." for rate in found.values() if rate.bpp is None]
+    return Table(
+        title=f"Bits per pixel at a fixed {metric}: {first.task} on {first.dataset} by {first.detector}",
+        header=("codec", *(text for target in targets for text in (f"{metric} {name(target)}", "95 %"))),
+        rows=tuple((codec, *cells(codec)) for codec in codecs),
+        notes=(f"Method: {first.rate.method}.", *reasons),
     )
 
 
@@ -141,24 +188,20 @@ def of_findings(findings: Sequence[Finding]) -> Table:
 def show(table: Table, console: Console) -> None:
     """Print a table that fits the terminal, and is plain text where the output is not one."""
     plain = not console.is_terminal
-    drawn = RichTable(
-        title=table.title,
-        title_justify="left",
-        box=box.ASCII2 if plain else box.SIMPLE_HEAD,
-        header_style="bold",
-        caption="\n".join(table.notes) or None,
-        caption_justify="left",
-    )
+    if plain:
+        # A pipe has no width to fit: nothing is cut or folded.
+        console = Console(file=console.file, width=10_000, highlight=False)
+    drawn = RichTable(box=box.ASCII2 if plain else box.SIMPLE_HEAD, header_style="bold")
     for index, name in enumerate(table.header):
         drawn.add_column(
             name, justify="right" if table.is_number(index) else "left", overflow="fold", no_wrap=index == 0
         )
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    if plain:
-        # A pipe has no width to fit: nothing is cut.
-        console = Console(file=console.file, width=_natural_width(table), highlight=False)
+    console.print(Text(table.title, style="bold"))
     console.print(drawn)
+    for note in table.notes:
+        console.print(Text(note, style="dim"))
 
 
 def markdown(table: Table) -> str:
@@ -215,10 +258,14 @@ def _interval(bounds: Sequence[float | None] | None) -> str:
     return f"[{bounds[0]:.1f}, {bounds[1]:.1f}]"
 
 
-def _natural_width(table: Table) -> int:
-    lines = [table.header, *table.rows]
-    columns = sum(max(len(line[index]) for line in lines) + 3 for index in range(len(table.header)))
-    return max(columns + 1, 100)
+def _bounds(low: float | None, high: float | None, form: str) -> str:
+    return "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
+def _remark(rate: BdRate) -> str:
+    if rate.reason:
+        return rate.reason
+    return f"{rate.n_without} of {rate.n_resamples} resamples without a figure" if rate.n_without else ""
 
 
 def _escape(text: str) -> str:
