@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from icm_bench.registry import unknown
 
 if TYPE_CHECKING:
     from icm_bench.dataset import Dataset
+    from icm_bench.result import Result
     from icm_bench.runner import Summary
 
 app = typer.Typer(
@@ -73,11 +74,28 @@ class MonotoneName(enum.StrEnum):
     isotonic = "isotonic"
 
 
+class DifferenceFormatName(enum.StrEnum):
+    """How a comparison of two folders is written."""
+
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+    junit = "junit"
+
+
 class ScaleName(enum.StrEnum):
     """How the rate axis is divided."""
 
     log = "log"
     linear = "linear"
+
+
+class PanelsName(enum.StrEnum):
+    """What is drawn side by side."""
+
+    one = "one"
+    sizes = "sizes"
+    categories = "categories"
 
 
 ResultsArgument = Annotated[Path, typer.Argument(help="Folder of result files.")]
@@ -175,32 +193,39 @@ def bdrate(
     monotone: Annotated[
         MonotoneName, typer.Option(help="What to do where accuracy does not rise with rate.")
     ] = MonotoneName.pareto,
+    at: Annotated[
+        str,
+        typer.Option(
+            help="Accuracies whose rate to give; a negative one counts from the uncompressed images'."
+        ),
+    ] = "-1,-2,-5",
+    matrix: Annotated[bool, typer.Option("--matrix", help="Every codec against every other.")] = False,
     format_: Annotated[FormatName, typer.Option("--format", help="How to print.")] = FormatName.table,
 ) -> None:
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
     from icm_bench import table
-    from icm_bench.comparison import compare_with_anchor, grouped
-    from icm_bench.result import find
+    from icm_bench.comparison import compare_all, compare_with_anchor, fixed_accuracies
 
-    groups = grouped(find(folder))
-    if not groups:
-        raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
-    comparisons = [
-        compare_with_anchor(group, anchor=anchor, metric=metric, method=method.value, monotone=monotone.value)
-        for group in groups.values()
+    options: Any = {"metric": metric, "method": method.value, "monotone": monotone.value}
+    groups = _groups(folder)
+    compared = [
+        compare_all(group, **options) if matrix else compare_with_anchor(group, anchor=anchor, **options)
+        for group in groups
     ]
-    records = [item.record() for group in comparisons for item in group]
-    if format_ is FormatName.json:
-        typer.echo(table.records_json(records), nl=False)
-    elif format_ is FormatName.csv:
-        typer.echo(table.records_csv(records), nl=False)
-    for group in comparisons:
-        if format_ is FormatName.table:
-            table.show(table.of_comparison(group), Console())
-        elif format_ is FormatName.markdown:
-            typer.echo(table.markdown(table.of_comparison(group)))
-        elif format_ is FormatName.latex:
-            typer.echo(table.latex(table.of_comparison(group)))
+    if format_ in (FormatName.json, FormatName.csv):
+        records = [item.record() for group in compared for item in group]
+        write = table.records_json if format_ is FormatName.json else table.records_csv
+        typer.echo(write(records), nl=False)
+        return
+    for group, comparisons in zip(groups, compared, strict=True):
+        fixed = [] if matrix else fixed_accuracies(group, _numbers(at), **options)
+        tables = [(table.of_matrix if matrix else table.of_comparison)(comparisons)] if comparisons else []
+        tables += [table.of_fixed_accuracies(fixed)] if fixed else []
+        for item in tables:
+            if format_ is FormatName.table:
+                table.show(item, Console())
+            else:
+                typer.echo(table.markdown(item) if format_ is FormatName.markdown else table.latex(item))
 
 
 @app.command()
@@ -208,6 +233,9 @@ def plot(
     folder: ResultsArgument = Path("results"),
     metric: Annotated[str, typer.Option(help="A column of the results: map, map50, psnr-rgb, ...")] = "map",
     scale: Annotated[ScaleName, typer.Option(help="Of the rate axis.")] = ScaleName.log,
+    panels: Annotated[
+        PanelsName, typer.Option(help="One panel, one for each size of object, or one for each category.")
+    ] = PanelsName.one,
     formats: Annotated[str, typer.Option("--formats", help="png, svg, pdf, separated by commas.")] = "png",
     output: Annotated[
         Path | None, typer.Option(help="Folder for the plots.", show_default="beside the curves")
@@ -215,19 +243,17 @@ def plot(
 ) -> None:
     """Draw accuracy over rate, one plot for each dataset, task and detector."""
     from icm_bench import figure
-    from icm_bench.comparison import grouped
-    from icm_bench.result import find
 
     endings = [ending.strip() for ending in formats.split(",")]
     for ending in endings:
         if ending not in figure.FORMATS:
             raise unknown("format", ending, list(figure.FORMATS))
-    groups = grouped(find(folder))
-    if not groups:
-        raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
-    for group, curves in groups.items():
+    for curves in _groups(folder):
+        group = curves[0].group
         home = folder.joinpath(*group) if output is None else output.joinpath(*group)
-        drawn = figure.draw_group(curves, home, metric=metric, scale=scale.value, formats=endings)
+        drawn = figure.draw_group(
+            curves, home, metric=metric, scale=scale.value, panels=panels.value, formats=endings
+        )
         Console().print(str(drawn), highlight=False, soft_wrap=True)
 
 
@@ -325,6 +351,23 @@ class _Bar:
 
     def bytes(self, what: str, done: int, total: int | None) -> None:
         self(done, total or done, f"{what}, bytes")
+
+
+def _groups(folder: Path) -> list[list[Result]]:
+    from icm_bench.comparison import grouped
+    from icm_bench.result import find
+
+    groups = list(grouped(find(folder)).values())
+    if not groups:
+        raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
+    return groups
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(item) for item in text.split(",") if item.strip()]
+    except ValueError as error:
+        raise UsageError(f"'{text}' is not a list of numbers", where="--at", mend="write -1,-2,-5") from error
 
 
 def _describe(dataset: Dataset, detector: str) -> str:
