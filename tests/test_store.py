@@ -74,6 +74,12 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(small_disk: Path) -> 
     assert list(small_disk.iterdir()) == []
 
 
+def test_a_read_only_disk_is_one_clear_error(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreError, match=r"cannot be written \(Read-only.*name a folder that you may write to"):
+        store.write(small_disk / "00000.parquet", ROWS, {"identity": IDENTITY})
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written .*; name a folder that you may write to"):
