@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,19 +63,28 @@ def run(call: Call) -> bytes:
 
     Raises:
         ProgramError: The program is missing, exits with a status other than 0, is ended by a signal,
-            outlives its time, or writes nothing or another size than asked for. The message ends with the
-            program's last line.
+            outlives its time, or writes nothing or another size than asked for; the message ends with a line
+            that it printed. Or there is no room for temporary files.
     """
-    with tempfile.TemporaryDirectory(prefix="icm-bench-", ignore_cleanup_errors=True) as folder:
-        for name, content in call.inputs.items():
-            (Path(folder) / name).write_bytes(content)
-        log = _run_in(Path(folder), call)
-        if call.output is None:
-            return log
-        return _read_output(Path(folder) / call.output, call, log)
+    try:
+        with tempfile.TemporaryDirectory(prefix="icm-bench-", ignore_cleanup_errors=True) as folder:
+            return _run_in(Path(folder), call)
+    except OSError as error:
+        raise ProgramError(
+            f"its temporary folder cannot be used ({error.strerror})",
+            where=Path(call.arguments[0]).name,
+            mend="make room there, or set TMPDIR to another folder",
+        ) from error
 
 
 def _run_in(folder: Path, call: Call) -> bytes:
+    for name, content in call.inputs.items():
+        (folder / name).write_bytes(content)
+    log = _watch(folder, call)
+    return log if call.output is None else _read_output(folder / call.output, call, log)
+
+
+def _watch(folder: Path, call: Call) -> bytes:
     program = Path(call.arguments[0]).name
     with tempfile.TemporaryFile() as log:
         try:
@@ -90,25 +100,34 @@ def _run_in(folder: Path, call: Call) -> bytes:
         except OSError as error:
             raise ProgramError(f"cannot be started ({error.strerror})", where=call.arguments[0]) from error
         try:
-            status = process.wait(call.timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise ProgramError(
-                f"killed because it was still running after {call.timeout_s:g} s", where=program
-            ) from error
+            ended = _ends_in_time(process.pid, call.timeout_s)
         finally:
-            _end(process)
+            status = _kill_group(process)
         log.seek(0)
         text = log.read()
+    if not ended:
+        raise ProgramError(f"killed because it was still running after {call.timeout_s:g} s", where=program)
     if status not in call.success:
         raise ProgramError(f"{_describe(status)}{_told(text, call)}", where=program)
     return text
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    # The group outlives its leader where the program left children behind, so it is ended in every case.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+def _ends_in_time(pid: int, timeout_s: float) -> bool:
+    # Not subprocess's own wait: it would reap the program, and its group's number could then be another's.
+    begin = time.monotonic()
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        waited_s = time.monotonic() - begin
+        if waited_s >= timeout_s:
+            return False
+        time.sleep(min(max(waited_s / 20.0, 0.001), 0.1))
+    return True
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> int:
+    # Also after a good end: what the program left running is in the group.
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process.wait()
 
 
 def _read_output(path: Path, call: Call, log: bytes) -> bytes:

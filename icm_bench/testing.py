@@ -92,10 +92,10 @@ def check_codec(codec_class: type[Codec], quality: Quality | None = None, **opti
     for name, check in _CODEC_CHECKS.items():
         with _check(codec_class, name):
             check(make)
-    with _check(codec_class, "fresh process"):
-        _check_fresh_process(codec_class, chosen, options)
     with _check(codec_class, "ladder order"):
         _check_ladder([codec_class(point, **options) for point in ladder])
+    with _check(codec_class, "fresh process"):
+        _check_fresh_process(codec_class, chosen, options)
 
 
 def _check_version(make: Callable[[], Codec]) -> None:

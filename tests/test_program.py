@@ -131,6 +131,12 @@ def test_children_that_a_program_leaves_behind_are_ended() -> None:
     assert not is_running(pid)
 
 
+def test_a_temporary_folder_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(ProgramError, match=r"encoder: its temporary folder cannot be used .*; .*set TMPDIR"):
+        run(Call(["/usr/bin/encoder"]))
+
+
 def test_output_that_is_not_text_does_not_hide_the_error() -> None:
     code = "import os, sys; os.write(2, bytes(range(128, 256))); sys.exit(1)"
     with pytest.raises(ProgramError, match="failed with exit status 1"):
