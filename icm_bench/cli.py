@@ -83,6 +83,15 @@ class DifferenceFormatName(enum.StrEnum):
     junit = "junit"
 
 
+class DifferenceFormatName(enum.StrEnum):
+    """How a comparison of two folders is written."""
+
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+    junit = "junit"
+
+
 class ScaleName(enum.StrEnum):
     """How the rate axis is divided."""
 
@@ -255,6 +264,50 @@ def plot(
             curves, home, metric=metric, scale=scale.value, panels=panels.value, formats=endings
         )
         Console().print(str(drawn), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    base: Annotated[
+        str, typer.Argument(help="The earlier results: a folder, or a git revision, REV[:FOLDER].")
+    ],
+    head: Annotated[str, typer.Argument(help="The later ones.")] = "results",
+    metric: Annotated[str, typer.Option(help="A column of the results: map, map50, psnr-rgb, ...")] = "map",
+    tolerance: Annotated[float, typer.Option(min=0, help="The BD-rate that is let pass, percent.")] = 0.5,
+    method: Annotated[
+        MethodName, typer.Option(help="How a curve runs between its points.")
+    ] = MethodName.pchip,
+    format_: Annotated[
+        DifferenceFormatName, typer.Option("--format", help="How to print.")
+    ] = DifferenceFormatName.text,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write it to a file too: .txt, .md, .json or .xml (JUnit). May be repeated."),
+    ] = None,
+) -> None:
+    """Compare every curve with its earlier self; exit status 1 where one is worse, beyond chance."""
+    from icm_bench import regression, revision
+    from icm_bench.file import replacing
+    from icm_bench.report import difference
+
+    folder = Path("results")
+    with revision.opened(base, folder) as earlier, revision.opened(head, folder) as later:
+        found = regression.compare(
+            earlier,
+            later,
+            base_name=base,
+            head_name=head,
+            metric=metric,
+            tolerance_percent=tolerance,
+            method=method.value,
+        )
+    for path in output or ():
+        ending = difference.ENDINGS.get(path.suffix, format_.value)
+        with replacing(path, ResultError) as temporary:
+            temporary.write_text(difference.render(found, ending), encoding="utf-8")
+    typer.echo(difference.render(found, format_.value), nl=False)
+    if found.is_worse:
+        raise typer.Exit(1)
 
 
 @app.command("list")

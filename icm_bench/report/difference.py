@@ -1,0 +1,284 @@
+"""A comparison of two folders of results, as text, Markdown, JSON and JUnit XML."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+from xml.etree import ElementTree
+
+from rich.console import Console
+
+from icm_bench import table
+from icm_bench.comparison import METRIC_NAMES
+from icm_bench.regression import DIRECTION, Pair, Regression, Row
+from icm_bench.table import Table
+
+Format: TypeAlias = Literal["text", "markdown", "json", "junit"]
+
+ENDINGS: Final[Mapping[str, Format]] = {".txt": "text", ".md": "markdown", ".json": "json", ".xml": "junit"}
+"""The format that a file's ending names."""
+
+SCHEMA: Final = 1
+"""Version of the JSON. 1: first."""
+
+_HEADER = (
+    "codec",
+    "verdict",
+    "BD-rate",
+    "95 %",
+    "overlap",
+    "accuracy",
+    "95 %",
+    "bits",
+    "enc s",
+    "dec s",
+    "remark",
+)
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(regression: Regression, format_: Format) -> str:
+    """Return a comparison in a format, ending in a newline."""
+    renderers: dict[Format, Callable[[Regression], str]] = {
+        "text": text,
+        "markdown": markdown,
+        "json": to_json,
+        "junit": junit,
+    }
+    return renderers[format_](regression)
+
+
+def headline(regression: Regression) -> str:
+    """Say the outcome in one line."""
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in regression.counts.items())
+    outcome = "Worse" if regression.is_worse else "No regression"
+    return f"{outcome}: {regression.head} against {regression.base}: {counted}."
+
+
+def text(regression: Regression) -> str:
+    """Return a comparison as plain text."""
+    output = io.StringIO()
+    console = Console(file=output, width=200, highlight=False)
+    console.print(headline(regression), markup=False, soft_wrap=True)
+    for shown in _tables(regression):
+        console.print()
+        table.show(shown, console)
+    for row in regression.rows:
+        for line in _detail_lines(row):
+            console.print(line, markup=False, soft_wrap=True)
+    console.print()
+    for note in _notes(regression):
+        console.print(note, markup=False, soft_wrap=True)
+    return output.getvalue()
+
+
+def markdown(regression: Regression) -> str:
+    """Return a comparison as GitHub's Markdown, the long part folded away."""
+    parts = [f"### {_escaped(headline(regression))}", DIRECTION]
+    parts += [table.markdown(_escaped_table(shown)).strip() for shown in _tables(regression)]
+    details = "\n\n".join(
+        _markdown_details(row, regression) for row in regression.rows if row.points or row.changes
+    )
+    if details:
+        parts.append(f"<details>\n<summary>Operating points, versions</summary>\n\n{details}\n\n</details>")
+    parts += [_escaped(note) for note in _notes(regression)[1:]]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(regression: Regression) -> str:
+    """Return a comparison as JSON, None where there is no figure."""
+    content = {
+        "schema": SCHEMA,
+        "direction": DIRECTION,
+        "base": regression.base,
+        "head": regression.head,
+        "metric": regression.metric,
+        "tolerance_percent": regression.tolerance_percent,
+        "is_worse": regression.is_worse,
+        "counts": regression.counts,
+        "rows": [_record(row) for row in regression.rows],
+    }
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def junit(regression: Regression) -> str:
+    """Return a comparison as JUnit XML: a curve is a test case, a worse one a failure, one without verdict skipped."""
+    suites = ElementTree.Element("testsuites", name="icm-bench compare")
+    for group, rows in _groups(regression).items():
+        verdicts = [row.verdict for row in rows]
+        suite = ElementTree.SubElement(
+            suites,
+            "testsuite",
+            name=_xml(" / ".join(group)),
+            tests=str(len(rows)),
+            failures=str(verdicts.count("worse")),
+            skipped=str(verdicts.count("not comparable")),
+            errors="0",
+        )
+        for row in rows:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=_xml(".".join(group)), name=_xml(row.codec)
+            )
+            if row.verdict in ("worse", "not comparable"):
+                kind = "failure" if row.verdict == "worse" else "skipped"
+                ElementTree.SubElement(case, kind, message=_xml(_sentence(row)))
+            said = "\n".join([_sentence(row), *_detail_lines(row), DIRECTION])
+            ElementTree.SubElement(case, "system-out").text = _xml(said)
+    ElementTree.indent(suites)
+    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _groups(regression: Regression) -> dict[tuple[str, str, str], list[Row]]:
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in regression.rows:
+        groups.setdefault((row.dataset, row.task, row.detector), []).append(row)
+    return groups
+
+
+def _tables(regression: Regression) -> list[Table]:
+    return [
+        Table(f"{task} on {dataset} by {detector}", _HEADER, tuple(_cells(row) for row in rows), n_text=1)
+        for (dataset, task, detector), rows in _groups(regression).items()
+    ]
+
+
+def _notes(regression: Regression) -> list[str]:
+    name = METRIC_NAMES.get(regression.metric, regression.metric)
+    return [
+        DIRECTION,
+        f"Worse: the BD-rate on {name} is above {regression.tolerance_percent:g} % and its paired 95 % interval over "
+        "the images is above zero; better: the mirror image. Of 40 curves that differ by chance alone, one is expected "
+        "beyond its interval on the bad side.",
+        f"accuracy: mean difference of {name} at base's rates. bits: at the same settings. Seconds: mean an image; ~ "
+        "where the two sides ran on different machines. identical: the bitstreams and all figures are equal.",
+    ]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    figure, difference = row.bd_rate, row.difference
+    has_percent = figure is not None and figure.percent is not None
+    overlap = None if figure is None else figure.overlap
+    flag = " !" if figure is not None and figure.is_low_overlap else ""
+    return (
+        row.codec,
+        row.verdict,
+        f"{figure.percent:+.2f} %" if figure is not None and has_percent else "",
+        _limits(figure.low, figure.high) if figure is not None and has_percent else "",
+        "" if overlap is None else f"{overlap:.2f}{flag}",
+        "" if difference is None else f"{difference.mean:+.2f}",
+        "" if difference is None else _limits(difference.low, difference.high),
+        _percent(row.bits),
+        _seconds(row.encode_s, row.same_machine),
+        _seconds(row.decode_s, row.same_machine),
+        _remark(row),
+    )
+
+
+def _remark(row: Row) -> str:
+    parts = [row.reason or ""]
+    names = [change.name for change in row.changes]
+    if names:
+        parts.append(f"changed: {', '.join(names)}")
+    return "; ".join(filter(None, parts))
+
+
+def _sentence(row: Row) -> str:
+    cells = dict(zip(_HEADER[2:4], _cells(row)[2:4], strict=True))
+    figure = f": BD-rate {cells['BD-rate']} {cells['95 %']}".rstrip() if cells["BD-rate"] else ""
+    return f"{row.codec} is {row.verdict}{figure}" + (f" ({row.reason})" if row.reason else "")
+
+
+def _detail_lines(row: Row) -> list[str]:
+    return [f"{row.codec}: {change.name}: {change.base} -> {change.head}" for change in row.changes]
+
+
+def _markdown_details(row: Row, regression: Regression) -> str:
+    name = METRIC_NAMES.get(regression.metric, regression.metric)
+    where = f"{row.dataset}, {row.task}, {row.detector}"
+    parts = []
+    if row.points:
+        points = Table(
+            f"{row.codec} ({where})",
+            ("quality", "bpp", "bpp, head", "bits", name, f"{name}, head", "enc s", "dec s", "bitstreams"),
+            tuple(
+                (
+                    f"{point.quality:g}",
+                    _number(point.bpp.base, 4),
+                    _number(point.bpp.head, 4),
+                    _percent(point.bpp),
+                    _number(point.accuracy.base, 2),
+                    _number(point.accuracy.head, 2),
+                    _seconds(point.encode_s, row.same_machine),
+                    _seconds(point.decode_s, row.same_machine),
+                    {None: "", True: "same", False: "differ"}[point.same_bitstreams],
+                )
+                for point in row.points
+            ),
+            n_text=1,
+        )
+        parts.append(table.markdown(_escaped_table(points)).strip())
+    if row.at_rates:
+        at_rates = Table(
+            f"{row.codec}: {name} at base's rates",
+            ("bpp", "base", "head", "difference", "95 %"),
+            tuple(
+                (
+                    f"{at.bpp:.4f}",
+                    f"{at.base:.2f}",
+                    f"{at.head:.2f}",
+                    f"{at.difference:+.2f}",
+                    _limits(at.low, at.high),
+                )
+                for at in row.at_rates
+            ),
+        )
+        parts.append(table.markdown(_escaped_table(at_rates)).strip())
+    parts += [f"- {_escaped(line)}" for line in _detail_lines(row)]
+    return "\n\n".join(parts)
+
+
+def _record(row: Row) -> dict[str, Any]:
+    record = dataclasses.asdict(row)
+    for key in ("bits", "encode_s", "decode_s"):
+        record[key]["percent"] = getattr(row, key).percent
+    for at, filed in zip(row.at_rates, record["at_rates"], strict=True):
+        filed["difference"] = at.difference
+    return record
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def _percent(pair: Pair) -> str:
+    return "" if pair.percent is None else f"{pair.percent:+.2f} %"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _seconds(pair: Pair, same_machine: bool | None) -> str:
+    if pair.base is None or pair.head is None:
+        return ""
+    return f"{pair.base:.3g} -> {pair.head:.3g}" + ("" if same_machine else " ~")
+
+
+def _escaped_table(shown: Table) -> Table:
+    rows = tuple(tuple(_escaped(cell) for cell in row) for row in shown.rows)
+    return dataclasses.replace(shown, title=_escaped(shown.title), rows=rows)
+
+
+def _escaped(content: str) -> str:
+    # Names come from result files, which a pull request may bring: they must not become markup or mention anyone.
+    content = html.escape(" ".join(content.split()), quote=False)
+    return re.sub(r"([\\`*_\[\]~#!@])", r"\\\1", content).replace("\\@", "@\u200b").replace("-&gt;", "→")
+
+
+def _xml(content: str) -> str:
+    return _NOT_XML.sub("\ufffd", content)

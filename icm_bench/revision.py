@@ -1,0 +1,92 @@
+"""Folders of the working tree, or of a git revision."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from icm_bench.error import UsageError
+
+_TIMEOUT_S = 120
+
+
+@contextlib.contextmanager
+def opened(text: str, default: Path) -> Iterator[Path]:
+    """Yield a folder: the one of this name, or a copy of a revision's.
+
+    A revision is written as ``REV`` or ``REV:FOLDER``, the folder relative to the working folder. A revision that has
+    no such folder yields an empty one. The copy is removed afterwards.
+
+    Args:
+        text: A folder, or a revision.
+        default: The folder of a revision that names none.
+
+    Raises:
+        UsageError: It is neither a folder nor a revision of the repository around the working folder.
+    """
+    if text and Path(text).is_dir():
+        yield Path(text)
+        return
+    revision, _, named = text.partition(":")
+    commit = _commit(revision, text)
+    with tempfile.TemporaryDirectory(prefix="icm-bench-") as temporary:
+        folder = Path(temporary)
+        _copy(commit, PurePosixPath(named or default.as_posix()), folder)
+        yield folder
+
+
+def _commit(revision: str, text: str) -> str:
+    arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+    found = _git(arguments) if revision else None
+    if found is None or found.returncode != 0:
+        raise UsageError(
+            "is neither a folder nor a git revision",
+            where=f"'{text}'",
+            mend="name a folder of results, or REV or REV:FOLDER of the repository around this folder",
+        )
+    return found.stdout.decode("ascii").strip()
+
+
+def _copy(commit: str, source: PurePosixPath, target: Path) -> None:
+    listing = _git(["ls-tree", "-r", "-z", commit, "--", f"{source}/"])
+    if listing is None or listing.returncode != 0:
+        raise UsageError(
+            _complaint(listing), where=f"{commit[:12]}:{source}", mend="name a folder within the repository"
+        )
+    for entry in filter(None, listing.stdout.split(b"\0")):
+        described, _, name = entry.partition(b"\t")
+        mode, kind, digest = described.decode("ascii").split()
+        # Of a tree only plain files are taken: a link may point anywhere.
+        if kind == "blob" and mode.startswith("100"):
+            _write(digest, target / PurePosixPath(os.fsdecode(name)).relative_to(source))
+
+
+def _write(digest: str, path: Path) -> None:
+    content = _git(["cat-file", "blob", digest])
+    if content is None or content.returncode != 0:
+        raise UsageError(_complaint(content), where=f"git object {digest}", mend="fetch the whole revision")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.stdout)
+
+
+def _git(arguments: list[str]) -> subprocess.CompletedProcess[bytes] | None:
+    try:
+        return subprocess.run(
+            ["git", *arguments],  # noqa: S607
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+
+
+def _complaint(done: subprocess.CompletedProcess[bytes] | None) -> str:
+    if done is None:
+        return "git is missing or hangs"
+    said = done.stderr.decode("utf-8", "replace").strip()
+    return f"git failed ({said})" if said else "git failed"

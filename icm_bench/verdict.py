@@ -1,0 +1,223 @@
+"""One curve judged against an earlier one of the same codec: better, worse, or neither.
+
+Every figure is of head against base: a negative BD-rate means fewer bits for the same accuracy, a positive difference
+of accuracy means more of it for the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icm_bench.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
+from icm_bench.curve import Curve, Monotone, measured, rising
+from icm_bench.resample import Draws, bd_rate_interval, interval, with_interval
+
+Floats: TypeAlias = NDArray[np.float64]
+Verdict: TypeAlias = Literal["identical", "unchanged", "better", "worse", "not comparable", "new", "removed"]
+
+ACCURACY_TOLERANCE: Final = 0.1
+"""Where a change is judged by accuracy, what is let pass, in the metric's unit."""
+
+
+@dataclass(frozen=True)
+class AccuracyAt:
+    """Both accuracies at one rate.
+
+    Attributes:
+        bpp: The rate, bits per pixel.
+        base: Accuracy that base reaches there, in the metric's unit.
+        head: Accuracy that head reaches there.
+        low: Lower limit of the 95 % interval of their difference, head less base, or None.
+        high: Its upper limit, or None.
+    """
+
+    bpp: float
+    base: float
+    head: float
+    low: float | None
+    high: float | None
+
+    @property
+    def difference(self) -> float:
+        """Head less base."""
+        return self.head - self.base
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean difference of accuracy, head less base, at matched rates.
+
+    Attributes:
+        mean: In the metric's unit.
+        low: Lower limit of its 95 % interval, or None.
+        high: Its upper limit, or None.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of a curve.
+
+    Attributes:
+        verdict: ``better``, ``worse``, ``unchanged`` or ``not comparable``.
+        reason: What the verdict rests on where it is not the BD-rate alone, or None.
+        bd_rate: The BD-rate of head against base, with its paired interval.
+        at_rates: Both accuracies at base's rates that head covers.
+        difference: Their mean difference; None where the curves share no rate.
+    """
+
+    verdict: Verdict
+    reason: str | None
+    bd_rate: BdRate
+    at_rates: tuple[AccuracyAt, ...]
+    difference: Difference | None
+
+
+def judge(
+    base: Curve,
+    head: Curve,
+    base_draws: Draws | None,
+    head_draws: Draws | None,
+    *,
+    metric: str = "map",
+    tolerance_percent: float = 0.5,
+    method: Method = "pchip",
+    monotone: Monotone = "pareto",
+) -> Judgement:
+    """Judge head's curve against base's.
+
+    The verdict goes by the BD-rate: worse where it is above the tolerance and its paired interval above zero, better
+    where both are below. A curve that has fallen so far that there is no BD-rate, or one that rests on too little of
+    the range, is judged by accuracy at the same rates instead: no collapse passes for want of overlap.
+
+    Args:
+        base: The earlier curve.
+        head: The later curve.
+        base_draws: Base's figures on resamples of the images, or None.
+        head_draws: Head's figures on the same resamples, or None.
+        metric: The name of the accuracy.
+        tolerance_percent: The BD-rate that is let pass, percent, 0 or more.
+        method: How a curve runs between its points.
+        monotone: ``pareto`` or ``isotonic``.
+
+    Raises:
+        ResultError: A curve or its draws lack the metric, or the draws differ in number.
+        UsageError: The method or the policy is unknown.
+    """
+    figure = bd_rate(base, head, metric=metric, method=method, monotone=monotone)
+    curves = [measured(curve, metric) for curve in (base, head)]
+    if base_draws is None or head_draws is None:
+        at_rates, difference = _at_matched_rates(curves, None, monotone)
+        side = "base" if base_draws is None else "head"
+        missing = f"no resamples are stored for {side}, so a change cannot be told from chance"
+        return Judgement("not comparable", missing, figure, at_rates, difference)
+    drawn = bd_rate_interval(base_draws, head_draws, metric=metric, method=method, monotone=monotone)
+    figure = with_interval(figure, drawn)
+    pair = [(draws.bpp, draws.metrics[metric]) for draws in (base_draws, head_draws)]
+    at_rates, difference = _at_matched_rates(curves, pair, monotone)
+    if figure.percent is not None and figure.low is not None and not figure.is_low_overlap:
+        verdict, reason = _by_rate(figure, tolerance_percent)
+    elif difference is not None:
+        verdict, remark = _by_accuracy(difference)
+        reason = f"{_why_not_by_rate(figure)}; by {metric} at the same rates: {remark}"
+    else:
+        verdict, remark = _by_dominance(curves, pair)
+        reason = f"{_why_not_by_rate(figure)}; no rate in common; {remark}"
+    return Judgement(verdict, reason, figure, at_rates, difference)
+
+
+def _by_rate(figure: BdRate, tolerance_percent: float) -> tuple[Verdict, str | None]:
+    percent, low, high = figure.percent or 0.0, figure.low or 0.0, figure.high or 0.0
+    if percent > tolerance_percent and low > 0:
+        return "worse", None
+    if percent < -tolerance_percent and high < 0:
+        return "better", None
+    if abs(percent) <= tolerance_percent:
+        return "unchanged", f"within the tolerance of {tolerance_percent:g} %"
+    return "unchanged", "chance cannot be ruled out: the interval holds zero"
+
+
+def _by_accuracy(difference: Difference) -> tuple[Verdict, str]:
+    low, high = difference.low, difference.high
+    if low is None or high is None:
+        return "not comparable", "too many resamples have no figure"
+    if difference.mean < -ACCURACY_TOLERANCE and high < 0:
+        return "worse", f"{difference.mean:+.2f}"
+    if difference.mean > ACCURACY_TOLERANCE and low > 0:
+        return "better", f"{difference.mean:+.2f}"
+    return "unchanged", f"{difference.mean:+.2f}"
+
+
+def _by_dominance(
+    curves: list[tuple[Floats, Floats]], draws: list[tuple[Floats, Floats]]
+) -> tuple[Verdict, str]:
+    """Judge curves of which one needs more bits at every point: it must at least be more accurate somewhere."""
+    (base_bpp, _), (head_bpp, _) = curves
+    best = [np.max(accuracy, axis=0) for _, accuracy in draws]
+    low, high = interval(best[1] - best[0])
+    if low is None or high is None:
+        return "not comparable", "too many resamples have no figure"
+    if head_bpp.min() > base_bpp.max() and high < 0:
+        return "worse", "more bits at every point, and less accuracy than base's best"
+    if head_bpp.max() < base_bpp.min() and low > 0:
+        return "better", "fewer bits at every point, and more accuracy than base's best"
+    return "not comparable", "measure both at ladders that meet"
+
+
+def _why_not_by_rate(figure: BdRate) -> str:
+    if figure.percent is not None and figure.is_low_overlap:
+        return f"the BD-rate rests on an overlap of {figure.overlap:.2f}, below {LOW_OVERLAP}"
+    return figure.reason or "no BD-rate"
+
+
+def _at_matched_rates(
+    curves: list[tuple[Floats, Floats]], draws: list[tuple[Floats, Floats]] | None, monotone: Monotone
+) -> tuple[tuple[AccuracyAt, ...], Difference | None]:
+    """Return both accuracies at base's rates within head's range, and their mean difference."""
+    (base_bpp, _), (head_bpp, _) = curves
+    matched = np.flatnonzero((base_bpp >= head_bpp.min()) & (base_bpp <= head_bpp.max()))
+    matched = matched[np.argsort(base_bpp[matched], kind="stable")]
+    if not matched.size:
+        return (), None
+    base, head = (_reached(*curve, base_bpp[matched], monotone) for curve in curves)
+    drawn = np.empty((len(matched), 0)) if draws is None else _drawn_differences(draws, matched, monotone)
+    limits = [interval(row) for row in drawn]
+    points = tuple(
+        AccuracyAt(float(rate), float(was), float(now), low, high)
+        for rate, was, now, (low, high) in zip(base_bpp[matched], base, head, limits, strict=True)
+    )
+    low, high = interval(drawn.mean(axis=0))
+    return points, Difference(float((head - base).mean()), low, high)
+
+
+def _drawn_differences(
+    draws: list[tuple[Floats, Floats]], matched: NDArray[np.intp], monotone: Monotone
+) -> Floats:
+    # In each resample the rates are base's own there: both curves' rates move together with the images.
+    base_bpp = draws[0][0]
+    differences = np.empty((len(matched), base_bpp.shape[1]))
+    for index in range(base_bpp.shape[1]):
+        at = base_bpp[matched, index]
+        base, head = (_reached(bpp[:, index], accuracy[:, index], at, monotone) for bpp, accuracy in draws)
+        differences[:, index] = head - base
+    return differences
+
+
+def _reached(bpp: Floats, accuracy: Floats, at: Floats, monotone: Monotone) -> Floats:
+    """Return the accuracy that a curve reaches with at most these rates.
+
+    Linear in log-rate between the points that rise, and held beyond the last of them: what was reached with fewer bits
+    stays reached.
+    """
+    rates, accuracies = rising(bpp, accuracy, monotone)
+    if not rates.size:
+        return np.full(at.shape, np.nan)
+    return np.interp(np.log(at), np.log(rates), accuracies)
