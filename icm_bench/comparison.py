@@ -213,18 +213,17 @@ def fixed_accuracies(
 def _compared(anchor: Result, test: Result, metric: str, method: Method, monotone: Monotone) -> Comparison:
     rate = bd_rate(anchor.curve, test.curve, metric=metric, method=method, monotone=monotone)
     gain = bd_accuracy(anchor.curve, test.curve, metric=metric, method=method, monotone=monotone)
-    if _are_drawn(metric, monotone, anchor, test):
-        draws = anchor.draws, test.draws
+    if _are_drawn(metric, monotone, anchor, test) and anchor.draws and test.draws:
         options: Any = {"metric": metric, "method": method, "monotone": monotone}
-        rate = with_interval(rate, bd_rate_interval(*draws, **options))
-        gain = with_interval(gain, bd_accuracy_interval(*draws, **options))
+        rate = with_interval(rate, bd_rate_interval(anchor.draws, test.draws, **options))
+        gain = with_interval(gain, bd_accuracy_interval(anchor.draws, test.draws, **options))
     return Comparison(*test.group, metric, test.codec, anchor.codec, rate, gain)
 
 
 def _rate_at(result: Result, target: float, metric: str, method: Method, monotone: Monotone) -> RateAt:
     original = 0.0 if target >= 0 else float(result.meta["uncompressed"][metric])
     figure = rate_at(result.curve, original + target, metric=metric, method=method, monotone=monotone)
-    if not _are_drawn(metric, monotone, result) or result.draws is None:
+    if not (_are_drawn(metric, monotone, result) and result.draws):
         return figure
     wanted = target if target >= 0 else result.draws.uncompressed[metric] + target
     return with_interval(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -34,8 +35,9 @@ def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Itera
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise error_type(f"cannot be written ({reason})", where=path, mend=_mend(error)) from error
+        number = _number(error)
+        reason = os.strerror(number) if number else str(error)
+        raise error_type(f"cannot be written ({reason})", where=path, mend=_mend(number)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -49,7 +51,13 @@ def sweep(folder: Path) -> None:
                 temporary.unlink()
 
 
-def _mend(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+def _number(error: OSError) -> int | None:
+    # Arrow's errors carry the system's number in their text alone.
+    found = re.search(r"\[errno (\d+)\]", str(error), flags=re.IGNORECASE)
+    return error.errno or (int(found[1]) if found else None)
+
+
+def _mend(number: int | None) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free some space and run again: what is finished is kept"
     return "name a folder that you may write to"
