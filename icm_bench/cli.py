@@ -83,15 +83,6 @@ class DifferenceFormatName(enum.StrEnum):
     junit = "junit"
 
 
-class DifferenceFormatName(enum.StrEnum):
-    """How a comparison of two folders is written."""
-
-    text = "text"
-    markdown = "markdown"
-    json = "json"
-    junit = "junit"
-
-
 class ScaleName(enum.StrEnum):
     """How the rate axis is divided."""
 
