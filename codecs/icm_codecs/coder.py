@@ -1,0 +1,124 @@
+"""One image through the networks and the entropy coder, and back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icm_bench.error import UsageError
+from icm_bench.image import Image
+from icm_codecs.checkpoint import Checkpoint
+from icm_codecs.container import Frame
+from icm_codecs.exact import HYPER_BOUND, MEAN_BITS
+from icm_codecs.network import HYPER_STRIDE, LATENT_STRIDE
+from icm_codecs.table import Decoder, Encoder
+
+_RESIDUAL_BOUND = 2**15 - 1
+
+
+class Latents(NamedTuple):
+    """What a bitstream says, int64: hyper x h x w whole numbers, and latent x H x W in units of ``2**-MEAN_BITS``."""
+
+    hyper: Tensor
+    latent: Tensor
+
+
+class Coder:
+    """A checkpoint's networks at one rate point, on one device.
+
+    Args:
+        model: The checkpoint, on the device.
+        quality: Index of the rate point, from 0.
+        device: "cpu", "cuda".
+
+    Raises:
+        UsageError: The checkpoint has no such rate point.
+    """
+
+    def __init__(self, model: Checkpoint, quality: int, device: str) -> None:
+        n_qualities = model.shape.qualities
+        if quality not in range(n_qualities):
+            raise UsageError(f"has no quality {quality + 1}", where="icm", mend=f"choose 1 to {n_qualities}")
+        self._model = model
+        self._quality = quality
+        self._device = device
+        hyper = model.shape.hyper
+        self._priors = [model.prior.select(q * hyper, (q + 1) * hyper) for q in range(n_qualities)]
+
+    @property
+    def n_qualities(self) -> int:
+        """How many rate points the checkpoint serves."""
+        return self._model.shape.qualities
+
+    @torch.inference_mode()
+    def analyse(self, image: Image) -> tuple[Tensor, Tensor]:
+        """Return the hyper-latent, whole numbers, 1 x hyper x h x w, and the scaled latent, 1 x latent x H x W.
+
+        Nothing here need be reproducible: the decoder is told the result.
+        """
+        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
+        quality = torch.tensor([self._quality], device=self._device)
+        latent = self._model.analysis(_padded(pixels, LATENT_STRIDE), quality)
+        scaled = latent * self._model.gain[self._quality][:, None, None]
+        hyper = torch.round(self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), quality))
+        return hyper.clamp(-HYPER_BOUND, HYPER_BOUND).long(), scaled
+
+    @torch.inference_mode()
+    def entropy_code(self, hyper: Tensor, scaled: Tensor) -> bytes:
+        """Return the stream of what :meth:`analyse` returned."""
+        index, mean = self._model.hyper_synthesis.apply(hyper, self._quality)
+        rows, columns = scaled.shape[2:]
+        index, mean = index[..., :rows, :columns], mean[..., :rows, :columns]
+        residual = torch.round(scaled.double() - mean * 2.0**-MEAN_BITS)
+        residual = residual.clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND).long()
+        sent = index > 0
+        encoder = Encoder()
+        encoder.put(hyper.flatten(), _channel_index(hyper.shape[1:]), self._priors[self._quality])
+        encoder.put(residual[sent], index[sent], self._model.conditional)
+        return encoder.bytes()
+
+    @torch.inference_mode()
+    def entropy_decode(self, frame: Frame) -> Latents:
+        """Return what a frame says; its quality is one that the checkpoint has."""
+        shape = self._model.shape
+        rows, columns = _ceil(frame.height, LATENT_STRIDE), _ceil(frame.width, LATENT_STRIDE)
+        hyper_shape = torch.Size([shape.hyper, _ceil(rows, HYPER_STRIDE), _ceil(columns, HYPER_STRIDE)])
+        n_symbols = hyper_shape.numel() + shape.latent * rows * columns
+        decoder = Decoder(frame.payload, most_symbols=n_symbols)
+        symbols = decoder.take(_channel_index(hyper_shape), self._priors[frame.quality])
+        hyper = symbols.reshape(hyper_shape)
+        index, mean = self._model.hyper_synthesis.apply(hyper[None].to(self._device), frame.quality)
+        index, mean = index[0, :, :rows, :columns].cpu(), mean[0, :, :rows, :columns].cpu()
+        residual = torch.zeros_like(index)
+        residual[index > 0] = decoder.take(index[index > 0], self._model.conditional)
+        return Latents(hyper, residual.clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND) * 2**MEAN_BITS + mean)
+
+    @torch.inference_mode()
+    def synthesise(self, frame: Frame, latents: Latents) -> Image:
+        """Return the image of a frame's latents, of the frame's size."""
+        latent = (latents.latent.to(self._device)[None] * 2.0**-MEAN_BITS).float()
+        quality = torch.tensor([frame.quality], device=self._device)
+        pixels = self._model.synthesis(
+            latent * self._model.inverse_gain[frame.quality][:, None, None], quality
+        )
+        levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
+        return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+
+
+def _padded(x: Tensor, stride: int) -> Tensor:
+    """Replicate the last row and column until the sides are multiples of the stride."""
+    below, right = -x.shape[2] % stride, -x.shape[3] % stride
+    return functional.pad(x, (0, right, 0, below), mode="replicate")
+
+
+def _channel_index(shape: torch.Size) -> Tensor:
+    """Number the elements of channels x h x w by their channel, flat."""
+    return torch.arange(shape[0]).repeat_interleave(shape[1] * shape[2])
+
+
+def _ceil(n: int, divisor: int) -> int:
+    return -(-n // divisor)
