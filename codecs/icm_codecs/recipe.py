@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from icm_bench.error import TrainingError
 from icm_codecs.network import Shape
 
+_RECIPES = Path(__file__).parent / "recipes"
+
 _Table = TypeVar("_Table")
 
 
@@ -114,6 +116,20 @@ class Recipe:
     loss: Loss
     schedule: Schedule
     optimisation: Optimisation
+
+
+def find_recipe(name: str) -> Path:
+    """Return the path of a shipped recipe, by its name, or of a TOML file.
+
+    Raises:
+        TrainingError: There is neither.
+    """
+    shipped = sorted(_RECIPES.glob("*.toml"))
+    found = [path for path in (*shipped, Path(name)) if name in (path.stem, str(path)) and path.is_file()]
+    if not found:
+        known = ", ".join(path.stem for path in shipped)
+        raise TrainingError("there is no such recipe", where=name, mend=f"choose {known} or name a TOML file")
+    return found[0]
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -30,7 +30,9 @@ from icm_bench.error import TrainingError
 from icm_bench.image import Image
 from icm_codecs.checkpoint import save_checkpoint, start_from
 from icm_codecs.network import Estimate, IcmNetwork
-from icm_codecs.recipe import Recipe, read_recipe
+from icm_codecs.recipe import Recipe, find_recipe, read_recipe
+
+__all__ = ["CodecTraining", "Crops", "TaskLoss", "export", "find_recipe", "read_images", "train"]
 
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
 """Decoded and original images, N x 3 x H x W about 0..1 -> one loss a sample, N."""

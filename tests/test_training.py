@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+pytest.importorskip("lightning", reason="training needs the extra 'train'")
+
+from icm_bench.error import CodecError, TrainingError
+from icm_codecs.checkpoint import load_checkpoint, start_from
+from icm_codecs.icm import Icm
+from icm_codecs.network import IcmNetwork
+from icm_codecs.recipe import Knot, Loss, LossWeights, Schedule, read_recipe
+from icm_codecs.training import Crops, export, find_recipe, read_images, train
+
+# Lightning warns of loggers, workers and its own dependencies.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+RECIPE = """
+name = "tiny"
+
+[network]
+fine = 16
+wide = 24
+latent = 16
+hyper = 8
+hyper_wide = 12
+
+[loss]
+lambdas = [0.002, 0.02]
+
+[optimisation]
+steps = 110
+batch = 4
+crop = 64
+rate = 2e-3
+warmup_steps = 10
+"""
+SHIPPED = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "recipes"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    # Small networks on busy machines: two threads would mostly wait for each other.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(1)
+    for number in range(4):
+        y, x = np.mgrid[0:80, 0:96]
+        waves = [np.sin(x / random.uniform(5, 30) + y / random.uniform(5, 30)) for _ in range(3)]
+        image = (128 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+        PillowImage.fromarray(image).save(folder / f"{number}.png")
+    PillowImage.fromarray(image[:20, :30]).save(folder / "small.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(recipe: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train in two calls, the second of which goes on from the first."""
+    output = tmp_path_factory.mktemp("output")
+    first = train(recipe, data=[pictures], output=output, device="cpu", max_steps=40)
+    assert load_checkpoint(first).facts["steps"] == "40"
+    return train(recipe, data=[pictures], output=output, device="cpu")
+
+
+def losses(output: Path) -> dict[int, float]:
+    module = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+
+    events = module.EventAccumulator(str(output / "tensorboard"))
+    events.Reload()
+    return {event.step: event.value for event in events.Scalars("loss")}
+
+
+def test_training_goes_on_where_it_was_stopped(trained: Path) -> None:
+    assert load_checkpoint(trained).facts["steps"] == "110"
+    assert sorted(losses(trained.parent)) == [49, 99]
+
+
+def test_training_lowers_the_loss(trained: Path) -> None:
+    found = losses(trained.parent)
+    assert found[99] < 0.8 * found[49]
+
+
+def test_trained_codec_codes_a_picture(trained: Path, pictures: Path) -> None:
+    with PillowImage.open(pictures / "0.png") as file:
+        image = np.asarray(file)
+    for quality in (1, 2):
+        codec = Icm(quality, weights=str(trained))
+        decoded = codec.decode(codec.encode(image))
+        assert decoded.shape == image.shape
+    assert np.mean((decoded.astype(float) - image) ** 2) < np.var(image.astype(float))
+
+
+def test_streams_of_the_shipped_model_are_foreign_to_it(trained: Path) -> None:
+    data = Icm(1).encode(np.zeros((16, 16, 3), dtype=np.uint8))
+    with pytest.raises(CodecError, match="other weights"):
+        Icm(1, weights=str(trained)).decode(data)
+
+
+def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, pictures: Path) -> None:
+    plan = read_recipe(recipe)
+    network = IcmNetwork(plan.shape, plan.loss.lambdas)
+    start_from(network, trained)
+    images = read_images([pictures], least_side=64)
+    crop = np.ascontiguousarray(images[0][:64, :64])
+    torch.manual_seed(1)
+    batch = torch.from_numpy(np.stack([crop] * 64)).permute(0, 3, 1, 2) / 255.0
+    with torch.no_grad():
+        bits = network(batch).bits
+    for quality in (1, 2):
+        codec = Icm(quality, weights=str(trained))
+        data = codec.encode(crop)
+        payload = len(data) - codec.header_bytes(data)
+        assert 8 * payload == pytest.approx(float(bits[quality - 1 :: 2].mean()), rel=0.15, abs=64)
+
+
+def test_export_writes_the_same_file_again(trained: Path, recipe: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    export(recipe, trained.parent / "last.ckpt", again)
+    assert again.read_bytes() == trained.read_bytes()
+
+
+def test_new_training_starts_from_a_weights_file(
+    trained: Path, recipe: Path, pictures: Path, tmp_path: Path
+) -> None:
+    train(recipe, data=[pictures], output=tmp_path, device="cpu", max_steps=50, start=trained)
+    assert losses(tmp_path)[49] < losses(trained.parent)[49]
+
+
+def test_damaged_checkpoint_is_refused(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="not a checkpoint"):
+        train(recipe, data=[pictures], output=tmp_path, device="cpu", max_steps=1)
+
+
+def test_checkpoint_of_another_shape_is_refused(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    wider = tmp_path / "wider.toml"
+    wider.write_text(RECIPE.replace("wide = 24", "wide = 32"))
+    with pytest.raises(TrainingError, match="another shape"):
+        train(wider, data=[pictures], output=trained.parent, device="cpu")
+
+
+def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no picture"):
+        train(recipe, data=[tmp_path], output=tmp_path)
+
+
+def test_unreadable_picture_is_named(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(TrainingError, match=r"broken\.png"):
+        train(recipe, data=[tmp_path], output=tmp_path)
+
+
+def test_crops_follow_from_seed_and_step(pictures: Path) -> None:
+    images = read_images([pictures], least_side=64)
+    from_start = iter(Crops(images, batch=2, side=64, seed=1, rank=0, start=0))
+    resumed = iter(Crops(images, batch=2, side=64, seed=1, rank=0, start=2))
+    next(from_start)
+    second = next(from_start)
+    assert second.shape == (2, 3, 64, 64)
+    assert torch.equal(next(from_start), next(resumed))
+    assert not torch.equal(second, next(iter(Crops(images, batch=2, side=64, seed=1, rank=1, start=1))))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("lambdas = [0.002, 0.02]", "lambdas = [0.02, 0.002]"), "rise"),
+        (("batch = 4", "batch = 3"), "batch"),
+        (("crop = 64", "crop = 100"), "crop"),
+        (("steps = 110", "epochs = 160"), "unknown entries epochs"),
+        (('name = "tiny"', "name = "), "TOML"),
+        (("[loss]", "[los]"), "unknown tables los"),
+    ],
+)
+def test_impossible_recipe_is_refused(change: tuple[str, str], complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.replace(*change))
+    with pytest.raises(TrainingError, match=complaint):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_recipe_is_a_recipe(path: Path) -> None:
+    assert read_recipe(path).name == path.stem
+
+
+def test_recipe_is_found_by_name_and_by_path(recipe: Path) -> None:
+    assert find_recipe("icm-mse") == SHIPPED / "icm-mse.toml"
+    assert find_recipe(str(recipe)) == recipe
+    with pytest.raises(TrainingError, match="icm-mse"):
+        find_recipe("icm-beauty")
+
+
+def test_loss_weights_move_in_straight_lines_between_knots() -> None:
+    schedule = Schedule((Knot(10, rate=0.0, task=0.0), Knot(20, rate=1.0, task=4.0)))
+    assert schedule.weights(0) == LossWeights(0.0, 1.0, 0.0)
+    assert schedule.weights(10) == LossWeights(0.0, 1.0, 0.0)
+    assert schedule.weights(15) == LossWeights(0.5, 1.0, 2.0)
+    assert schedule.weights(20) == LossWeights(1.0, 1.0, 4.0)
+    assert schedule.weights(1000) == LossWeights(1.0, 1.0, 4.0)
+
+
+def test_balance_moves_the_gradient_between_the_qualities() -> None:
+    even = Loss((0.01, 0.04), balance=0.0).quality_weights()
+    rooted = Loss((0.01, 0.04), balance=0.5).quality_weights()
+    assert even == (1.0, 1.0)
+    assert rooted == pytest.approx((4 / 3, 2 / 3))
