@@ -301,6 +301,19 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def report(
+    folder: ResultsArgument = Path("results"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    metric: Annotated[str, typer.Option(help="What the BD-rates are on: map, map50, psnr-rgb, ...")] = "map",
+) -> None:
+    """Write one HTML file of all curves: interactive plots, BD-rates, operating points, versions."""
+    from icm_bench.report import page
+
+    path = page.write(folder, output, metric=metric)
+    Console().print(f"report: {path}", highlight=False, soft_wrap=True)
+
+
 @app.command("list")
 def list_() -> None:
     """Name the codecs, detectors and datasets that are installed."""

@@ -7,17 +7,23 @@ of accuracy means more of it for the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icm_bench.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
 from icm_bench.curve import Curve, Monotone, measured, rising
-from icm_bench.resample import Draws, bd_rate_interval, interval, with_interval
+from icm_bench.resample import Draws, Interval, bd_rate_interval, interval, with_interval
 
 Floats: TypeAlias = NDArray[np.float64]
 Verdict: TypeAlias = Literal["identical", "unchanged", "better", "worse", "not comparable", "new", "removed"]
+
+SURE: Final = 0.98
+"""Level of the interval that a verdict asks for: wrongly called worse, one unchanged curve in a hundred.
+
+More than the 95 % that are reported, since a verdict is asked for on many curves, again and again.
+"""
 
 ACCURACY_TOLERANCE: Final = 0.1
 """Where a change is judged by accuracy, what is let pass, in the metric's unit."""
@@ -94,9 +100,10 @@ def judge(
 ) -> Judgement:
     """Judge head's curve against base's.
 
-    The verdict goes by the BD-rate: worse where it is above the tolerance and its paired interval above zero, better
-    where both are below. A curve that has fallen so far that there is no BD-rate, or one that rests on too little of
-    the range, is judged by accuracy at the same rates instead: no collapse passes for want of overlap.
+    The verdict goes by the BD-rate: worse where it is above the tolerance and its paired interval of level ``SURE``
+    above zero, better where both are below. A curve that has fallen so far that there is no BD-rate, or one that
+    rests on too little of the range, is judged by accuracy at the same rates instead: no collapse passes for want of
+    overlap.
 
     Args:
         base: The earlier curve.
@@ -115,18 +122,19 @@ def judge(
     figure = bd_rate(base, head, metric=metric, method=method, monotone=monotone)
     curves = [measured(curve, metric) for curve in (base, head)]
     if base_draws is None or head_draws is None:
-        at_rates, difference = _at_matched_rates(curves, None, monotone)
+        at_rates, difference, _ = _at_matched_rates(curves, None, monotone)
         side = "base" if base_draws is None else "head"
         missing = f"no resamples are stored for {side}, so a change cannot be told from chance"
         return Judgement("not comparable", missing, figure, at_rates, difference)
-    drawn = bd_rate_interval(base_draws, head_draws, metric=metric, method=method, monotone=monotone)
-    figure = with_interval(figure, drawn)
+    options: _Options = {"metric": metric, "method": method, "monotone": monotone}
+    figure = with_interval(figure, bd_rate_interval(base_draws, head_draws, **options))
     pair = [(draws.bpp, draws.metrics[metric]) for draws in (base_draws, head_draws)]
-    at_rates, difference = _at_matched_rates(curves, pair, monotone)
+    at_rates, difference, drawn = _at_matched_rates(curves, pair, monotone)
     if figure.percent is not None and figure.low is not None and not figure.is_low_overlap:
-        verdict, reason = _by_rate(figure, tolerance_percent)
+        sure = bd_rate_interval(base_draws, head_draws, level=SURE, **options)
+        verdict, reason = _by_rate(figure, sure, tolerance_percent)
     elif difference is not None:
-        verdict, remark = _by_accuracy(difference)
+        verdict, remark = _by_accuracy(difference.mean, drawn)
         reason = f"{_why_not_by_rate(figure)}; by {metric} at the same rates: {remark}"
     else:
         verdict, remark = _by_dominance(curves, pair)
@@ -134,26 +142,32 @@ def judge(
     return Judgement(verdict, reason, figure, at_rates, difference)
 
 
-def _by_rate(figure: BdRate, tolerance_percent: float) -> tuple[Verdict, str | None]:
-    percent, low, high = figure.percent or 0.0, figure.low or 0.0, figure.high or 0.0
+class _Options(TypedDict):
+    metric: str
+    method: Method
+    monotone: Monotone
+
+
+def _by_rate(figure: BdRate, sure: Interval, tolerance_percent: float) -> tuple[Verdict, str | None]:
+    percent, low, high = figure.percent or 0.0, sure.low or 0.0, sure.high or 0.0
     if percent > tolerance_percent and low > 0:
         return "worse", None
     if percent < -tolerance_percent and high < 0:
         return "better", None
     if abs(percent) <= tolerance_percent:
         return "unchanged", f"within the tolerance of {tolerance_percent:g} %"
-    return "unchanged", "chance cannot be ruled out: the interval holds zero"
+    return "unchanged", f"chance cannot be ruled out: the {100 * SURE:g} % interval holds zero"
 
 
-def _by_accuracy(difference: Difference) -> tuple[Verdict, str]:
-    low, high = difference.low, difference.high
+def _by_accuracy(mean: float, drawn: Floats) -> tuple[Verdict, str]:
+    low, high = interval(drawn, SURE)
     if low is None or high is None:
         return "not comparable", "too many resamples have no figure"
-    if difference.mean < -ACCURACY_TOLERANCE and high < 0:
-        return "worse", f"{difference.mean:+.2f}"
-    if difference.mean > ACCURACY_TOLERANCE and low > 0:
-        return "better", f"{difference.mean:+.2f}"
-    return "unchanged", f"{difference.mean:+.2f}"
+    if mean < -ACCURACY_TOLERANCE and high < 0:
+        return "worse", f"{mean:+.2f}"
+    if mean > ACCURACY_TOLERANCE and low > 0:
+        return "better", f"{mean:+.2f}"
+    return "unchanged", f"{mean:+.2f}"
 
 
 def _by_dominance(
@@ -162,7 +176,7 @@ def _by_dominance(
     """Judge curves of which one needs more bits at every point: it must at least be more accurate somewhere."""
     (base_bpp, _), (head_bpp, _) = curves
     best = [np.max(accuracy, axis=0) for _, accuracy in draws]
-    low, high = interval(best[1] - best[0])
+    low, high = interval(best[1] - best[0], SURE)
     if low is None or high is None:
         return "not comparable", "too many resamples have no figure"
     if head_bpp.min() > base_bpp.max() and high < 0:
@@ -180,13 +194,13 @@ def _why_not_by_rate(figure: BdRate) -> str:
 
 def _at_matched_rates(
     curves: list[tuple[Floats, Floats]], draws: list[tuple[Floats, Floats]] | None, monotone: Monotone
-) -> tuple[tuple[AccuracyAt, ...], Difference | None]:
-    """Return both accuracies at base's rates within head's range, and their mean difference."""
+) -> tuple[tuple[AccuracyAt, ...], Difference | None, Floats]:
+    """Return both accuracies at base's rates within head's range, their mean difference, and its draws."""
     (base_bpp, _), (head_bpp, _) = curves
     matched = np.flatnonzero((base_bpp >= head_bpp.min()) & (base_bpp <= head_bpp.max()))
     matched = matched[np.argsort(base_bpp[matched], kind="stable")]
     if not matched.size:
-        return (), None
+        return (), None, np.empty(0)
     base, head = (_reached(*curve, base_bpp[matched], monotone) for curve in curves)
     drawn = np.empty((len(matched), 0)) if draws is None else _drawn_differences(draws, matched, monotone)
     limits = [interval(row) for row in drawn]
@@ -194,8 +208,8 @@ def _at_matched_rates(
         AccuracyAt(float(rate), float(was), float(now), low, high)
         for rate, was, now, (low, high) in zip(base_bpp[matched], base, head, limits, strict=True)
     )
-    low, high = interval(drawn.mean(axis=0))
-    return points, Difference(float((head - base).mean()), low, high)
+    means = drawn.mean(axis=0)
+    return points, Difference(float((head - base).mean()), *interval(means)), means
 
 
 def _drawn_differences(

@@ -17,6 +17,7 @@ from icm_bench import table
 from icm_bench.comparison import METRIC_NAMES
 from icm_bench.regression import DIRECTION, Pair, Regression, Row
 from icm_bench.table import Table
+from icm_bench.verdict import SURE
 
 Format: TypeAlias = Literal["text", "markdown", "json", "junit"]
 
@@ -151,9 +152,9 @@ def _notes(regression: Regression) -> list[str]:
     name = METRIC_NAMES.get(regression.metric, regression.metric)
     return [
         DIRECTION,
-        f"Worse: the BD-rate on {name} is above {regression.tolerance_percent:g} % and its paired 95 % interval over "
-        "the images is above zero; better: the mirror image. Of 40 curves that differ by chance alone, one is expected "
-        "beyond its interval on the bad side.",
+        f"Worse: the BD-rate on {name} is above {regression.tolerance_percent:g} % and its paired {100 * SURE:g} % "
+        "interval over the images is above zero; better: the mirror image. Of 100 curves that differ by chance alone, "
+        "about one is called worse. Shown are 95 % intervals.",
         f"accuracy: mean difference of {name} at base's rates. bits: at the same settings. Seconds: mean an image; ~ "
         "where the two sides ran on different machines. identical: the bitstreams and all figures are equal.",
     ]

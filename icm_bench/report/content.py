@@ -1,0 +1,278 @@
+"""What a report says of its curves: data for the plots, and tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from icm_bench.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
+from icm_bench.comparison import METRIC_NAMES
+from icm_bench.error import ResultError
+from icm_bench.resample import bd_rate_interval, with_interval
+from icm_bench.result import Result
+
+HIDDEN_METRICS = ("bpp", "bpp_mean", "bpp_payload")
+"""Columns of the results that are rates."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The curves of one dataset, task and detector, with their BD-rates on one metric.
+
+    Attributes:
+        results: The curves.
+        metric: What the BD-rates are on.
+        matrix: The BD-rate of each codec (first) against each other (second).
+    """
+
+    results: tuple[Result, ...]
+    metric: str
+    matrix: Mapping[tuple[str, str], BdRate]
+
+    @property
+    def title(self) -> str:
+        """What the curves have in common."""
+        dataset, task, detector = self.results[0].group
+        return f"{task} on {dataset} by {detector}"
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that any curve has, those of the tables first."""
+        present = {key for result in self.results for key in result.results} - set(HIDDEN_METRICS)
+        known = [key for key in METRIC_NAMES if key in present]
+        return known + sorted(present - set(known))
+
+
+def make_group(results: Sequence[Result], metric: str, method: Method = "pchip") -> Group:
+    """Compute the BD-rates of every codec of a group against every other."""
+    matrix = {}
+    for anchor, test in itertools.combinations(results, 2):
+        figure = _bd_rate(anchor, test, metric, method)
+        matrix[test.codec, anchor.codec] = figure
+        matrix[anchor.codec, test.codec] = _mirrored(figure)
+    return Group(tuple(results), metric, matrix)
+
+
+def plot_data(group: Group) -> dict[str, Any]:
+    """Return what the plot of a group needs, as JSON types."""
+    original = group.results[0].meta.get("uncompressed") or {}
+    return {
+        "title": group.title,
+        "metric": group.metric if group.metric in group.metrics else group.metrics[0],
+        "metrics": [
+            {"key": key, "name": METRIC_NAMES.get(key, key), "unit": _unit(key)} for key in group.metrics
+        ],
+        "original": {key: original.get(key) for key in group.metrics if original.get(key) is not None},
+        "originalBands": original.get("intervals", {}),
+        "curves": [_curve_data(result, group.metrics) for result in group.results],
+    }
+
+
+def matrix_table(group: Group) -> str:
+    """Return the BD-rates as HTML: a row a codec, a column an anchor."""
+    codecs = [result.codec for result in group.results]
+    name = _text(METRIC_NAMES.get(group.metric, group.metric))
+    head = "".join(f'<th scope="col">{_text(codec)}</th>' for codec in codecs)
+    rows = "".join(
+        f'<tr><th scope="row">{_text(codec)}</th>'
+        + "".join(_matrix_cell(group.matrix.get((codec, anchor))) for anchor in codecs)
+        + "</tr>"
+        for codec in codecs
+    )
+    return (
+        f'<p class="caption">BD-rate on {name}: codec (row) against anchor (column). Negative means fewer bits for the '
+        f"same accuracy. In brackets the paired 95 % interval; ! marks an overlap below {LOW_OVERLAP}.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="BD-rates"><table class="matrix">'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def points_table(group: Group) -> str:
+    """Return every operating point as a sortable HTML table."""
+    shown = [key for key in ("map", "map50", "map75", "psnr-rgb") if key in group.metrics]
+    names = [
+        "codec",
+        "quality",
+        "bpp",
+        *(METRIC_NAMES[key] for key in shown),
+        "AP 95 %",
+        "encode s",
+        "decode s",
+    ]
+    head = "".join(f'<th scope="col"><button type="button">{_text(name)}</button></th>' for name in names)
+    original = group.results[0].meta.get("uncompressed") or {}
+    rows = [
+        [
+            "uncompressed",
+            None,
+            None,
+            *(original.get(key) for key in shown),
+            original.get("intervals", {}).get("map"),
+            None,
+            None,
+        ]
+    ]
+    for result in group.results:
+        rows += _point_rows(result, shown)
+    digits = [0, None, 4, *(1 if key.startswith("map") else 2 for key in shown), 1, 3, 3]
+    body = "".join(
+        "<tr>" + "".join(_cell(value, digit) for value, digit in zip(row, digits, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return (
+        '<p class="caption">bpp: length of the real bitstreams over the native pixels, pooled over the images. '
+        "Seconds: mean an image, one thread.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Operating points"><table class="sortable">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def manifest(group: Group) -> str:
+    """Return what the curves were measured under, as HTML."""
+    return "".join(
+        f"<details><summary>{_text(result.codec)}</summary>{_definitions(_manifest_of(result))}</details>"
+        for result in group.results
+    )
+
+
+def facts(group: Group) -> str:
+    """Return what a reader must know of a group first, as one HTML paragraph."""
+    dataset = group.results[0].meta.get("dataset", {})
+    counted = [f"{dataset[key]:,} {key}" for key in ("images", "objects") if key in dataset]
+    original = (group.results[0].meta.get("uncompressed") or {}).get("map")
+    if original is not None:
+        counted.append(f"AP {original:.1f} on the uncompressed images")
+    return f"<p>{_text('; '.join(counted))}.</p>" if counted else ""
+
+
+def embedded_json(content: Any) -> str:
+    """Return JSON that may stand within a script element."""
+    text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _bd_rate(anchor: Result, test: Result, metric: str, method: Method) -> BdRate:
+    try:
+        figure = bd_rate(anchor.curve, test.curve, metric=metric, method=method)
+        if anchor.draws is None or test.draws is None or metric not in anchor.draws.metrics:
+            return figure
+        return with_interval(figure, bd_rate_interval(anchor.draws, test.draws, metric=metric, method=method))
+    except ResultError as error:
+        return BdRate(None, None, None, None, method, str(error))
+
+
+def _mirrored(figure: BdRate) -> BdRate:
+    """Return the BD-rate of the anchor against the test: logarithms of rates change their sign."""
+
+    def mirror(percent: float | None) -> float | None:
+        return None if percent is None else 100 * (1 / (1 + percent / 100) - 1)
+
+    return dataclasses.replace(
+        figure, percent=mirror(figure.percent), low=mirror(figure.high), high=mirror(figure.low)
+    )
+
+
+def _curve_data(result: Result, metrics: Iterable[str]) -> dict[str, Any]:
+    bands = result.meta.get("intervals", {})
+    points = [
+        {
+            "quality": quality,
+            "bpp": bpp,
+            "values": {key: result.results[key][index] for key in metrics if key in result.results},
+            "bands": {key: bands[key][index] for key in metrics if key in bands},
+        }
+        for index, (quality, bpp) in enumerate(zip(result.qualities, result.results["bpp"], strict=True))
+        if bpp is not None and bpp > 0
+    ]
+    return {"codec": result.codec, "points": sorted(points, key=lambda point: point["bpp"])}
+
+
+def _point_rows(result: Result, shown: Sequence[str]) -> list[list[Any]]:
+    timed = result.timings.get("results", {})
+    bands = result.meta.get("intervals", {}).get("map")
+
+    def at(columns: Mapping[str, Any], key: str, index: int) -> Any:
+        return columns[key][index] if key in columns else None
+
+    return [
+        [
+            result.codec,
+            quality,
+            result.results["bpp"][index],
+            *(at(result.results, key, index) for key in shown),
+            bands[index] if bands else None,
+            at(timed, "encode_s", index),
+            at(timed, "decode_s", index),
+        ]
+        for index, quality in enumerate(result.qualities)
+    ]
+
+
+def _manifest_of(result: Result) -> dict[str, Any]:
+    meta = result.meta
+    codec_versions = meta.get("codec_version")
+    if isinstance(codec_versions, list):
+        codec_versions = list(dict.fromkeys(codec_versions))
+    return {
+        "command": meta.get("command"),
+        "codec": codec_versions,
+        "detector": meta.get("detector", {}).get("version"),
+        "ladder": result.qualities,
+        "dataset fingerprint": meta.get("dataset", {}).get("fingerprint"),
+        "bitstreams": meta.get("bitstreams"),
+        "conventions": meta.get("conventions"),
+        "versions": meta.get("versions"),
+        "machine of the timings": result.timings.get("machine"),
+    }
+
+
+def _definitions(content: Mapping[str, Any]) -> str:
+    entries = "".join(
+        f"<dt>{_text(name)}</dt><dd>{_plain(value)}</dd>" for name, value in content.items() if value
+    )
+    return f"<dl>{entries}</dl>"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _text("; ".join(f"{key}: {item}" for key, item in value.items()))
+    if isinstance(value, list):
+        return _text(", ".join(str(item) for item in value))
+    return _text(str(value))
+
+
+def _matrix_cell(figure: BdRate | None) -> str:
+    if figure is None:
+        return '<td class="self">–</td>'
+    if figure.percent is None:
+        return f'<td class="none">none<small>{_text(figure.reason or "")}</small></td>'
+    sure = figure.low is not None and figure.high is not None and (figure.high < 0 or figure.low > 0)
+    kind = ("less" if figure.percent < 0 else "more") if sure else "open"
+    flag = " !" if figure.is_low_overlap else ""
+    limits = "" if figure.low is None else f"[{figure.low:+.1f}, {figure.high:+.1f}]"
+    overlap = "" if figure.overlap is None else f"overlap {figure.overlap:.2f}{flag}"
+    return f'<td class="{kind}">{figure.percent:+.1f} %<small>{limits}<br>{overlap}</small></td>'
+
+
+def _cell(value: Any, digits: int | None) -> str:
+    if value is None or (isinstance(value, list) and None in value):
+        return '<td data-value=""></td>'
+    if isinstance(value, str):
+        return f"<td>{_text(value)}</td>"
+    if isinstance(value, list):
+        return f'<td class="number" data-value="{value[0]}">[{value[0]:.1f}, {value[1]:.1f}]</td>'
+    shown = f"{value:g}" if digits is None else f"{value:.{digits}f}"
+    return f'<td class="number" data-value="{value}">{shown}</td>'
+
+
+def _unit(metric: str) -> str:
+    return "dB" if metric.startswith("psnr") else "%"
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
