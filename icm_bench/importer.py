@@ -70,7 +70,7 @@ def import_compressai(path: Path, group: Group, *, codec: str | None = None) -> 
 
     Its columns may stand under ``results`` or at the top; its rates may fall or rise. CompressAI averages per-image
     rates of native images. Bits are estimates where its description says so, real where encoding was timed, and
-    unknown in figures taken from papers.
+    unknown in figures taken from papers. A file that this package exported says in its ``meta`` what holds instead.
 
     Args:
         path: The JSON file.
@@ -93,7 +93,11 @@ def import_compressai(path: Path, group: Group, *, codec: str | None = None) -> 
                 raise ResultError(f"has two columns of {ours}", where=path, mend="remove one of them")
             figures[ours] = [_number(value, path, theirs) for value in values]
     name, description = (_text(content.get(key)) for key in ("name", "description"))
+    meta = content.get("meta")
+    told = meta.get("conventions") if isinstance(meta, dict) else None
     conventions = Conventions(MEAN, _bits_of(description, figures), NATIVE)
+    if isinstance(told, dict):
+        conventions = Conventions(**{key: _text(told.get(key)) or UNKNOWN for key in conventions.record()})
     return _result(path, group, codec or name or path.stem, figures, conventions, description)
 
 

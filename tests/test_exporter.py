@@ -89,6 +89,7 @@ def test_a_compressai_file_can_be_read_by_its_importer(jpeg: Result, tmp_path: P
     assert content["meta"]["qualities"] == [9, 40]
     back = import_compressai(tmp_path / "jpeg.json", Group("blobs", "detection", "fake"))
     assert back.codec == "jpeg:subsampling=444"
+    assert back.meta["conventions"] == jpeg.meta["conventions"]
     index = back.results["bpp"].index(jpeg.results["bpp"][0])
     assert back.results["map"][index] == jpeg.results["map"][0]
 
