@@ -15,7 +15,7 @@ from icm_bench.error import DatasetError, UsageError
 from icm_bench.file import sweep
 from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
 from icm_bench.store import SCHEMA, SHARD_IMAGES, Store, is_finished
-from icm_bench.worker import DetectorChoice, Job
+from icm_bench.worker import DetectorChoice, Job, resolve_device
 
 UNCOMPRESSED = "uncompressed"
 """The name under which the originals' predictions are stored."""
@@ -52,7 +52,7 @@ class Plan:
         detector_version: Its version.
         points: The uncompressed images first, then each codec's ladder in order.
         store: Where shards stand.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``.
     """
 
     dataset: Dataset
@@ -164,7 +164,8 @@ def make_plan(
         UsageError: A codec, detector, option or quality does not exist or does not fit.
         DatasetError: The dataset has no ground truth, or its categories are not the detector's.
     """
-    choice, version = _choose_detector(detector, weights, task, dataset)
+    device = resolve_device(device)
+    choice = _choose_detector(detector, weights, task, dataset)
     ladders = parse_qualities(qualities)
     points = [OperatingPoint()]
     context = {"task": task, "dataset": dataset.name}
@@ -180,12 +181,11 @@ def make_plan(
         ]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
+    version = choice.create(device).version()
     return Plan(dataset, task, choice, version, tuple(points), store, device)
 
 
-def _choose_detector(
-    text: str, weights: Path | None, task: Task, dataset: Dataset
-) -> tuple[DetectorChoice, str]:
+def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Dataset) -> DetectorChoice:
     if dataset.ground_truth is None:
         raise DatasetError(
             f"has no annotations to measure {task} on",
@@ -201,8 +201,7 @@ def _choose_detector(
     if weights is not None and not weights.is_file():
         raise UsageError("no such file", where=f"--detector-weights {weights}")
     _check_categories(dataset.categories, cls.categories, spec, dataset.name)
-    choice = DetectorChoice(spec, None if weights is None else weights.resolve())
-    return choice, choice.create("cpu").version()
+    return DetectorChoice(spec, None if weights is None else weights.resolve())
 
 
 def _check_categories(wanted: Mapping[int, str], known: Mapping[int, str], spec: Spec, dataset: str) -> None:

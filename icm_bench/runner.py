@@ -32,7 +32,7 @@ from icm_bench.resample import interval, resample_weights
 from icm_bench.result import Draws, Result
 from icm_bench.score import GroundTruth, score
 from icm_bench.spec import Spec
-from icm_bench.worker import Job, Measured, measure, resolve_device, start
+from icm_bench.worker import Job, Measured, measure, start
 
 AP_FIGURES = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
 """The accuracies of a curve, in percent."""
@@ -276,7 +276,7 @@ def _keep(
 @contextlib.contextmanager
 def _process_pool(workers: int | None, device: str) -> Iterator[ProcessPoolExecutor]:
     if workers is None:
-        workers = 1 if resolve_device(device).startswith("cuda") else os.cpu_count() or 1
+        workers = 1 if device.startswith("cuda") else os.cpu_count() or 1
     # Spawned, since a forked child of a process that has used threads or a GPU may hang.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from icm_bench.image import Image, mse, pixel_digest
 from icm_bench.spec import CODEC_SUPPLIED, DETECTOR_SUPPLIED, Spec, arguments
 
 _T = TypeVar("_T")
+
+_GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""A Linux machine without any of these has no GPU for torch, which is then not imported to find out."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Job:
         quality: The operating point, None with no codec.
         coded: The finished coded shard, or None where the images are still to be coded.
         detector: The detector, or None where the predictions are on disk or not wanted.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``.
     """
 
     images: tuple[ImageRecord, ...]
@@ -97,7 +101,6 @@ def measure(job: Job) -> Measured:
         IcmBenchError: An image failed; the error names the codec and the image.
     """
     clock = _Clock()
-    device = resolve_device(job.device)
     stored = None if job.coded is None else store.read(job.coded).to_pylist()
     coded: list[dict[str, Any]] = []
     predicted: list[dict[str, Any]] = []
@@ -106,12 +109,12 @@ def measure(job: Job) -> Measured:
             if job.codec is None or job.quality is None:
                 image = clock("read", functools.partial(_source, record))
             elif stored is None:
-                row, image = _code(job, record, device, clock)
+                row, image = _code(job, record, clock)
                 coded.append(row)
             else:
-                image = _decode_stored(job, stored[index], device, clock)
+                image = _decode_stored(job, stored[index], clock)
             if job.detector is not None:
-                detector = _detector(job.detector, device)
+                detector = _detector(job.detector, job.device)
                 began = clock.seconds.get("detect", 0.0)
                 found = clock("detect", functools.partial(detector.predict, image))
                 detect_s = clock.seconds["detect"] - began
@@ -127,13 +130,15 @@ def resolve_device(device: str) -> str:
     """Return ``cuda`` for ``auto`` where there is a GPU that torch can use, else ``cpu``; others as they are."""
     if device != "auto":
         return device
+    if sys.platform == "linux" and not any(Path(node).exists() for node in _GPU_NODES):
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _code(job: Job, record: ImageRecord, device: str, clock: _Clock) -> tuple[dict[str, Any], Image]:
-    codec = _codec(job.codec, job.quality, device)
+def _code(job: Job, record: ImageRecord, clock: _Clock) -> tuple[dict[str, Any], Image]:
+    codec = _codec(job.codec, job.quality, job.device)
     source = clock("read", lambda: _source(record))
     before = dict(clock.seconds)
     data = clock("encode", lambda: codec.encode(source))
@@ -161,8 +166,8 @@ def _code(job: Job, record: ImageRecord, device: str, clock: _Clock) -> tuple[di
     return row, image
 
 
-def _decode_stored(job: Job, row: dict[str, Any], device: str, clock: _Clock) -> Image:
-    codec = _codec(job.codec, job.quality, device)
+def _decode_stored(job: Job, row: dict[str, Any], clock: _Clock) -> Image:
+    codec = _codec(job.codec, job.quality, job.device)
     image = clock("decode", lambda: _decode(codec, row["bitstream"], (row["height"], row["width"], 3)))
     if clock("check", lambda: pixel_digest(image)) != row["decoded_sha256"]:
         raise StoreError(

@@ -137,7 +137,8 @@ def test_an_unknown_dataset_is_one_line(run: Run) -> None:
         ("{", "blobs.json"),
         ('{"images": [], "annotations": [], "categories": []}', "images"),
         (
-            '{"images": [{"id": 1, "file_name": "absent.png", "width": 4, "height": 4}], "annotations": [], "categories": []}',
+            '{"images": [{"id": 1, "file_name": "absent.png", "width": 4, "height": 4}],'
+            ' "annotations": [], "categories": []}',
             "absent.png",
         ),
     ],
