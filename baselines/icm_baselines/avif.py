@@ -28,8 +28,8 @@ class Avif:
 
     Pictures are coded as 4:2:0, 10 bit, BT.709, limited range, tuned for PSNR. The bitstream is the AV1
     low-overhead stream (temporal delimiter, sequence header of a still picture, one frame) after the two
-    bytes of :mod:`icm_baselines.envelope`; the boxes of the AVIF file format, about 300 bytes, are left out
-    as those of JPEG 2000 are. Pillow's own AVIF writer is not used: its conversion truncates, and leaves
+    bytes of :mod:`icm_baselines.envelope`; the boxes of the AVIF file format, some 270 bytes, are left out
+    as those of JPEG 2000 are. Pillow's own AVIF writer is not used: its conversion leaves
     the red, green and blue of photographs -0.5, +0.5 and -0.6 levels off on average at any quality.
 
     Args:

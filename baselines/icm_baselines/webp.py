@@ -19,9 +19,8 @@ _CHUNK_AT = 12
 class Webp:
     """Lossy WebP at libwebp's strongest method, decoded by ffmpeg's own decoder.
 
-    Pictures are converted to 4:2:0, 8 bit, BT.601, limited range, as the format asks for, by the suite:
-    libwebp's own conversion leaves the green of photographs 0.2 levels off on average. The bitstream is a
-    plain WebP file.
+    Pictures are converted to 4:2:0, 8 bit, BT.601, limited range, as the format asks for, by the suite. The
+    bitstream is a plain WebP file.
 
     Args:
         quality: libwebp's quality, 0 to 100.
