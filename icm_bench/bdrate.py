@@ -192,7 +192,7 @@ def bd_rate(
         return BdRate(None, 0.0, None, None, method, reason)
     percent = float(_percent(_mean_difference(across, shared, method))[0])
     if not np.isfinite(percent):
-        return BdRate(None, overlap, None, None, method, f"the {method} curve runs out of all bounds")
+        return BdRate(None, overlap, None, None, method, _out_of_bounds(method))
     return BdRate(percent, overlap, None, None, method, None)
 
 
@@ -224,6 +224,8 @@ def bd_accuracy(
         reason = _no_overlap(curves, [np.exp(front.log_rate) for front in fronts], "bpp")
         return BdAccuracy(None, 0.0, None, None, method, reason)
     difference = float(_mean_difference(across, shared, method)[0])
+    if not np.isfinite(difference):
+        return BdAccuracy(None, overlap, None, None, method, _out_of_bounds(method))
     return BdAccuracy(difference, overlap, None, None, method, None)
 
 
@@ -261,8 +263,11 @@ def rate_at(
     if reason:
         return RateAt(None, accuracy, None, None, method, reason)
     across = _Across([front.accuracy], [front.log_rate])
-    log_rate = across.evaluated(lambda curves, at: curves.at(at), method, np.array([accuracy]))
-    return RateAt(float(np.exp(log_rate[0])), accuracy, None, None, method, None)
+    with np.errstate(over="ignore"):
+        bpp = float(np.exp(across.evaluated(Interpolant.at, method, np.array([accuracy]))[0]))
+    if not np.isfinite(bpp):
+        return RateAt(None, accuracy, None, None, method, _out_of_bounds(method))
+    return RateAt(bpp, accuracy, None, None, method, None)
 
 
 def bd_rate_draws(
@@ -309,9 +314,7 @@ def rate_at_draws(
     across = _Across([front.accuracy for front in fronts], [front.log_rate for front in fronts])
     wanted = np.broadcast_to(np.asarray(accuracy, dtype=np.float64), (len(fronts),))
     inside = (wanted >= across.low) & (wanted <= across.high)
-    return np.exp(
-        across.evaluated(lambda curves, at: curves.at(at), method, np.where(inside, wanted, np.nan))
-    )
+    return np.exp(across.evaluated(Interpolant.at, method, np.where(inside, wanted, np.nan)))
 
 
 class _Front(NamedTuple):
@@ -337,10 +340,10 @@ class _Across:
         usable = (self.n_points >= recipe.n_points) & ~np.isnan(arguments).any(axis=0)
         for n_points in np.unique(self.n_points[usable]).tolist():
             alike = np.flatnonzero(usable & (self.n_points == n_points))
-            curves = recipe.make(
-                np.stack([self.x[index] for index in alike]), np.stack([self.y[index] for index in alike])
-            )
-            values[alike] = evaluate(curves, *(argument[alike] for argument in arguments))
+            x, y = (np.stack([columns[index] for index in alike]) for columns in (self.x, self.y))
+            # Points a rounding apart give slopes that overflow; what is not finite is told as having no figure.
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                values[alike] = evaluate(recipe.make(x, y), *(argument[alike] for argument in arguments))
         return values
 
 
@@ -439,6 +442,10 @@ def _too_few(curves: Sequence[Curve], fronts: Sequence[_Front], method: Method) 
             points = "point" if n_points == 1 else "points"
             return f"{curve.codec} has {n_points} rising {points}, {method} needs {needed}"
     return None
+
+
+def _out_of_bounds(method: Method) -> str:
+    return f"the {method} curve runs out of all bounds"
 
 
 def _no_overlap(curves: Sequence[Curve], values: Sequence[Floats], name: str) -> str:

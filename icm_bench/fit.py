@@ -8,6 +8,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from icm_bench.interpolant import solve_each
+
 Floats: TypeAlias = NDArray[np.float64]
 
 _N_COEFFICIENTS: Final = 4
@@ -32,7 +34,7 @@ def rising_cubic(log_rate: Floats, accuracy: Floats, lowest: float = 0.0, highes
         highest: The greatest value at the last point.
 
     Returns:
-        Sets x points, percent.
+        Sets x points, percent; NaN where points lie too close together for a cubic to be told.
     """
     start, width = log_rate[:, :1], log_rate[:, -1:] - log_rate[:, :1]
     scale = highest - lowest
@@ -82,5 +84,5 @@ def _fit_with_equalities(
     system[:, :_N_COEFFICIENTS, _N_COEFFICIENTS:] = -rows.T
     system[:, _N_COEFFICIENTS:, :_N_COEFFICIENTS] = rows
     right = np.concatenate([moment, np.broadcast_to(bounds, (n_sets, n_rows))], axis=1)
-    solution = np.linalg.solve(system, right[..., np.newaxis])[..., 0]
+    solution = solve_each(system, right)
     return solution[:, :_N_COEFFICIENTS], solution[:, _N_COEFFICIENTS:]

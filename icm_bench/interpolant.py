@@ -138,7 +138,7 @@ def cubic_spline(x: Floats, y: Floats) -> Interpolant:
         system[:, row, row] = g
         system[:, row, row + step] = h + g
         right[:, row] = ((h + 2 * (h + g)) * g * secant[:, near] + h**2 * secant[:, far]) / (h + g)
-    return _hermite(x, y, np.linalg.solve(system, right[..., np.newaxis])[..., 0])
+    return _hermite(x, y, solve_each(system, right))
 
 
 def cubic(x: Floats, y: Floats) -> Interpolant:
@@ -146,6 +146,21 @@ def cubic(x: Floats, y: Floats) -> Interpolant:
     start, width = x[:, :1], x[:, -1:] - x[:, :1]
     powers = ((x - start) / width)[..., np.newaxis] ** np.arange(4)
     q, r = np.linalg.qr(powers)
-    fitted = np.linalg.solve(r, np.einsum("spk,sp->sk", q, y)[..., np.newaxis])[..., 0]
+    fitted = solve_each(r, np.einsum("spk,sp->sk", q, y))
     coefficients = fitted / width ** np.arange(4)
     return Interpolant(x[:, [0, -1]], coefficients[:, np.newaxis, :])
+
+
+def solve_each(systems: Floats, right: Floats) -> Floats:
+    """Solve many linear systems: sets x n x n, sets x n; NaN where a system is singular."""
+    try:
+        return np.asarray(np.linalg.solve(systems, right[..., np.newaxis])[..., 0])
+    except np.linalg.LinAlgError:
+        if len(systems) == 1:
+            return np.full_like(right, np.nan)
+        return np.concatenate(
+            [
+                solve_each(systems[index : index + 1], right[index : index + 1])
+                for index in range(len(systems))
+            ]
+        )

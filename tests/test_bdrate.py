@@ -212,12 +212,24 @@ def test_nasty_curves_give_a_figure_or_a_reason(method: Method, monotone: Monoto
         assert accuracy.difference is None or np.isfinite(accuracy.difference)
 
 
-_curves = st.lists(st.tuples(st.floats(0.01, 4), st.floats(0, 100)), min_size=0, max_size=8).map(
-    lambda points: ([p[0] for p in points], [p[1] for p in points])
+_near = st.sampled_from(
+    [20.0, 20.0 + 4e-15, 20.0 + 1e-12, 20.0 + 1e-9, 5e-324, 1e-300, 0.0, 100.0, 100.0 - 2e-14]
 )
+_rates = st.floats(0.01, 4) | st.sampled_from([0.1, 0.1 + 2e-17, 0.1 + 1e-15, 0.1 + 1e-12, 1e-300, 1e300])
 
 
-@given(_curves, _curves, st.sampled_from(METHODS), st.sampled_from(["pareto", "isotonic"]))
+def _curves_of(
+    rates: st.SearchStrategy[float], accuracies: st.SearchStrategy[float]
+) -> st.SearchStrategy[Columns]:
+    points = st.lists(st.tuples(rates, accuracies), min_size=0, max_size=8)
+    return points.map(lambda drawn: ([point[0] for point in drawn], [point[1] for point in drawn]))
+
+
+_any_curves = _curves_of(st.floats(0.01, 4) | _rates, st.floats(0, 100) | _near)
+_curves = _curves_of(st.floats(0.01, 4), st.floats(0, 100) | _near)
+
+
+@given(_any_curves, _any_curves, st.sampled_from(METHODS), st.sampled_from(["pareto", "isotonic"]))
 @settings(deadline=None, max_examples=300, derandomize=True)
 def test_any_curves_give_a_finite_figure_or_a_reason(
     anchor: Columns, test: Columns, method: Method, monotone: Monotone
@@ -226,6 +238,12 @@ def test_any_curves_give_a_finite_figure_or_a_reason(
     assert (found.percent is None) != (found.reason is None)
     assert found.percent is None or np.isfinite(found.percent)
     assert found.overlap is None or 0 <= found.overlap <= 1
+    gain = bd_accuracy(anchor, test, method=method, monotone=monotone)
+    assert (gain.difference is None) != (gain.reason is None)
+    assert gain.difference is None or np.isfinite(gain.difference)
+    reached = rate_at(anchor, 20.0, method=method, monotone=monotone)
+    assert (reached.bpp is None) != (reached.reason is None)
+    assert reached.bpp is None or np.isfinite(reached.bpp)
 
 
 @given(_curves, _curves)
