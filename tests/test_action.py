@@ -1,0 +1,353 @@
+"""The action and the workflows around it: their own steps, run in a scratch repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+
+ROOT = Path(__file__).parents[1]
+COMMAND = Path(sys.executable).with_name("icm-bench")
+WORKFLOWS = ROOT / ".github" / "workflows"
+
+CODEC = '''
+import os
+from icm_bench.testing import FakeCodec
+
+class Padded(FakeCodec):
+    """Appends a share of filler to every bitstream."""
+
+    name = "padded"
+    qualities = (1, 3, 5)
+
+    def encode(self, image):
+        data = super().encode(image)
+        filler = bytes(round(float(os.environ["PADDED_SHARE"]) * len(data)))
+        return data + filler + len(filler).to_bytes(4, "big")
+
+    def decode(self, data):
+        return super().decode(data[: len(data) - 4 - int.from_bytes(data[-4:], "big")])
+
+    def version(self):
+        return f"padded {os.environ['PADDED_SHARE']}"
+'''
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine"),
+    pytest.mark.skipif(not (ROOT / "action.yml").is_file(), reason="not in a checkout"),
+]
+
+
+def load(path: Path) -> dict[Any, Any]:
+    content: dict[Any, Any] = yaml.safe_load(path.read_text())
+    return content
+
+
+def steps_of(path: Path) -> list[dict[str, Any]]:
+    content = load(path)
+    if "runs" in content:
+        return list(content["runs"]["steps"])
+    (job,) = content["jobs"].values()
+    return list(job["steps"])
+
+
+class Runner:
+    """Runs the shell steps of an action or a workflow in a folder."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self._steps = {step["name"]: step for step in steps_of(path) if "run" in step}
+        self._folder = folder
+        self.summary, self.output = folder / "summary.md", folder / "output.txt"
+
+    def __call__(self, name: str, **values: str) -> subprocess.CompletedProcess[str]:
+        step = self._steps[name]
+        assert set(values) == set(step.get("env", {})), "every variable of the step, and no other"
+        files = {"GITHUB_STEP_SUMMARY": str(self.summary), "GITHUB_OUTPUT": str(self.output)}
+        # As a runner calls it.
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
+            cwd=self._folder,
+            env={**os.environ, **files, **values},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+
+def git(folder: Path, *arguments: str) -> str:
+    settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(
+        ["git", *settings, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def action(
+    plugins: Path, blob_files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Runner:
+    """The action's steps, in a repository that keeps no results yet."""
+    if not COMMAND.exists():
+        pytest.skip("icm-bench is not installed beside this Python")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(COMMAND.parent), os.environ["PATH"]]))
+    monkeypatch.setenv("PADDED_SHARE", "0.1")
+    (plugins / "padded_codec.py").write_text(CODEC)
+    entries = plugins / "fakes-1.0.dist-info" / "entry_points.txt"
+    entries.write_text(entries.read_text().replace("fake =", "padded = padded_codec:Padded\nfake =", 1))
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    (folder / ".gitignore").write_text("runs/\nsummary.md\noutput.txt\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    return Runner(ROOT / "action.yml", folder)
+
+
+@pytest.fixture
+def measure(action: Runner, blob_files: tuple[Path, Path]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    folder, file = blob_files
+
+    def call(has_stores: str = "") -> subprocess.CompletedProcess[str]:
+        return action(
+            "Measure",
+            TASK="detection",
+            CODECS="padded,jpeg",
+            QUALITIES="jpeg=10,40\n\npadded=1,3,5\n",
+            DATASET="scenes",
+            DATA_ROOT="",
+            IMAGES=str(folder),
+            ANNOTATIONS=str(file),
+            DETECTOR="fake",
+            LIMIT="4",
+            HAS_STORES=has_stores,
+        )
+
+    return call
+
+
+@pytest.mark.slow
+def test_a_pull_request_that_loses_is_told_so_and_fails(
+    action: Runner,
+    measure: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "repository"
+    settings = {"RESULTS": "results", "TOLERANCE": "0.5", "IS_OWN_BASE": "false"}
+
+    # The base: measured, and committed.
+    done = measure()
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(folder / "runs/report/head", folder / "results")
+    (folder / "results/other").mkdir()
+    git(folder, "add", "results")
+    git(folder, "commit", "-q", "-m", "results")
+    base = git(folder, "rev-parse", "HEAD")
+    (folder / "README.md").write_text("a change that changes nothing\n")
+    git(folder, "add", "README.md")
+    git(folder, "commit", "-q", "-m", "words")
+    shutil.copytree(folder / "runs/report/head", tmp_path / "measured")
+
+    # A change without effect, what is kept from the cache.
+    done = measure("true")
+    assert "nothing was left to measure" in done.stdout
+    done = action("Compare", BASE=base, **settings)
+    assert done.returncode == 0, done.stderr
+    assert action.output.read_text() == "status=0\n"
+    assert "2 identical" in action.summary.read_text()
+    assert action("Judge", STATUS="0", FAILS="true").returncode == 0
+
+    # A change for the worse: the kept bitstreams are of another version of the codec.
+    monkeypatch.setenv("PADDED_SHARE", "0.3")
+    assert measure().returncode == 1
+    done = measure("true")
+    assert done.returncode == 0, done.stderr
+    assert "::warning" in done.stdout
+    action.output.unlink()
+    action.summary.unlink()
+    done = action("Compare", BASE=base, **settings)
+    assert done.returncode == 0, done.stderr
+    assert action.output.read_text() == "status=1\n"
+    summary = action.summary.read_text()
+    assert "1 worse, 1 identical" in summary
+    assert "negative BD-rate means fewer bits" in summary
+    out = folder / "runs/report/out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "junit.xml",
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
+    assert json.loads((out / "report.json").read_text())["counts"] == {"worse": 1, "identical": 1}
+    assert action("Judge", STATUS="1", FAILS="true").returncode == 1
+    assert action("Judge", STATUS="1", FAILS="false").returncode == 0
+
+    # The base branch's own measurement, where it was kept, goes before what is committed.
+    shutil.copytree(tmp_path / "measured", folder / "runs/report/base")
+    done = action("Compare", BASE="0" * 40, **settings)
+    assert done.returncode == 0, done.stderr
+    assert "runs/report/head against runs/report/base" in (out / "report.md").read_text()
+    shutil.rmtree(folder / "runs/report/base")
+
+    # A new branch has no commit before: what is committed at its head is taken.
+    done = action("Compare", BASE="0" * 40, **settings)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "report.json").read_text())["counts"] == {"worse": 1, "identical": 1}
+
+    # A base that does not exist fails, and leaves no report behind.
+    done = action("Compare", BASE="absent", **settings)
+    assert done.returncode != 0
+    assert not (out / "report.md").exists()
+
+
+def test_values_of_others_reach_scripts_through_variables_alone() -> None:
+    for path in (ROOT / "action.yml", WORKFLOWS / "report.yml", WORKFLOWS / "report-comment.yml"):
+        for step in steps_of(path):
+            assert "${{" not in step.get("run", ""), step.get("name")
+
+
+def test_the_workflow_that_runs_foreign_code_may_only_read() -> None:
+    content = load(WORKFLOWS / "report.yml")
+    assert content["permissions"] == {"contents": "read"}
+    # YAML reads the key "on" as a truth value.
+    assert "pull_request_target" not in content[True]
+    checkout = content["jobs"]["report"]["steps"][0]
+    assert checkout["with"]["persist-credentials"] is False
+    assert "secrets" not in (WORKFLOWS / "report.yml").read_text()
+
+
+def test_the_workflow_that_may_write_runs_no_foreign_code() -> None:
+    path = WORKFLOWS / "report-comment.yml"
+    content = load(path)
+    assert content[True] == {
+        "workflow_run": {"workflows": [load(WORKFLOWS / "report.yml")["name"]], "types": ["completed"]}
+    }
+    used = [step["uses"].partition("@")[0] for step in steps_of(path) if "uses" in step]
+    assert used == ["actions/download-artifact"]
+    assert content["permissions"] == {"actions": "read", "pull-requests": "write"}
+
+
+def test_every_input_is_used_and_every_used_input_is_declared() -> None:
+    text = (ROOT / "action.yml").read_text()
+    assert set(re.findall(r"inputs\.([a-z-]+)", text)) == set(load(ROOT / "action.yml")["inputs"])
+
+
+@pytest.fixture
+def comment(tmp_path: Path) -> Runner:
+    folder = tmp_path / "comment"
+    (folder / "downloaded").mkdir(parents=True)
+    return Runner(WORKFLOWS / "report-comment.yml", folder)
+
+
+def test_a_comment_holds_the_report_without_mentions_links_or_pictures(
+    comment: Runner, tmp_path: Path
+) -> None:
+    report = tmp_path / "comment/downloaded/report.md"
+    report.write_bytes(
+        b"### Worse: 1 worse.\n\n| codec | BD-rate |\n| --- | ---: |\n| vvc | +5.00 % |\n\n"
+        b"@someone ![x](https://example.org/x.png) <img src=//example.org> <a href=//example.org>y</a> "
+        b"<!-- icm-bench-report --> \xff\n<details>\n<summary>more</summary>\n</details>\n" + b"z" * 100_000
+    )
+    done = comment("Write the comment", RUN_URL="https://example.org/run/1")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "comment/comment.md").read_text(encoding="utf-8")
+    first, *rest = text.splitlines()
+    assert first == "<!-- icm-bench-report -->"
+    body, link = "\n".join(rest[:-1]), rest[-1]
+    assert link.endswith("[this run](https://example.org/run/1).")
+    for forbidden in ("@", "](", "://", "<img", "<a ", "<!--"):
+        assert forbidden not in body, forbidden
+    for kept in ("### Worse", "| vvc | +5.00 % |", "<details>"):
+        assert kept in body
+    assert len(text) < 65_536
+    assert comment.output.read_text() == "is_written=true\n"
+
+
+def test_without_a_report_or_with_a_link_in_its_place_no_comment_is_written(
+    comment: Runner, tmp_path: Path
+) -> None:
+    assert comment("Write the comment", RUN_URL="u").returncode == 0
+    (tmp_path / "comment/downloaded/report.md").symlink_to("/etc/passwd")
+    assert comment("Write the comment", RUN_URL="u").returncode == 0
+    assert not comment.output.exists()
+    assert not (tmp_path / "comment/comment.md").exists()
+
+
+GH = """#!/bin/sh
+printf '%s\\n' "$*" >> "$CALLS"
+case "$*" in
+  *"--method GET"*pulls*) cat "$PULLS" ;;
+  *--paginate*) cat "$COMMENTS" ;;
+esac
+"""
+
+Posted = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], list[str]]
+
+
+@pytest.fixture
+def posted(comment: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Posted:
+    """Run the posting step beside a forge that answers so; return what was written to it."""
+    if shutil.which("jq") is None:
+        pytest.skip("no jq on this machine")
+    binary = tmp_path / "bin" / "gh"
+    binary.parent.mkdir()
+    binary.write_text(GH)
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(binary.parent), os.environ["PATH"]]))
+    for name in ("CALLS", "PULLS", "COMMENTS"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+    def call(pulls: Sequence[Mapping[str, Any]], comments: Sequence[Mapping[str, Any]]) -> list[str]:
+        (tmp_path / "PULLS").write_text(json.dumps(pulls))
+        (tmp_path / "COMMENTS").write_text(json.dumps(comments))
+        done = comment(
+            "Post or update it",
+            GH_TOKEN="none",
+            REPOSITORY="owner/name",
+            HEAD_OWNER="stranger",
+            HEAD_BRANCH="a branch; $(touch evil)",
+            HEAD_SHA="abc",
+        )
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / "comment/evil").exists()
+        calls = (tmp_path / "CALLS").read_text().splitlines()
+        assert "head=stranger:a branch; $(touch evil)" in calls[0]
+        return [line for line in calls if "POST" in line or "PATCH" in line]
+
+    return call
+
+
+MARKED = {"id": 7, "user": {"type": "Bot"}, "body": "<!-- icm-bench-report -->\nold"}
+PULL = {"number": 5, "head": {"sha": "abc"}}
+
+
+def test_the_first_report_is_posted(posted: Posted) -> None:
+    others = [
+        {"id": 1, "user": {"type": "User"}, "body": "<!-- icm-bench-report --> quoted"},
+        {"id": 2, "user": {"type": "Bot"}, "body": "x"},
+    ]
+    assert posted([PULL], others) == [
+        "api --silent --method POST repos/owner/name/issues/5/comments -F body=@comment.md"
+    ]
+
+
+def test_a_later_report_replaces_the_first(posted: Posted) -> None:
+    assert posted([PULL], [MARKED]) == [
+        "api --silent --method PATCH repos/owner/name/issues/comments/7 -F body=@comment.md"
+    ]
+
+
+def test_a_commit_that_is_no_longer_the_head_is_not_commented_on(posted: Posted) -> None:
+    assert posted([{"number": 5, "head": {"sha": "newer"}}], [MARKED]) == []
+    assert posted([], []) == []
