@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+
+from icm_bench.codec import Codec, ReportsHeaderBytes
+from icm_bench.error import CodecError, UsageError
+from icm_bench.image import Image
+from icm_codecs.container import Frame, unpack
+from icm_codecs.icm import Icm
+
+WEIGHTS = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "weights" / "icm-mse.safetensors"
+KODAK = Path(__file__).parents[2] / "shared" / "data" / "kodak"
+SIZES = [(1, 1), (1, 17), (3, 5), (16, 16), (63, 65), (64, 64), (97, 130)]
+
+
+def picture(height: int, width: int, *, seed: int = 1) -> Image:
+    """Make a picture with edges, gradients and texture."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / random.uniform(3, 40) + y / random.uniform(3, 40)) for _ in range(3)]
+    image = 128 + 60 * np.stack(waves, axis=-1) + 40 * ((x // 23 + y // 31) % 2)[..., None]
+    noisy: Image = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    return noisy
+
+
+def psnr(a: Image, b: Image) -> float:
+    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    # Small networks on busy machines: two threads would mostly wait for each other.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def ladder() -> list[Icm]:
+    return [Icm(quality) for quality in Icm.qualities]
+
+
+@pytest.fixture(scope="module")
+def codec(ladder: list[Icm]) -> Icm:
+    return ladder[4]
+
+
+def test_it_is_a_codec_that_reports_header_bytes(codec: Icm) -> None:
+    assert isinstance(codec, Codec)
+    assert isinstance(codec, ReportsHeaderBytes)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_every_size_comes_back_as_it_went_in(codec: Icm, height: int, width: int) -> None:
+    image = picture(height, width)
+    decoded = codec.decode(codec.encode(image))
+    assert decoded.shape == image.shape
+    assert decoded.dtype == np.uint8
+    assert decoded.flags.c_contiguous
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(Icm.qualities))
+def test_any_small_noise_image_survives(height: int, width: int, quality: int) -> None:
+    codec = Icm(quality)
+    noise = np.random.default_rng(height * 41 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert codec.decode(codec.encode(noise)).shape == noise.shape
+
+
+@pytest.mark.parametrize("level", [0, 127, 255])
+def test_flat_image_stays_flat_and_costs_little(codec: Icm, level: int) -> None:
+    image = np.full((96, 96, 3), level, dtype=np.uint8)
+    data = codec.encode(image)
+    assert len(data) < 96 * 96 // 8
+    assert np.abs(codec.decode(data).astype(int) - level).mean() < 8
+
+
+def test_rate_and_fidelity_rise_along_the_ladder(ladder: list[Icm]) -> None:
+    image = picture(192, 256)
+    streams = [codec.encode(image) for codec in ladder]
+    sizes = [len(stream) for stream in streams]
+    fidelity = [psnr(image, codec.decode(stream)) for codec, stream in zip(ladder, streams, strict=True)]
+    assert sizes == sorted(sizes)
+    assert fidelity[-1] > fidelity[4] > fidelity[0]
+
+
+def test_encoding_twice_gives_the_same_bytes(codec: Icm) -> None:
+    image = picture(65, 80)
+    assert codec.encode(image) == codec.encode(image) == Icm(5).encode(image)
+
+
+def test_instance_of_any_quality_decodes_any_stream(ladder: list[Icm]) -> None:
+    image = picture(65, 80)
+    data = ladder[6].encode(image)
+    assert np.array_equal(ladder[0].decode(data), ladder[6].decode(data))
+
+
+def test_input_is_left_as_it_was(codec: Icm) -> None:
+    image = picture(33, 34)
+    image.setflags(write=False)
+    codec.encode(image)
+    assert np.array_equal(codec.encode(image[::-1][::-1]), codec.encode(image))
+
+
+def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_path: Path) -> None:
+    image = picture(130, 97)
+    data = codec.encode(image)
+    (tmp_path / "stream").write_bytes(data)
+    program = (
+        "import sys, torch, pathlib, numpy as np\n"
+        "from icm_codecs.icm import Icm\n"
+        "torch.set_num_threads(2)\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "codec = Icm(1)\n"
+        "data = (folder / 'stream').read_bytes()\n"
+        "np.save(folder / 'latent.npy', codec.latents(data).latent.numpy())\n"
+        "np.save(folder / 'image.npy', codec.decode(data))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=300)
+    assert np.array_equal(np.load(tmp_path / "latent.npy"), codec.latents(data).latent.numpy())
+    assert np.abs(np.load(tmp_path / "image.npy").astype(int) - codec.decode(data)).max() <= 1
+
+
+def test_one_thread_and_two_recover_the_same_latents_and_pixels(codec: Icm) -> None:
+    image = picture(161, 240)
+    data = codec.encode(image)
+    one, one_image = codec.latents(data), codec.decode(data)
+    torch.set_num_threads(2)
+    two, two_image = codec.latents(data), codec.decode(data)
+    torch.set_num_threads(1)
+    assert torch.equal(one.hyper, two.hyper)
+    assert torch.equal(one.latent, two.latent)
+    assert np.array_equal(one_image, two_image)
+
+
+def test_latents_survive_a_drift_of_every_float_network() -> None:
+    image = picture(96, 120)
+    data = Icm(6).encode(image)
+    drifted = Icm(6)
+    torch.manual_seed(2)
+    model = drifted._coder._model
+    for network in (model.analysis, model.synthesis, model.hyper_analysis):
+        for parameter in network.parameters():
+            parameter.mul_(1 + 1e-3 * torch.randn_like(parameter))
+    steady = Icm(6)
+    assert torch.equal(drifted.latents(data).latent, steady.latents(data).latent)
+    assert psnr(drifted.decode(data), steady.decode(data)) > 35
+
+
+def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
+    image = picture(80, 112)
+    hyper, scaled = codec._coder.analyse(image)
+    found = codec.latents(codec.encode(image))
+    assert torch.equal(found.hyper, hyper[0])
+    # Rounding to whole steps around the mean, but for what is too unlikely to be sent.
+    error = (found.latent / 256 - scaled[0]).abs()
+    assert (error > 0.51).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("quality", [1, 5, 8])
+def test_damage_is_refused(ladder: list[Icm], quality: int) -> None:
+    codec = ladder[quality - 1]
+    data = codec.encode(picture(40, 56))
+    for length in range(0, len(data), 7):
+        with pytest.raises(CodecError):
+            codec.decode(data[:length])
+    for position in range(0, 8 * len(data), 13):
+        damaged = bytearray(data)
+        damaged[position // 8] ^= 1 << (position % 8)
+        with pytest.raises(CodecError):
+            codec.decode(bytes(damaged))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8\xff\xe0 JFIF", b"\x89PNG\r\n\x1a\n", bytes(1000), b"\xa0" * 50]
+)
+def test_foreign_data_is_refused(codec: Icm, data: bytes) -> None:
+    for method in (codec.decode, codec.header_bytes, codec.latents):
+        with pytest.raises(CodecError):
+            method(data)
+
+
+def test_stream_of_other_weights_is_refused(codec: Icm) -> None:
+    frame = unpack(codec.encode(picture(20, 20)))
+    other = Frame(bytes(2), frame.quality, frame.width, frame.height, frame.payload)
+    with pytest.raises(CodecError, match="other weights"):
+        codec.decode(other.pack())
+
+
+def test_stream_of_an_unknown_quality_is_refused(codec: Icm) -> None:
+    frame = unpack(codec.encode(picture(20, 20)))
+    with pytest.raises(CodecError, match="other weights"):
+        codec.decode(Frame(frame.model, 15, frame.width, frame.height, frame.payload).pack())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 7))
+def test_forged_payload_neither_crashes_nor_hangs(payload: bytes, quality: int) -> None:
+    codec = Icm(1)
+    frame = Frame(codec._model_id, quality, 100, 70, payload)
+    assert codec.decode(frame.pack()).shape == (70, 100, 3)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8), dtype=np.uint8),
+        np.zeros((8, 8, 4), dtype=np.uint8),
+        np.zeros((8, 8, 3), dtype=np.float32),
+        np.zeros((0, 8, 3), dtype=np.uint8),
+    ],
+)
+def test_array_that_is_no_image_is_refused(codec: Icm, image: Image) -> None:
+    with pytest.raises(CodecError):
+        codec.encode(image)
+
+
+@pytest.mark.parametrize("quality", [0, 9, 2.5, -1])
+def test_unknown_quality_is_refused(quality: float) -> None:
+    with pytest.raises(UsageError, match="choose 1 to 8"):
+        Icm(quality)
+
+
+def test_unknown_objective_is_refused() -> None:
+    with pytest.raises(UsageError, match="objective"):
+        Icm(1, objective="beauty")  # type: ignore[arg-type]  # what the test is about
+
+
+def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="checkpoint"):
+        Icm(1, weights=str(tmp_path / "absent.safetensors")).version()
+    shipped = WEIGHTS
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(shipped.read_bytes()[:100_000])
+    with pytest.raises(CodecError, match="checkpoint"):
+        Icm(1, weights=str(damaged)).encode(picture(16, 16))
+    damaged.write_bytes(b"no weights at all")
+    with pytest.raises(CodecError, match="checkpoint"):
+        Icm(1, weights=str(damaged)).encode(picture(16, 16))
+
+
+def test_version_names_the_weights(codec: Icm) -> None:
+    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12] in codec.version()
+    assert "icm-bench" in codec.version()
+
+
+def test_shipped_weights_are_small() -> None:
+    assert WEIGHTS.stat().st_size <= 8 * 2**20
+
+
+def test_header_is_ten_bytes_for_a_photograph(codec: Icm) -> None:
+    data = codec.encode(picture(256, 256))
+    assert codec.header_bytes(data) == 10
+
+
+@pytest.mark.skipif(not KODAK.is_dir(), reason="the Kodak images do not lie beside the checkout")
+def test_photograph_is_coded_better_than_by_jpeg(ladder: list[Icm], tmp_path: Path) -> None:
+    with PillowImage.open(KODAK / "kodim04.png") as file:
+        image = np.asarray(file.convert("RGB"))
+    data = ladder[3].encode(image)
+    fidelity = psnr(image, ladder[3].decode(data))
+    path = tmp_path / "photograph.jpg"
+    for quality in range(95, 0, -1):
+        PillowImage.fromarray(image).save(path, quality=quality, optimize=True)
+        if path.stat().st_size <= len(data):
+            break
+    with PillowImage.open(path) as file:
+        assert fidelity > psnr(image, np.asarray(file))
