@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
-from icm_baselines import envelope, pillow
+from icm_baselines import pillow
 from icm_baselines.option import whole
 from icm_bench.codec import Quality
 from icm_bench.color import Chroma
@@ -23,13 +23,15 @@ TIMEOUT_S = 1800.0
 
 _MEND = "install libbpg so that bpgenc and bpgdec are on PATH"
 _MAGIC = b"BPG\xfb"
+_LENGTH_BYTES = 2
 
 
 class Bpg:
     """BPG at a fixed QP: bpgenc and bpgdec, which must be on PATH.
 
-    bpgenc converts to BT.601, full range. The bitstream is the BPG file after the two bytes of
-    :mod:`icm_baselines.envelope`, since the format does not signal where its picture ends.
+    bpgenc converts to BT.601, full range. The bitstream is the BPG file after two bytes that hold its
+    length modulo 65536, since bpgenc does not signal where the picture ends and bpgdec decodes a file that
+    is cut.
 
     Args:
         quality: QP of the picture, 0 to 51; fewer bits the higher.
@@ -65,16 +67,17 @@ class Bpg:
             output="coded",
             timeout_s=TIMEOUT_S,
         )
-        return envelope.Envelope(run(call), 0, 0).pack()
+        file = run(call)
+        return _length(file) + file
 
     def decode(self, data: bytes) -> Image:
         """Return the image of a bitstream."""
-        stream = envelope.unpack(data).stream
-        if not stream.startswith(_MAGIC):
-            raise CodecError("the bitstream is of another format", where="BPG")
+        length, file = data[:_LENGTH_BYTES], data[_LENGTH_BYTES:]
+        if length != _length(file) or not file.startswith(_MAGIC):
+            raise CodecError("the bitstream is empty, truncated or of another format", where="BPG")
         call = Call(
             [locate("bpgdec", mend=_MEND), "-o", "picture.png", "coded"],
-            inputs={"coded": stream},
+            inputs={"coded": file},
             output="picture.png",
             timeout_s=TIMEOUT_S,
         )
@@ -82,7 +85,11 @@ class Bpg:
 
     def version(self) -> str:
         """Name the layout of the bitstream, libbpg, and the start of both executables' SHA-256."""
-        return f"envelope 1, {_version(locate('bpgenc', mend=_MEND), locate('bpgdec', mend=_MEND))}"
+        return f"bpg 1, {_version(locate('bpgenc', mend=_MEND), locate('bpgdec', mend=_MEND))}"
+
+
+def _length(file: bytes) -> bytes:
+    return (len(file) % (1 << 8 * _LENGTH_BYTES)).to_bytes(_LENGTH_BYTES, "big")
 
 
 @cache
