@@ -306,12 +306,24 @@ def report(
     folder: ResultsArgument = Path("results"),
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
     metric: Annotated[str, typer.Option(help="What the BD-rates are on: map, map50, psnr-rgb, ...")] = "map",
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", help="Show pictures too, from this folder of bitstreams and predictions."),
+    ] = None,
+    n_images: Annotated[int, typer.Option("--pictures", min=1, help="How many images to show.")] = 12,
+    data_root: Annotated[Path | None, typer.Option(help="The dataset's folder, for pictures.")] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of images of your own, for pictures.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Their annotations in COCO format.")] = None,
 ) -> None:
-    """Write one HTML file of all curves: interactive plots, BD-rates, operating points, versions."""
-    from icm_bench.report import page
+    """Write one HTML file of all curves: interactive plots, BD-rates, operating points, versions, pictures."""
+    from icm_bench.report import browser, page
 
-    path = page.write(folder, output, metric=metric)
-    Console().print(f"report: {path}", highlight=False, soft_wrap=True)
+    places = browser.Places(data_root, images, annotations)
+    pictures = None if runs is None else page.Pictures(runs, places, n_images)
+    console = Console()
+    for missed in page.write(folder, output, metric=metric, pictures=pictures):
+        console.print(f"no pictures: {missed}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {output}", highlight=False, soft_wrap=True)
 
 
 @app.command("list")

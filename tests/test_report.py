@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from PIL import Image as Pillow
 
-from icm_bench.error import ResultError
+from icm_bench import store
+from icm_bench.dataset import Dataset
+from icm_bench.error import IcmBenchError, ResultError
+from icm_bench.match import GroundTruth, match
 from icm_bench.report import page
+from icm_bench.report.browser import Places, pair
 from icm_bench.result import Draws, Result, save
+from icm_bench.runner import run
+from icm_bench.testing import FakeCodec, FakeDetector
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
@@ -43,8 +56,6 @@ def write_curve(
     accuracies = [10.0, 20.0, 26.0, 29.0]
     rates = [rate * bpp for bpp in (0.1, 0.2, 0.4, 0.8)]
     if with_draws:
-        import numpy as np
-
         rng = np.random.default_rng(3)
         wobble = rng.normal(0, 1, 200)
         rng_draws = Draws(
@@ -85,6 +96,16 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
+def write(results: Path, folder: Path, **options: Any) -> Path:
+    path = folder / "report.html"
+    assert page.write(results, path, **options) == []
+    return path
+
+
+def written(results: Path, folder: Path, **options: Any) -> str:
+    return write(results, folder, **options).read_text()
+
+
 class Parsed(HTMLParser):
     """What a page refers to, its embedded data, and whether its elements close."""
 
@@ -119,7 +140,7 @@ class Parsed(HTMLParser):
 
 
 def test_the_page_is_whole_in_itself_and_its_data_are_json(results: Path, tmp_path: Path) -> None:
-    text = page.write(results, tmp_path / "out" / "report.html").read_text()
+    text = written(results, tmp_path)
     parsed = Parsed(text)
     assert parsed.open == []
     assert "link" not in parsed.tags
@@ -143,7 +164,7 @@ def test_the_page_is_whole_in_itself_and_its_data_are_json(results: Path, tmp_pa
 
 
 def test_the_matrix_has_both_directions_with_intervals(results: Path, tmp_path: Path) -> None:
-    text = page.write(results, tmp_path / "report.html").read_text()
+    text = written(results, tmp_path)
     matrix = text[text.index('class="matrix"') :]
     assert re.search(r'class="less">-50\.0 %<small>\[-50\.0, -50\.0\]<br>overlap 1\.00', matrix)
     assert re.search(r'class="more">\+100\.0 %<small>\[\+100\.0, \+100\.0\]', matrix)
@@ -152,12 +173,12 @@ def test_the_matrix_has_both_directions_with_intervals(results: Path, tmp_path: 
 def test_a_metric_that_is_not_there_for_all_leaves_reasons_in_the_matrix(
     results: Path, tmp_path: Path
 ) -> None:
-    text = page.write(results, tmp_path / "report.html", metric="psnr-rgb").read_text()
+    text = written(results, tmp_path, metric="psnr-rgb")
     assert "psnr-rgb is not defined for" in text
 
 
 def test_the_manifest_names_versions_commands_and_conventions(results: Path, tmp_path: Path) -> None:
-    text = page.write(results, tmp_path / "report.html").read_text()
+    text = written(results, tmp_path)
     for expected in ("icm-bench run --codecs icm", "numpy: 1.26", "bpp: pooled", "fake 1", "cores: 2"):
         assert expected in text
 
@@ -169,7 +190,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     content["name"] = hostile
     content["meta"]["command"] = hostile
     path.write_text(json.dumps(content))
-    text = page.write(tmp_path / "results", tmp_path / "report.html").read_text()
+    text = written(tmp_path / "results", tmp_path)
     parsed = Parsed(text)
     assert parsed.tags.count("script") == 2
     assert "img" not in parsed.tags
@@ -183,7 +204,7 @@ def test_curves_without_resamples_or_intervals_are_reported(tmp_path: Path) -> N
     for key in ("intervals", "uncompressed", "versions", "command", "conventions"):
         del content["meta"][key]
     path.write_text(json.dumps(content))
-    text = page.write(tmp_path / "results", tmp_path / "report.html").read_text()
+    text = written(tmp_path / "results", tmp_path)
     assert re.search(r'class="open">-50\.0 %<small><br>', text)
 
 
@@ -224,7 +245,7 @@ def browse(tmp_path: Path) -> Browse:
 def test_the_script_runs_under_its_own_policy_and_draws_every_point(
     results: Path, tmp_path: Path, browse: Browse
 ) -> None:
-    document, log = browse(page.write(results, tmp_path / "report.html"))
+    document, log = browse(write(results, tmp_path))
     assert log == ""
     assert 'data-ready="yes"' in document
     assert document.count('class="point"') == 12
@@ -258,7 +279,7 @@ def test_focus_shows_a_point_and_controls_change_the_plot(
       seen.sort = table.tHead.rows[0].cells[2].getAttribute("aria-sort");
       document.body.dataset.seen = JSON.stringify(seen);
     """
-    document, log = browse(page.write(results, tmp_path / "report.html"), script)
+    document, log = browse(write(results, tmp_path), script)
     assert log == ""
     found = re.search(r'data-seen="([^"]*)"', document)
     assert found is not None
@@ -270,3 +291,200 @@ def test_focus_shows_a_point_and_controls_change_the_plot(
     assert seen["rising"] == [*rising, ""]
     assert seen["falling"] == [*reversed(rising), ""]
     assert seen["sort"] == "descending"
+
+
+CODECS = ("fake", "jpeg")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished run, made once."""
+    return {}
+
+
+@pytest.fixture
+def finished(
+    plugins: Path, blobs: Dataset, measured: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a finished run of two codecs on ten images."""
+    if not measured:
+        folder = tmp_path_factory.mktemp("finished")
+        with ThreadPoolExecutor(1) as executor:
+            run(
+                blobs.limit(10),
+                task="segmentation",
+                codecs=CODECS,
+                detector="fake",
+                qualities=["fake=1,5", "jpeg=5,60"],
+                results=folder / "results",
+                runs=folder / "runs",
+                bootstrap=20,
+                device="cpu",
+                executor=executor,
+            )
+        measured["folder"] = folder
+    return measured["folder"]
+
+
+@pytest.fixture
+def pictures(finished: Path, blob_files: tuple[Path, Path]) -> page.Pictures:
+    folder, file = blob_files
+    return page.Pictures(finished / "runs", Places(images=folder, annotations=file), 3)
+
+
+def sets_of(text: str) -> list[dict[str, Any]]:
+    sets: list[dict[str, Any]] = json.loads(Parsed(text).data)["browsers"]
+    return sets
+
+
+def test_pictures_are_those_that_were_stored_with_what_was_found_in_them(
+    finished: Path, pictures: page.Pictures, blobs: Dataset, tmp_path: Path
+) -> None:
+    (shown,) = sets_of(written(finished / "results", tmp_path, pictures=pictures))
+    assert shown["codecs"] == [
+        {"name": "fake", "qualities": ["1", "5"]},
+        {"name": "jpeg", "qualities": ["5", "60"]},
+    ]
+    assert len(shown["images"]) == 3
+    dataset = blobs.limit(10)
+    truth = GroundTruth.from_coco(dataset.ground_truth or {})
+    detector = FakeDetector()
+    for image in shown["images"]:
+        original = dataset.read(image["id"])
+        data = FakeCodec(5).encode(original)
+        view = image["decoded"]["fake"][1]
+        assert view["bytes"] == len(data)
+        for decoded, found in ((original, image["original"]), (FakeCodec(5).decode(data), view)):
+            rows = [
+                {"image_id": image["id"], **row} for row in detector.predict(decoded) if row["score"] >= 0.1
+            ]
+            assert len(found["detections"]) == len(rows)
+            matches = match(truth, rows, "segmentation")
+            n_true = int((matches.true[0] & 1).sum())
+            assert sum(each["object"] >= 0 for each in found["detections"]) == n_true
+            picture = Pillow.open(io.BytesIO(base64.b64decode(found["source"].partition(",")[2])))
+            assert picture.size == (image["width"], image["height"])
+            assert psnr(np.asarray(picture.convert("RGB")), decoded) > 30
+
+
+def psnr(left: Any, right: Any) -> float:
+    return float(10 * np.log10(255**2 / np.mean((left.astype(float) - right) ** 2)))
+
+
+def test_large_pictures_go_to_a_folder_beside_the_page(
+    finished: Path, pictures: page.Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "LARGEST_FILE", 1000)
+    (shown,) = sets_of(written(finished / "results", tmp_path, pictures=pictures))
+    sources = [shown["images"][0]["original"]["source"], shown["images"][0]["decoded"]["jpeg"][0]["source"]]
+    for source in sources:
+        assert re.fullmatch(r"report_files/[0-9a-f]{16}\.webp", source)
+        assert (tmp_path / source).read_bytes().startswith(b"RIFF")
+
+
+def test_curves_that_cannot_be_shown_are_named_and_the_others_are_shown(
+    finished: Path, pictures: page.Pictures, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(finished / "results", results)
+    write_curve(results, "jpeg", 1.0, dataset="elsewhere")
+    (missed,) = page.write(results, tmp_path / "report.html", pictures=pictures)
+    assert "other images or annotations" in missed
+    text = (tmp_path / "report.html").read_text()
+    assert [shown is None for shown in sets_of(text)] == [False, True]
+    assert "<p>None: " in text
+
+
+@pytest.mark.parametrize("what", ["runs", "places", "bitstream"])
+def test_pictures_that_cannot_be_shown_at_all_are_an_error(
+    finished: Path, pictures: page.Pictures, tmp_path: Path, what: str
+) -> None:
+    runs = tmp_path / "runs"
+    expected = {
+        "runs": "no such shard",
+        "places": "not among the named datasets",
+        "bitstream": "no longer decodes",
+    }
+    if what == "bitstream":
+        shutil.copytree(finished / "runs", runs)
+        for path in (runs / "coded").glob("*/fake/5/*.parquet"):
+            table = store.read(path)
+            column = table.schema.get_field_index("decoded_sha256")
+            changed = table.set_column(column, "decoded_sha256", pa.array(["0"] * table.num_rows))
+            store.write(path, changed, store.read_header(path))
+    places = Places() if what == "places" else pictures.places
+    with pytest.raises(IcmBenchError, match=expected[what]):
+        page.write(finished / "results", tmp_path / "report.html", pictures=page.Pictures(runs, places))
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_detection_finds_the_object_that_it_overlaps_most_and_each_object_once() -> None:
+    truth = GroundTruth.from_coco(
+        {
+            "images": [{"id": 1, "width": 100, "height": 100}],
+            "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+            "annotations": [
+                {"id": n, "image_id": 1, "category_id": c, "bbox": box, "area": 400, "iscrowd": crowd}
+                for n, (c, box, crowd) in enumerate(
+                    [(1, [0, 0, 20, 20], 0), (1, [50, 50, 40, 40], 1), (2, [0, 0, 20, 20], 0)], start=1
+                )
+            ],
+        }
+    )
+    boxes = [
+        (1, [1, 0, 20, 20], 0.5),
+        (1, [0, 0, 20, 20], 0.9),
+        (1, [55, 55, 9, 9], 0.8),
+        (1, [70, 0, 9, 9], 0.7),
+    ]
+    rows = [{"category_id": c, "bbox": box, "score": score} for c, box, score in boxes]
+    assert [(each.score, each.object_) for each in pair(truth, rows, "detection")] == [
+        (0.9, 0),
+        (0.8, -2),
+        (0.7, -1),
+        (0.5, -1),
+    ]
+
+
+@needs_browser
+def test_the_browser_of_pictures_draws_boxes_and_follows_its_controls(
+    finished: Path, pictures: page.Pictures, tmp_path: Path, browse: Browse
+) -> None:
+    script = """
+      const home = document.querySelector("[data-browser]");
+      const [codec, quality, image] = home.querySelectorAll("select");
+      const captions = () => [...home.querySelectorAll("figcaption")].map((each) => each.textContent);
+      const seen = { images: [...image.options].map((each) => each.text), before: captions() };
+      codec.value = "jpeg"; codec.dispatchEvent(new Event("change"));
+      quality.selectedIndex = 1; quality.dispatchEvent(new Event("change"));
+      seen.after = captions();
+      const level = home.querySelector("input[type=range]");
+      level.value = 0.9; level.dispatchEvent(new Event("input"));
+      seen.strict = captions();
+      seen.boxes = home.querySelectorAll(".picture rect").length;
+      const pictures = [...home.querySelectorAll("img")];
+      Promise.all(pictures.map((each) => each.decode())).then(() => {
+        seen.widths = pictures.map((each) => each.naturalWidth);
+        document.body.dataset.seen = JSON.stringify(seen);
+      });
+    """
+    path = write(finished / "results", tmp_path, pictures=pictures)
+    document, log = browse(path)
+    assert log == ""
+    assert document.count('<div class="picture">') == 2
+    document, log = browse(path, script)
+    assert log == ""
+    found = re.search(r'data-seen="([^"]*)"', document)
+    assert found is not None
+    seen = json.loads(found[1].replace("&quot;", '"'))
+    losses = [
+        -1 if "gained" in text else int((re.findall(r": (\d+) lost", text) or ["0"])[0])
+        for text in seen["images"]
+    ]
+    assert losses == sorted(losses, reverse=True)
+    assert seen["before"][1].startswith("fake at 1")
+    assert seen["after"][1].startswith("jpeg at 60")
+    assert "bytes (" in seen["after"][1]
+    assert "0 detections: 0 true, 0 false" in seen["strict"][0]
+    assert seen["boxes"] > 0
+    assert all(width > 80 for width in seen["widths"])

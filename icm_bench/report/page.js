@@ -346,9 +346,9 @@ class Browser {
     const overlay = element("svg", { viewBox: `0 0 ${image.width} ${image.height}`, "aria-hidden": "true" });
     const shown = view.detections.filter((each) => each.score >= level && each.object !== -2);
     const missed = image.objects.filter((_, index) => !found.has(index));
-    for (const each of missed) overlay.append(this.box(each.box, "missed", ""));
+    for (const each of missed) overlay.append(this.box(each.box, image, "missed", ""));
     for (const each of shown)
-      overlay.append(this.box(each.box, each.object >= 0 ? "true" : "false", `${this.set.categories[each.category]} ${each.score.toFixed(2)}`));
+      overlay.append(this.box(each.box, image, each.object >= 0 ? "true" : "false", `${this.set.categories[each.category]} ${each.score.toFixed(2)}`));
     const n_false = shown.length - found.size;
     const bytes = view.bytes === undefined ? "" : `${view.bytes.toLocaleString("en")} bytes (${((8 * view.bytes) / (image.width * image.height)).toFixed(3)} bpp), `;
     const counts = `${bytes}${shown.length} detections: ${found.size} true, ${n_false} false, ${missed.length} of ${image.objects.length} objects missed`;
@@ -359,10 +359,14 @@ class Browser {
     );
   }
 
-  box([x, y, width, height], kind, label) {
+  box([x, y, width, height], image, kind, label) {
     const group = element("g", { class: kind });
     group.append(element("rect", { x, y, width, height }));
-    if (label) group.append(element("text", { x: x + 3, y: Math.max(13, y - 4) }, label));
+    // Near the right edge a label runs leftwards, so that it stays within the picture.
+    const isRight = x > 0.75 * image.width;
+    const place = isRight ? { x: Math.min(image.width, x + width) - 3, "text-anchor": "end" } : { x: x + 3 };
+    const text = { ...place, y: Math.max(13, y - 4), "font-size": Math.max(8, image.width / 45) };
+    if (label) group.append(element("text", text, label));
     return group;
   }
 }

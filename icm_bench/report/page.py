@@ -6,14 +6,17 @@ import base64
 import hashlib
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 from icm_bench import provenance
 from icm_bench.comparison import grouped
-from icm_bench.error import ResultError
+from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing
+from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, make_album
 from icm_bench.report.content import (
     Group,
     embedded_json,
@@ -26,36 +29,78 @@ from icm_bench.report.content import (
 )
 from icm_bench.result import find
 
-TITLE = "Image coding for machines, measured"
+TITLE: Final = "Image coding for machines, measured"
+
+LARGEST_FILE: Final = 20_000_000
+"""Bytes of pictures above which they go to a folder beside the file."""
+
+_BASE64: Final = 4 / 3
 
 
-def write(results: Path, output: Path, *, metric: str = "map") -> Path:
+@dataclass(frozen=True)
+class Pictures:
+    """Where a report finds its pictures.
+
+    Attributes:
+        runs: The folder of the stores.
+        places: Where datasets lie.
+        n_images: How many images of each dataset, task and detector are shown.
+    """
+
+    runs: Path
+    places: Places
+    n_images: int = 12
+
+
+def write(results: Path, output: Path, *, metric: str = "map", pictures: Pictures | None = None) -> list[str]:
     """Write the report of a folder of results.
+
+    Pictures that would make the file larger than 20 MB go to a folder beside it.
 
     Args:
         results: The folder.
         output: The HTML file.
         metric: What the BD-rates are on, and what the plots show first.
+        pictures: Where pictures come from; none are shown where None.
 
     Returns:
-        The HTML file.
+        What a reader will miss, one line each: curves that could not be shown in pictures, and why.
 
     Raises:
         ResultError: The folder does not exist, holds no curve or a broken file, or the report cannot be written.
+        IcmBenchError: No curve at all could be shown in pictures that were asked for.
     """
     groups = [make_group(curves, metric) for curves in grouped(find(results)).values()]
     if not groups:
         raise ResultError("holds no curves", where=results, mend="make some with icm-bench run")
-    page = render(groups)
+    albums = _albums(groups, pictures)
+    made = [album for album in albums if isinstance(album, Album)]
+    if sum(album.n_bytes for album in made) * _BASE64 <= LARGEST_FILE:
+        for album in made:
+            album.embed()
+    else:
+        folder = output.with_name(f"{output.stem}_files")
+        for album in made:
+            _write_pictures(album, folder)
+            album.refer(quote(folder.name))
     with replacing(output, ResultError) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return output
+        temporary.write_text(render(groups, albums), encoding="utf-8")
+    return [str(album) for album in albums if isinstance(album, IcmBenchError)]
 
 
-def render(groups: Sequence[Group]) -> str:
-    """Return the report's HTML."""
+def render(groups: Sequence[Group], albums: Sequence[Album | IcmBenchError | None] = ()) -> str:
+    """Return the report's HTML.
+
+    Args:
+        groups: The curves.
+        albums: The pictures of each group, or why it has none, or None where none were asked for.
+    """
     script, style = _asset("page.js"), _asset("page.css")
-    data = {"groups": [plot_data(group) for group in groups], "browsers": []}
+    browsers = [album.data if isinstance(album, Album) else None for album in albums]
+    data = {"groups": [plot_data(group) for group in groups], "browsers": browsers}
+    padded = [*albums, *[None] * (len(groups) - len(albums))]
+    sections = [_section(index, *pair) for index, pair in enumerate(zip(groups, padded, strict=True))]
+    version = provenance.versions(["icm-bench"]).get("icm-bench", "")
     return _filled(
         _asset("page.html"),
         {
@@ -63,17 +108,35 @@ def render(groups: Sequence[Group]) -> str:
             "TITLE": TITLE,
             "STYLE": style,
             "CONTENTS": _contents(groups),
-            "SECTIONS": "\n".join(_section(index, group) for index, group in enumerate(groups)),
-            "FOOTER": html.escape(
-                f"icm-bench {provenance.versions(['icm-bench']).get('icm-bench', '')}".strip()
-            ),
+            "SECTIONS": "\n".join(sections),
+            "FOOTER": html.escape(f"icm-bench {version}".strip()),
             "DATA": embedded_json(data),
             "SCRIPT": script,
         },
     )
 
 
-def _section(index: int, group: Group) -> str:
+def _albums(groups: Sequence[Group], pictures: Pictures | None) -> list[Album | IcmBenchError | None]:
+    if pictures is None:
+        return [None] * len(groups)
+    albums: list[Album | IcmBenchError | None] = []
+    for group in groups:
+        try:
+            albums.append(make_album(group, pictures.runs, pictures.places, pictures.n_images))
+        except IcmBenchError as error:
+            albums.append(type(error)(error.what, where=error.where or group.title, mend=error.mend))
+    if not any(isinstance(album, Album) for album in albums):
+        raise next(album for album in albums if isinstance(album, IcmBenchError))
+    return albums
+
+
+def _write_pictures(album: Album, folder: Path) -> None:
+    for name, content in album.pictures.items():
+        with replacing(folder / name, ResultError) as temporary:
+            temporary.write_bytes(content)
+
+
+def _section(index: int, group: Group, album: Album | IcmBenchError | None) -> str:
     return (
         f'<section id="group-{index}" aria-labelledby="title-{index}">'
         f'<h2 id="title-{index}">{html.escape(group.title)}</h2>'
@@ -81,8 +144,21 @@ def _section(index: int, group: Group) -> str:
         f'<div data-plot="{index}"><noscript><p>The plot needs JavaScript; the tables do not.</p></noscript></div>'
         f"<h3>BD-rate</h3>{matrix_table(group)}"
         f"<h3>Operating points</h3>{points_table(group)}"
+        f"{_pictures(index, album)}"
         f"<h3>How it was measured</h3>{manifest(group)}"
         "</section>"
+    )
+
+
+def _pictures(index: int, album: Album | IcmBenchError | None) -> str:
+    if album is None:
+        return ""
+    if isinstance(album, IcmBenchError):
+        return f"<h3>Pictures</h3><p>None: {html.escape(str(album))}.</p>"
+    return (
+        '<h3>Pictures</h3><p class="caption">The images that lose most over all operating points. A detection is true '
+        f"where it overlaps an object of its category by an IoU of {IOU} or more. Pictures are shown reduced to "
+        f'{LONGEST_SIDE} pixels, as WebP.</p><div data-browser="{index}"></div>'
     )
 
 

@@ -1,0 +1,378 @@
+"""Pictures of what coding did to a detector: originals and decoded images with what was found in each."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image as Pillow
+from pycocotools import mask as rle
+
+from icm_bench import registry, store
+from icm_bench.codec import Codec, Quality
+from icm_bench.dataset import Dataset, ImageRecord
+from icm_bench.error import IcmBenchError, StoreError, UsageError
+from icm_bench.image import Image, pixel_digest
+from icm_bench.match import MAX_DETECTIONS, GroundTruth
+from icm_bench.plan import UNCOMPRESSED
+from icm_bench.report.content import Group
+from icm_bench.result import Result
+from icm_bench.runner import open_dataset
+from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments
+from icm_bench.store import SHARD_IMAGES, Store
+
+IOU: Final = 0.5
+"""A detection is true where it overlaps an object of its category at least so far."""
+
+LEAST_SCORE: Final = 0.1
+"""Detections below are left out of the page."""
+
+RANKING_SCORE: Final = 0.3
+"""From what score a detection counts when images are ranked by what they lose."""
+
+LONGEST_SIDE: Final = 640
+WEBP_QUALITY: Final = 85
+
+_FALSE, _IGNORED = -1, -2
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where datasets lie, as in a run.
+
+    Attributes:
+        data_root: The folder of a dataset with a layout of its own, or None.
+        images: A folder of images, or None.
+        annotations: Their annotations in COCO's format, or None.
+    """
+
+    data_root: Path | None = None
+    images: Path | None = None
+    annotations: Path | None = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One detection, and what became of it.
+
+    Attributes:
+        box: [x, y, width, height] in pixels.
+        category: The category's id.
+        score: Its score, 0 to 1.
+        object_: The index of the object that it found; -1 for none, -2 where it lies in a crowd and does not count.
+    """
+
+    box: list[float]
+    category: int
+    score: float
+    object_: int
+
+    def record(self) -> dict[str, Any]:
+        """Return it as the page's script reads it."""
+        box = [round(edge, 1) for edge in self.box]
+        return {"box": box, "category": self.category, "score": round(self.score, 4), "object": self.object_}
+
+
+@dataclass
+class Album:
+    """Pictures by name, and what the page's script needs to show them.
+
+    Attributes:
+        data: JSON types; ``source`` of every view is a picture's name.
+        pictures: WebP files by name.
+    """
+
+    data: dict[str, Any]
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def n_bytes(self) -> int:
+        """The pictures' size."""
+        return sum(map(len, self.pictures.values()))
+
+    def views(self) -> Iterator[dict[str, Any]]:
+        """Yield every view, original or decoded."""
+        for image in self.data["images"]:
+            yield image["original"]
+            for views in image["decoded"].values():
+                yield from views
+
+    def embed(self) -> None:
+        """Put the pictures into the data."""
+        for view in self.views():
+            encoded = base64.b64encode(self.pictures[view["source"]]).decode("ascii")
+            view["source"] = f"data:image/webp;base64,{encoded}"
+
+    def refer(self, folder: str) -> None:
+        """Let the data refer to a folder beside the page."""
+        for view in self.views():
+            view["source"] = f"{folder}/{view['source']}"
+
+
+def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album:
+    """Return the images of a group that lose most, as they were decoded at every operating point.
+
+    Args:
+        group: Curves whose bitstreams and predictions are in the stores.
+        runs: The stores' folder.
+        places: Where the dataset lies.
+        n_images: How many images to show.
+
+    Raises:
+        IcmBenchError: The dataset is not at hand or is another, or the stores lack a shard or are of another run.
+    """
+    dataset = _open(group.results[0].dataset, places)
+    _check(dataset, group.results)
+    points = [
+        _Point(dataset, Store(runs), result, quality)
+        for result in group.results
+        for quality in result.qualities
+    ]
+    original = _Point(dataset, Store(runs), group.results[0], None)
+    looks = {point: _Look(point, group.results[0].task) for point in (original, *points)}
+    chosen = _worst(dataset, looks, original)[:n_images]
+    data = {
+        "categories": {str(key): name for key, name in dataset.categories.items()},
+        "codecs": [
+            {
+                "name": result.codec,
+                "qualities": [f"{quality:g}" for quality in result.qualities if quality is not None],
+            }
+            for result in group.results
+        ],
+    }
+    album = Album({**data, "images": []})
+    for record in chosen:
+        objects = looks[original].objects(record.id)
+        album.data["images"].append(
+            {
+                "id": record.id,
+                "name": record.path.name,
+                "width": record.width,
+                "height": record.height,
+                "objects": [{"box": [round(edge, 1) for edge in box]} for box in objects],
+                "original": _view(album, record.read(), looks[original].detections(record.id)),
+                "decoded": {
+                    result.codec: [
+                        _view(album, *point.decode(record), looks[point].detections(record.id))
+                        for point in points
+                        if point.result is result
+                    ]
+                    for result in group.results
+                },
+            }
+        )
+    return album
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """One operating point in the stores; no quality: the uncompressed images."""
+
+    dataset: Dataset
+    store: Store
+    result: Result
+    quality: Quality | None
+
+    def predictions(self) -> dict[int, list[dict[str, Any]]]:
+        """Return what the detector found, by image id."""
+        codec = UNCOMPRESSED if self.quality is None else Spec.parse(self.result.codec).file_name
+        detector = Spec.parse(self.result.detector).file_name
+        found: dict[int, list[dict[str, Any]]] = {}
+        for shard in range(-(-len(self.dataset.images) // SHARD_IMAGES)):
+            path = self.store.predicted(self.result.dataset, codec, self.quality, detector, shard)
+            _check_header(path, self.dataset)
+            found |= {row["image_id"]: row["predictions"] for row in store.read(path).to_pylist()}
+        return found
+
+    def decode(self, record: ImageRecord) -> tuple[Image, int]:
+        """Return an image as its stored bitstream decodes, and the bitstream's bytes."""
+        index = self.dataset.images.index(record)
+        spec = Spec.parse(self.result.codec)
+        if self.quality is None:
+            raise UsageError("the uncompressed images have no bitstreams")
+        path = self.store.coded(self.result.dataset, spec.file_name, self.quality, index // SHARD_IMAGES)
+        _check_header(path, self.dataset)
+        columns = ["image_id", "bitstream", "decoded_sha256"]
+        (row,) = [row for row in store.read(path, columns).to_pylist() if row["image_id"] == record.id]
+        image = self._codec(spec).decode(row["bitstream"])
+        if pixel_digest(image) != row["decoded_sha256"]:
+            raise StoreError(
+                "the stored bitstream no longer decodes to the pixels that were measured",
+                where=path,
+                mend="the decoder changed: run again with --fresh",
+            )
+        return image, len(row["bitstream"])
+
+    def _codec(self, spec: Spec) -> Codec:
+        cls = registry.load("codec", spec.name)
+        codec: Codec = cls(self.quality, device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
+        return codec
+
+
+class _Look:
+    """What a detector saw of a dataset at one operating point."""
+
+    def __init__(self, point: _Point, task: str) -> None:
+        self._predictions = point.predictions()
+        self._task = task
+        self._truth = _truths(point.dataset)
+
+    def objects(self, image_id: int) -> list[list[float]]:
+        """Return the boxes of an image's objects, crowds left out."""
+        truth = self._truth[image_id]
+        boxes: list[list[float]] = truth.boxes[~truth.crowd].tolist()
+        return boxes
+
+    def detections(self, image_id: int) -> list[Detection]:
+        """Return an image's detections, best first, each with the object that it found."""
+        rows = [row for row in self._predictions.get(image_id, []) if row["score"] >= LEAST_SCORE]
+        return pair(self._truth[image_id], rows, self._task)
+
+    def n_found(self, image_id: int) -> int:
+        """Count the objects that were found."""
+        found = self.detections(image_id)
+        return len({each.object_ for each in found if each.object_ >= 0 and each.score >= RANKING_SCORE})
+
+
+def pair(truth: GroundTruth, rows: Sequence[Mapping[str, Any]], task: str) -> list[Detection]:
+    """Pair the detections of one image with its objects: greedily, best score first, at an IoU of 0.5.
+
+    Args:
+        truth: The image's objects.
+        rows: COCO result rows of the image.
+        task: Whether boxes or masks are compared.
+
+    Returns:
+        The detections, best score first; the objects' indices count those that are not crowds.
+    """
+    ordered = sorted(rows, key=lambda row: -row["score"])
+    number = np.cumsum(~truth.crowd) - 1
+    detections = []
+    for category in dict.fromkeys(row["category_id"] for row in ordered):
+        own = [row for row in ordered if row["category_id"] == category][:MAX_DETECTIONS]
+        objects = np.flatnonzero(truth.category_ids[truth.category] == category)
+        overlaps = _overlaps(truth, own, objects, task)
+        taken: set[int] = set()
+        for row, overlap in zip(own, overlaps, strict=True):
+            best = _best(objects, overlap, truth, taken)
+            taken.add(best)
+            index = int(number[best]) if best >= 0 else best
+            detections.append(Detection(list(row["bbox"]), category, row["score"], index))
+    return sorted(detections, key=lambda each: -each.score)
+
+
+def _overlaps(truth: GroundTruth, rows: list[Mapping[str, Any]], objects: Any, task: str) -> Any:
+    if not objects.size:
+        return np.zeros((len(rows), 0))
+    crowd = truth.crowd[objects].astype(np.uint8).tolist()
+    if task == "segmentation":
+        masks = [row["segmentation"] for row in rows]
+        return rle.iou(masks, [truth.masks[index] for index in objects.tolist()], crowd)
+    boxes = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
+    return rle.iou(boxes, truth.boxes[objects], crowd)
+
+
+def _best(objects: Any, overlap: Any, truth: GroundTruth, taken: set[int]) -> int:
+    """Return the free object that a detection overlaps most, or why there is none."""
+    free = [
+        (value, index)
+        for index, value in zip(objects.tolist(), overlap.tolist(), strict=True)
+        if value >= IOU and (index not in taken or truth.crowd[index])
+    ]
+    counted = [item for item in free if not truth.crowd[item[1]]]
+    if counted:
+        return int(max(counted)[1])
+    return _IGNORED if free else _FALSE
+
+
+def _truths(dataset: Dataset) -> dict[int, GroundTruth]:
+    truth = dataset.ground_truth or {}
+    of_image: dict[int, list[Mapping[str, Any]]] = {record.id: [] for record in dataset.images}
+    for annotation in truth["annotations"]:
+        of_image[annotation["image_id"]].append(annotation)
+    return {
+        image["id"]: GroundTruth.from_coco(
+            {"images": [image], "categories": truth["categories"], "annotations": of_image[image["id"]]}
+        )
+        for image in truth["images"]
+    }
+
+
+def _worst(dataset: Dataset, looks: Mapping[_Point, _Look], original: _Point) -> list[ImageRecord]:
+    """Return the images by how many objects are lost over all operating points, most first."""
+
+    def lost(record: ImageRecord) -> int:
+        before = looks[original].n_found(record.id)
+        return sum(before - look.n_found(record.id) for point, look in looks.items() if point is not original)
+
+    losses = {record.id: lost(record) for record in dataset.images}
+    return sorted(dataset.images, key=lambda record: (-losses[record.id], record.id))
+
+
+def _view(album: Album, image: Image, *rest: Any) -> dict[str, Any]:
+    *n_bytes, detections = rest
+    name, content = _picture(image)
+    album.pictures[name] = content
+    view = {"source": name, "detections": [each.record() for each in detections]}
+    return view | ({"bytes": n_bytes[0]} if n_bytes else {})
+
+
+def _picture(image: Image) -> tuple[str, bytes]:
+    picture = Pillow.fromarray(image)
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Pillow.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=WEBP_QUALITY)
+    content = buffer.getvalue()
+    return f"{hashlib.sha256(content).hexdigest()[:16]}.webp", content
+
+
+def _open(name: str, places: Places) -> Dataset:
+    """Return the dataset that results call by this name: a whole one, or ``<name>-<n>``, a subset of n images."""
+    dataset = _open_whole(name, places)
+    subset, _, n_images = name.rpartition("-")
+    is_subset = subset == dataset.name and n_images.isdigit()
+    return dataset.limit(int(n_images)) if is_subset else dataset
+
+
+def _open_whole(name: str, places: Places) -> Dataset:
+    known = [each for each in registry.names("dataset") if name == each or name.startswith(f"{each}-")]
+    provider = max(known, key=len, default=None)
+    if provider is not None and places.images is None:
+        try:
+            # What the package carries has no place.
+            return open_dataset(provider)
+        except UsageError:
+            return open_dataset(provider, data_root=places.data_root)
+    if places.images is None or places.annotations is None:
+        raise UsageError(
+            "is not among the named datasets",
+            where=f"dataset '{name}'",
+            mend="give its --images and --annotations",
+        )
+    return open_dataset("coco-format", images=places.images, annotations=places.annotations)
+
+
+def _check(dataset: Dataset, results: Sequence[Result]) -> None:
+    for result in results:
+        if result.meta["dataset"].get("fingerprint") != dataset.fingerprint:
+            raise IcmBenchError(
+                f"was measured on other images or annotations than those of dataset '{dataset.name}' here",
+                where=result.source,
+                mend="name the place of those that it was measured on",
+            )
+
+
+def _check_header(path: Path, dataset: Dataset) -> None:
+    try:
+        identity = store.read_header(path).get("identity", {})
+    except FileNotFoundError:
+        raise StoreError("no such shard", where=path, mend="run the measurement with this --runs") from None
+    if identity.get("dataset") != dataset.fingerprint:
+        raise StoreError("is of another dataset", where=path, mend="run again with --fresh")
