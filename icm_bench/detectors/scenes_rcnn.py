@@ -18,7 +18,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from icm_bench.detector import Prediction, Task
@@ -32,7 +35,7 @@ SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "scenes_rcnn.safetensors"
 
 _CHANNELS = 64
 _BOX_FEATURES = 160
-_MAPS = ("8", "16", "32")
+_MAPS = ("4", "8", "16", "32")
 
 
 class _ConvNorm(nn.Sequential):
@@ -65,7 +68,7 @@ class _Block(nn.Module):
 
 
 class _Backbone(nn.Module):
-    """Features at strides 8, 16 and 32 for images of N x 3 x H x W."""
+    """Features at strides 4, 8, 16 and 32 for images of N x 3 x H x W."""
 
     out_channels = _CHANNELS
 
@@ -81,12 +84,12 @@ class _Backbone(nn.Module):
                 nn.Sequential(_Block(128, 128, stride=2)),
             ]
         )
-        self.fpn = FeaturePyramidNetwork([80, 128, 128], self.out_channels)
+        self.fpn = FeaturePyramidNetwork([48, 80, 128, 128], self.out_channels)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = self.stem(x)
-        features: OrderedDict[str, Tensor] = OrderedDict()
-        for name, stage in zip(_MAPS, self.stages, strict=True):
+        features = OrderedDict({_MAPS[0]: x})
+        for name, stage in zip(_MAPS[1:], self.stages, strict=True):
             x = stage(x)
             features[name] = x
         return dict(self.fpn(features))
@@ -97,39 +100,73 @@ def build_mask_rcnn() -> MaskRCNN:
 
     Images are neither resized nor normalised to anything but a fixed mean and deviation.
     """
-    return MaskRCNN(
+    network = MaskRCNN(
         **_shared_parts(),
         mask_roi_pool=_pooler(14, samples=1),
         mask_head=MaskRCNNHeads(_CHANNELS, (_CHANNELS,) * 3, 1),
         mask_predictor=_MaskPredictor(),
     )
+    _adapt(network)
+    return network
 
 
 def build_faster_rcnn() -> FasterRCNN:
     """Build the untrained network without a mask head, otherwise the same as the Mask R-CNN."""
-    return FasterRCNN(**_shared_parts())
+    network = FasterRCNN(**_shared_parts())
+    _adapt(network)
+    return network
 
 
 def _shared_parts() -> dict[str, Any]:
-    sizes = ((24, 38), (58, 90), (130, 190))
     return {
         "backbone": _Backbone(),
-        "rpn_anchor_generator": AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
-        "rpn_pre_nms_top_n_train": 400,
-        "rpn_pre_nms_top_n_test": 400,
-        "rpn_post_nms_top_n_train": 250,
-        "rpn_post_nms_top_n_test": 250,
-        "rpn_batch_size_per_image": 128,
         "box_roi_pool": _pooler(7, samples=2),
         "box_head": TwoMLPHead(_CHANNELS * 7 * 7, _BOX_FEATURES),
         "box_predictor": _BoxPredictor(),
         "box_batch_size_per_image": 48,
         "box_detections_per_img": 100,
         "box_score_thresh": 0.05,
-        "image_mean": [0.42, 0.42, 0.42],
-        "image_std": [0.2, 0.2, 0.2],
-        "_skip_resize": True,
     }
+
+
+def _adapt(network: FasterRCNN) -> None:
+    """Exchange the parts that torchvision's constructors do not let one choose."""
+    anchors = AnchorGenerator(((24, 38), (58, 90), (130, 190)), ((0.5, 1.0, 2.0),) * 3)
+    network.transform = _NativeSize()
+    network.rpn = _CoarseProposals(
+        anchors,
+        RPNHead(_CHANNELS, anchors.num_anchors_per_location()[0]),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=128,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": 400, "testing": 400},
+        post_nms_top_n={"training": 250, "testing": 250},
+        nms_thresh=0.7,
+    )
+
+
+class _NativeSize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is untyped
+    """Normalises images, and leaves them their size, which torchvision's transform changes in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__(min_size=0, max_size=0, image_mean=[0.42, 0.42, 0.42], image_std=[0.2, 0.2, 0.2])
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        return image, target
+
+
+class _CoarseProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvision is untyped
+    """Proposes boxes from strides 8, 16 and 32: no form is small enough to need the finest features' cost."""
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        coarse = {name: features[name] for name in _MAPS[1:]}
+        proposals: tuple[list[Tensor], dict[str, Tensor]] = super().forward(images, coarse, targets)
+        return proposals
 
 
 def _pooler(side: int, *, samples: int) -> MultiScaleRoIAlign:
