@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,6 +158,19 @@ def test_latents_survive_a_drift_of_every_float_network() -> None:
     steady = Icm(6)
     assert torch.equal(drifted.latents(data).latent, steady.latents(data).latent)
     assert psnr(drifted.decode(data), steady.decode(data)) > 35
+
+
+@pytest.mark.parametrize("quality", [1, 4, 8])
+def test_recorded_stream_decodes_to_the_recorded_latents(codec: Icm, quality: int) -> None:
+    # Recorded on one machine: every other one must recover the very same integers.
+    golden = json.loads((Path(__file__).parent / "golden" / "icm-mse.json").read_text())
+    assert golden["weights"] in codec.version(), "record the golden streams of the new weights"
+    recorded = golden["streams"][str(quality)]
+    found = codec.latents(bytes.fromhex(recorded["stream"]))
+    assert hashlib.sha256(found.hyper.numpy().astype("<i8").tobytes()).hexdigest() == recorded["hyper_sha256"]
+    assert (
+        hashlib.sha256(found.latent.numpy().astype("<i8").tobytes()).hexdigest() == recorded["latent_sha256"]
+    )
 
 
 def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
