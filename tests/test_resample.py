@@ -193,3 +193,8 @@ def simulation() -> Any:
 def test_the_interval_of_a_difference_in_ap_holds_the_truth_as_often_as_it_says(simulation: Any) -> None:
     # Of 100 intervals of 95 %, 89 to 99 hold the truth in 99 % of all runs; this run is always the same one.
     assert 0.89 <= simulation.detector_coverage(n_datasets=100, n_images=100, n_resamples=300) <= 0.99
+
+
+@pytest.mark.slow
+def test_the_interval_of_a_bd_rate_holds_the_truth_as_often_as_it_says(simulation: Any) -> None:
+    assert 0.89 <= simulation.codec_coverage(n_datasets=100, n_images=100, n_resamples=300) <= 0.99
