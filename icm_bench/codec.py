@@ -56,3 +56,12 @@ class ReportsHeaderBytes(Protocol):
     def header_bytes(self, data: bytes) -> int:
         """Return how many bytes of the bitstream are parameter sets and other headers, of ``len(data)`` in all."""
         ...
+
+
+@runtime_checkable
+class Loads(Protocol):
+    """A codec that loads networks or tables, which no image's time should hold."""
+
+    def load(self) -> None:
+        """Make ready what the first image would otherwise wait for; a second call does nothing."""
+        ...

@@ -67,7 +67,7 @@ class Summary:
         n_encoded: Images encoded.
         n_detected: Images that the detector looked at.
         n_jobs: Shards finished.
-        seconds: Time by step, summed over the workers: read, encode, decode, check, detect; and score.
+        seconds: Time by step, summed over the workers: load, read, encode, decode, check, detect; and score.
         wall_s: Wall time of the whole run.
         workers: Processes at work.
     """

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from icm_bench import registry, store
-from icm_bench.codec import Codec, Quality, ReportsHeaderBytes
+from icm_bench.codec import Codec, Loads, Quality, ReportsHeaderBytes
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector
 from icm_bench.error import CodecError, DetectorError, IcmBenchError, StoreError
@@ -77,7 +77,7 @@ class Measured:
     """What a job found: rows of the coded and of the predicted store, None where none were asked for.
 
     Attributes:
-        seconds: Wall time by step: read, encode, decode, check, detect.
+        seconds: Wall time by step: load, read, encode, decode, check, detect.
     """
 
     coded: pa.Table | None
@@ -114,7 +114,7 @@ def measure(job: Job) -> Measured:
             else:
                 image = _decode_stored(job, stored[index], clock)
             if job.detector is not None:
-                detector = _detector(job.detector, job.device)
+                detector = clock("load", functools.partial(_detector, job.detector, job.device))
                 began = clock.seconds.get("detect", 0.0)
                 found = clock("detect", functools.partial(detector.predict, image))
                 detect_s = clock.seconds["detect"] - began
@@ -138,7 +138,7 @@ def resolve_device(device: str) -> str:
 
 
 def _code(job: Job, record: ImageRecord, clock: _Clock) -> tuple[dict[str, Any], Image]:
-    codec = _codec(job.codec, job.quality, job.device)
+    codec = clock("load", lambda: _codec(job.codec, job.quality, job.device))
     source = clock("read", lambda: _source(record))
     before = dict(clock.seconds)
     data = clock("encode", lambda: codec.encode(source))
@@ -167,7 +167,7 @@ def _code(job: Job, record: ImageRecord, clock: _Clock) -> tuple[dict[str, Any],
 
 
 def _decode_stored(job: Job, row: dict[str, Any], clock: _Clock) -> Image:
-    codec = _codec(job.codec, job.quality, job.device)
+    codec = clock("load", lambda: _codec(job.codec, job.quality, job.device))
     image = clock("decode", lambda: _decode(codec, row["bitstream"], (row["height"], row["width"], 3)))
     if clock("check", lambda: pixel_digest(image)) != row["decoded_sha256"]:
         raise StoreError(
@@ -201,6 +201,8 @@ def _original(record: ImageRecord) -> tuple[Image, str]:
 def _codec(spec: Spec, quality: Quality, device: str) -> Codec:
     cls = registry.load("codec", spec.name)
     codec: Codec = cls(quality, device=device, **arguments(spec, cls, CODEC_SUPPLIED))
+    if isinstance(codec, Loads):
+        codec.load()
     return codec
 
 

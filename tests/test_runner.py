@@ -291,6 +291,25 @@ def test_a_plug_in_that_raises_is_named_with_the_image(plugins: Path, blobs: Dat
             measure(blobs, tmp_path, codecs=[codec], qualities=(), workers=1)
 
 
+def test_loading_a_codec_is_in_no_images_time(plugins: Path, blobs: Dataset, tmp_path: Path) -> None:
+    (plugins / "heavy.py").write_text(
+        "import time\n"
+        "from icm_bench.testing import FakeCodec\n"
+        "class Heavy(FakeCodec):\n"
+        "    name = 'heavy'\n"
+        "    loaded = False\n"
+        "    def load(self): time.sleep(4); self.loaded = True\n"
+        "    def encode(self, image):\n"
+        "        assert self.loaded\n"
+        "        return super().encode(image)\n"
+    )
+    (plugins / "fakes-1.0.dist-info" / "entry_points.txt").write_text(
+        "[icm_bench.codecs]\nheavy = heavy:Heavy\n[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
+    )
+    paths = measure(blobs.limit(3), tmp_path, codecs=["heavy"], qualities=["heavy=8"], workers=1)
+    assert load(paths["heavy"]).timings["results"]["encode_s"][0] < 1
+
+
 def test_curves_of_another_dataset_of_the_same_name_are_not_joined(
     blobs: Dataset, blob_files: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -73,6 +73,15 @@ class Icm:
         versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
         return ", ".join([*versions, f"weights {self._sha256[:12]}"])
 
+    def load(self) -> None:
+        """Load the networks and tables.
+
+        Raises:
+            CodecError: The checkpoint cannot be read.
+            UsageError: The checkpoint has no such rate point.
+        """
+        _ = self._coder
+
     def encode(self, image: Image) -> bytes:
         """Return one self-contained bitstream.
 
