@@ -98,6 +98,23 @@ class PanelsName(enum.StrEnum):
     categories = "categories"
 
 
+class OriginName(enum.StrEnum):
+    """Whose curves are read."""
+
+    compressai = "compressai"
+    compressai_vision = "compressai-vision"
+    tidy = "tidy"
+
+
+class TargetName(enum.StrEnum):
+    """Whose format is written."""
+
+    tidy = "tidy"
+    compressai = "compressai"
+    coco = "coco"
+    codec_compare = "codec-compare"
+
+
 ResultsArgument = Annotated[Path, typer.Argument(help="Folder of result files.")]
 ResultsOption = Annotated[
     Path, typer.Option("--results", envvar="ICM_BENCH_RESULTS", help="Folder for the curves.")
@@ -200,6 +217,9 @@ def bdrate(
         ),
     ] = "-1,-2,-5",
     matrix: Annotated[bool, typer.Option("--matrix", help="Every codec against every other.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare rates of different conventions, marked.")
+    ] = False,
     format_: Annotated[FormatName, typer.Option("--format", help="How to print.")] = FormatName.table,
 ) -> None:
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
@@ -207,7 +227,7 @@ def bdrate(
     from icm_bench.comparison import compare_all, compare_with_anchor, fixed_accuracies
 
     options: Any = {"metric": metric, "method": method.value, "monotone": monotone.value}
-    groups = _groups(folder)
+    groups = _groups(folder, force=force)
     compared = [
         compare_all(group, **options) if matrix else compare_with_anchor(group, anchor=anchor, **options)
         for group in groups
@@ -240,6 +260,9 @@ def plot(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the plots.", show_default="beside the curves")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Draw rates of different conventions together.")
+    ] = False,
 ) -> None:
     """Draw accuracy over rate, one plot for each dataset, task and detector."""
     from icm_bench import figure
@@ -248,7 +271,7 @@ def plot(
     for ending in endings:
         if ending not in figure.FORMATS:
             raise unknown("format", ending, list(figure.FORMATS))
-    for curves in _groups(folder):
+    for curves in _groups(folder, force=force):
         group = curves[0].group
         home = folder.joinpath(*group) if output is None else output.joinpath(*group)
         drawn = figure.draw_group(
@@ -324,6 +347,68 @@ def report(
     for missed in page.write(folder, output, metric=metric, pictures=pictures):
         console.print(f"no pictures: {missed}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {output}", highlight=False, soft_wrap=True)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A file, or a folder of CompressAI-Vision's summaries.")],
+    origin: Annotated[OriginName, typer.Option("--from", help="Whose format it is.")],
+    dataset: Annotated[str | None, typer.Option(help="What it was measured on.")] = None,
+    task: Annotated[str, typer.Option(help="detection, segmentation or fidelity.")] = "fidelity",
+    detector: Annotated[str, typer.Option(help="The detector, none for fidelity.")] = "none",
+    codec: Annotated[str | None, typer.Option(help="What to call the codec.")] = None,
+    bpp: Annotated[str | None, typer.Option(help="How bpp was taken: pooled, mean or unknown.")] = None,
+    bits: Annotated[
+        str | None, typer.Option(help="What was counted: bitstream, estimated or unknown.")
+    ] = None,
+    pixels: Annotated[str | None, typer.Option(help="Of which image: native, resized or unknown.")] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Read curves that were measured elsewhere, with what is known of their conventions."""
+    from icm_bench import importer
+
+    group = None if dataset is None else importer.Group(dataset, task, detector)
+    if origin is OriginName.tidy:
+        found = importer.import_tidy(source, group)
+    elif group is None:
+        raise UsageError("does not say what it was measured on", where=source, mend="give --dataset")
+    elif origin is OriginName.compressai:
+        found = [importer.import_compressai(source, group, codec=codec)]
+    elif codec is None:
+        raise UsageError("does not name its codec", where=source, mend="give --codec")
+    else:
+        found = [importer.import_compressai_vision(source, group, codec=codec)]
+    for result in found:
+        told = importer.with_conventions(result, bpp=bpp, bits=bits, pixels=pixels)
+        Console().print(str(importer.save_imported(told, results)), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    destination: Annotated[Path, typer.Argument(help="A file, or a folder for formats of one file a curve.")],
+    format_: Annotated[TargetName, typer.Option("--to", help="Whose format.")],
+    folder: ResultsOption = Path("results"),
+    store: Annotated[
+        Path | None, typer.Option(help="The point's or codec's folder in runs/, for coco and codec-compare.")
+    ] = None,
+) -> None:
+    """Write curves, predictions or per-image figures in other tools' formats."""
+    from icm_bench import exporter
+    from icm_bench.result import find
+
+    if format_ is TargetName.tidy:
+        exporter.export_tidy(find(folder), destination)
+    elif format_ is TargetName.compressai:
+        for result in find(folder):
+            name = result.source.stem if result.source else result.codec
+            exporter.export_compressai(result, destination.joinpath(*result.group, f"{name}.json"))
+    elif store is None:
+        raise UsageError("needs a folder of the stores", where=f"--to {format_.value}", mend="give --store")
+    elif format_ is TargetName.coco:
+        exporter.export_coco(store, destination)
+    else:
+        exporter.export_codec_compare(store, destination)
+    Console().print(str(destination), highlight=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -422,13 +507,15 @@ class _Bar:
         self(done, total or done, f"{what}, bytes")
 
 
-def _groups(folder: Path) -> list[list[Result]]:
-    from icm_bench.comparison import grouped
+def _groups(folder: Path, *, force: bool) -> list[list[Result]]:
+    from icm_bench.comparison import check_conventions, grouped
     from icm_bench.result import find
 
     groups = list(grouped(find(folder)).values())
     if not groups:
         raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
+    for group in () if force else groups:
+        check_conventions(group)
     return groups
 
 

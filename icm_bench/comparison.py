@@ -8,6 +8,7 @@ from typing import Any
 
 from icm_bench import registry
 from icm_bench.bdrate import BdAccuracy, BdRate, Method, RateAt, bd_accuracy, bd_rate, rate_at
+from icm_bench.convention import differing
 from icm_bench.curve import Monotone
 from icm_bench.error import ResultError, UsageError
 from icm_bench.resample import bd_accuracy_interval, bd_rate_interval, rate_at_interval, with_interval
@@ -42,6 +43,7 @@ class Comparison:
         anchor: The anchor's spec.
         bd_rate: The mean difference in rate, or why there is none.
         bd_accuracy: The mean difference in accuracy, or why there is none.
+        mixed: In which conventions the two curves' rates differ; a figure of such a pair means little.
     """
 
     dataset: str
@@ -52,6 +54,7 @@ class Comparison:
     anchor: str
     bd_rate: BdRate
     bd_accuracy: BdAccuracy
+    mixed: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return the comparison as one flat row; None where there is no figure."""
@@ -74,6 +77,7 @@ class Comparison:
             "bd_accuracy": gain.difference,
             "bd_accuracy_low": gain.low,
             "bd_accuracy_high": gain.high,
+            "mixed_conventions": "; ".join(self.mixed) or None,
         }
 
 
@@ -123,6 +127,22 @@ def grouped(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result
     for result in results:
         groups.setdefault(result.group, []).append(result)
     return groups
+
+
+def check_conventions(results: Sequence[Result]) -> None:
+    """Refuse curves whose rates do not mean the same.
+
+    Raises:
+        ResultError: Two curves' conventions differ, or one's are unknown; the error says which and in what.
+    """
+    for result in results[1:]:
+        differences = differing(results[0].meta, result.meta)
+        if differences:
+            raise ResultError(
+                f"rates of different conventions cannot be compared: {differences[0]}",
+                where=f"{results[0].codec} and {result.codec}",
+                mend="leave one out, or give --force to compare them all the same, marked in every table",
+            )
 
 
 def find_anchor(results: Sequence[Result], text: str | None) -> Result:
@@ -217,7 +237,8 @@ def _compared(anchor: Result, test: Result, metric: str, method: Method, monoton
         options: Any = {"metric": metric, "method": method, "monotone": monotone}
         rate = with_interval(rate, bd_rate_interval(anchor.draws, test.draws, **options))
         gain = with_interval(gain, bd_accuracy_interval(anchor.draws, test.draws, **options))
-    return Comparison(*test.group, metric, test.codec, anchor.codec, rate, gain)
+    mixed = tuple(differing(anchor.meta, test.meta))
+    return Comparison(*test.group, metric, test.codec, anchor.codec, rate, gain, mixed)
 
 
 def _rate_at(result: Result, target: float, metric: str, method: Method, monotone: Monotone) -> RateAt:

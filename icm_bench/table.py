@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from icm_bench.doctor import Finding
     from icm_bench.result import Result
 
+MIXED = "†"
+"""Marks a figure whose curves count their bits or pixels differently."""
+
 Format: TypeAlias = Literal["table", "markdown", "csv", "latex", "json"]
 
 
@@ -109,7 +112,7 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
                 "" if rate.overlap is None else f"{rate.overlap:.2f}{' !' if rate.is_low_overlap else ''}",
                 "none" if gain.difference is None else f"{gain.difference:+.2f}",
                 _bounds(gain.low, gain.high, "+.1f"),
-                _remark(rate),
+                f"{MIXED} {_remark(rate)}".strip() if item.mixed else _remark(rate),
             )
         )
     return Table(
@@ -120,6 +123,7 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
             f"Codec against anchor: a negative BD-rate means fewer bits for the same {metric}, a positive BD-{metric} "
             f"more of it for the same bits. Method: {first.bd_rate.method}. Overlap: the share of both curves' "
             f"{metric} range that they have in common; ! below {LOW_OVERLAP}.",
+            *_mixtures(comparisons),
         ),
         n_text=1,
     )
@@ -129,13 +133,14 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
     """Return the BD-rate of every codec of a group, in rows, against every other, in columns."""
     first = comparisons[0]
     codecs = list(dict.fromkeys(item.codec for item in comparisons))
-    figures = {(item.codec, item.anchor): item.bd_rate for item in comparisons}
+    found = {(item.codec, item.anchor): item for item in comparisons}
 
     def cell(codec: str, anchor: str) -> str:
-        figure = figures.get((codec, anchor))
-        if figure is None or figure.percent is None:
-            return "" if figure is None else "none"
-        return f"{figure.percent:+.1f} %{' !' if figure.is_low_overlap else ''}"
+        item = found.get((codec, anchor))
+        if item is None or item.bd_rate.percent is None:
+            return "" if item is None else "none"
+        low = " !" if item.bd_rate.is_low_overlap else ""
+        return f"{item.bd_rate.percent:+.1f} %{low}{' ' + MIXED if item.mixed else ''}"
 
     metric = METRIC_NAMES.get(first.metric, first.metric)
     return Table(
@@ -145,6 +150,7 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
         notes=(
             f"Row against column: negative means fewer bits for the same {metric}. Method: {first.bd_rate.method}. "
             f"! marks an overlap below {LOW_OVERLAP}.",
+            *_mixtures(comparisons),
         ),
     )
 
@@ -260,6 +266,11 @@ def _interval(bounds: Sequence[float | None] | None) -> str:
 
 def _bounds(low: float | None, high: float | None, form: str) -> str:
     return "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
+def _mixtures(comparisons: Sequence[Comparison]) -> list[str]:
+    kinds = dict.fromkeys(text for item in comparisons for text in item.mixed)
+    return [f"{MIXED} rates of different conventions: {'; '.join(kinds)}."] if kinds else []
 
 
 def _remark(rate: BdRate) -> str:

@@ -221,3 +221,44 @@ def test_doctor_finds_the_shipped_encoders_and_a_sound_colour_conversion(run: Ru
         assert "| ok" in next(line for name, line in lines.items() if name.split(":")[0] == codec)
     assert any(name.startswith("vvc:preset=") and "libvvenc" in line for name, line in lines.items())
     assert "| ok" in next(line for name, line in lines.items() if name.startswith("RGB to 10-bit"))
+
+
+def test_curves_go_out_and_come_back_and_conventions_are_not_mixed_unseen(
+    run: Run, on_blobs: list[object], tmp_path: Path
+) -> None:
+    run("run", "--codecs", "fake,jpeg", "--qualities", "jpeg=5,20,60", *on_blobs, "--bootstrap", 0)
+    code, _, _ = run("export", "curves.csv", "--to", "tidy")
+    assert code == 0
+    code, _, _ = run("import", "curves.csv", "--from", "tidy", "--results", "back")
+    assert code == 0
+    _, ours, _ = run("bdrate", "results", "--anchor", "jpeg", "--format", "csv")
+    _, theirs, _ = run("bdrate", "back", "--anchor", "jpeg", "--format", "csv")
+    assert ours == theirs
+
+    foreign = tmp_path / "foreign.json"
+    foreign.write_text(
+        json.dumps({"name": "elsewhere", "results": {"bpp": [0.5, 1.0, 2.0], "map": [10, 30, 50]}})
+    )
+    arguments = ["--dataset", "blobs-4", "--task", "detection", "--detector", "fake", "--codec", "elsewhere"]
+    code, _, error = run("import", foreign, "--from", "compressai", *arguments)
+    assert code == 0, error
+    for command in (["bdrate", "results", "--anchor", "jpeg"], ["plot", "results"]):
+        code, _, error = run(*command)
+        assert (code, one_line(error)) == (1, True), error
+        assert "rates of different conventions cannot be compared: bpp is" in error
+    code, output, _ = run("bdrate", "results", "--anchor", "jpeg", "--force")
+    assert code == 0
+    assert "† rates of different conventions: bpp is" in output
+    (line,) = [line for line in output.splitlines() if line.startswith("| elsewhere") and "†" in line]
+    assert line
+
+    code, _, _ = run("export", "compressai", "--to", "compressai")
+    assert json.loads((tmp_path / "compressai/blobs-4/detection/fake/jpeg.json").read_text())["results"][
+        "bpp"
+    ]
+    code, _, _ = run("export", "seen.json", "--to", "coco", "--store", "runs/predicted/blobs-4/jpeg/60/fake")
+    assert {"image_id", "category_id", "bbox", "score"} <= set(
+        json.loads((tmp_path / "seen.json").read_text())[0]
+    )
+    code, _, error = run("export", "seen.json", "--to", "coco")
+    assert (code, one_line(error)) == (2, True)
