@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,6 +36,7 @@ _WEIGHT_DECAY = 0.02
 _LARGEST_GRADIENT = 5.0
 _AVERAGING = 0.998
 _CHECKPOINT_S = 180.0
+_LOG_STEPS = 50
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def train_detector(
     output: Path,
     *,
     scenes: Path,
-    steps: int = 12000,
+    steps: int = 8600,
     seed: int = 1,
     device: str = "cpu",
     resume: bool = True,
@@ -85,7 +86,7 @@ def train_detector(
         if run.step >= (1 - _FIXED_NORMS_SHARE) * steps:
             run.fix_norms()
         losses = run.advance(batch, _learning_rate(run.step, steps), device)
-        if run.step % 50 == 0:
+        if run.step % _LOG_STEPS == 0:
             record = {"step": run.step, "elapsed_s": round(time.monotonic() - started, 1), **losses}
             with (output / "log.jsonl").open("a") as log:
                 log.write(json.dumps(record) + "\n")
@@ -178,18 +179,13 @@ class _Run:
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "dense": {}, "optimizer": {}}
-        with safe_open(path, "pt") as file:
-            step = int(file.metadata()["step"])
-            for key in file.keys():  # noqa: SIM118  # no mapping: it only has keys()
-                part, name = key.split(".", 1)
-                parts[part][name] = file.get_tensor(key)
         try:
+            step, parts = _read_checkpoint(path)
             self.network.load_state_dict(parts["network"])
             self.dense.load_state_dict(parts["dense"])
-        except RuntimeError as error:
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(
-                "the checkpoint is another network's", where=path, mend="train into another folder"
+                "the checkpoint is damaged or another network's", where=path, mend="train into another folder"
             ) from error
         self.average = parts["average"]
         state = self.optimizer.state_dict()
@@ -199,6 +195,16 @@ class _Run:
             state["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(state)
         self.step = step
+
+
+def _read_checkpoint(path: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "dense": {}, "optimizer": {}}
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+        for key in file.keys():  # noqa: SIM118  # no mapping: it only has keys()
+            part, name = key.split(".", 1)
+            parts[part][name] = file.get_tensor(key)
+    return step, parts
 
 
 class _DenseHead(nn.Module):
@@ -316,8 +322,8 @@ def main() -> None:
     parser.add_argument(
         "--scenes", type=Path, default=Path("training/scenes"), help="folder of the drawn scenes"
     )
-    parser.add_argument("--n-scenes", type=int, default=2400, help="how many scenes to train on")
-    parser.add_argument("--steps", type=int, default=12000, help="steps of two scenes")
+    parser.add_argument("--n-scenes", type=int, default=1400, help="how many scenes to train on")
+    parser.add_argument("--steps", type=int, default=8600, help="steps of two scenes")
     parser.add_argument("--seed", type=int, default=1, help="fixes scenes, first weights and order")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fresh", action="store_true", help="do not go on from the checkpoint")
