@@ -1,0 +1,46 @@
+"""The curves that the repository carries, and what the README says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icm_bench.comparison import check_conventions, compare_with_anchor, fixed_accuracies, grouped
+from icm_bench.result import Result, find
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GROUPS = list(grouped(find(ROOT / "results")).values())
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
+def test_every_group_is_of_one_dataset_detector_and_convention(group: list[Result]) -> None:
+    check_conventions(group)
+    assert len({result.meta["dataset"]["fingerprint"] for result in group}) == 1
+    assert len({result.meta["detector"]["version"] for result in group}) == 1
+    for result in group:
+        assert result.draws is not None
+        assert len(set(result.meta["bitstreams"])) == len(result.qualities)
+
+
+def test_the_readme_prints_the_figures_of_the_committed_curves() -> None:
+    (group,) = [group for group in GROUPS if group[0].group == ("coco-partial100", "detection", "yolox")]
+    assert f"Uncompressed AP is {group[0].meta['uncompressed']['map']:.1f}" in README
+    for item in compare_with_anchor(group, anchor="vvc"):
+        rate, gain = item.bd_rate, item.bd_accuracy
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{item.codec}`"))
+        assert f"{rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] | {rate.overlap:.2f}" in row
+        assert f"| {gain.difference:+.2f} | [{gain.low:+.1f}, {gain.high:+.1f}] |" in row
+    for figure in fixed_accuracies(group):
+        assert f"| {figure.rate.bpp:.4f} |" in README
+        if figure.rate.low is not None:
+            assert f"[{figure.rate.low:.3f}, {figure.rate.high:.3f}]" in README
+
+
+def test_the_real_images_uncompressed_accuracy_is_the_known_one() -> None:
+    (group,) = [group for group in GROUPS if group[0].group == ("coco-partial100", "detection", "yolox")]
+    original = group[0].meta["uncompressed"]
+    assert original["map"] == pytest.approx(29.8, abs=0.3)
+    assert original["map50"] == pytest.approx(46.2, abs=0.3)
+    assert original["map75"] == pytest.approx(31.7, abs=0.3)
