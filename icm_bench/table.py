@@ -172,12 +172,14 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
     def name(target: float) -> str:
         return f"{target:g}" if target >= 0 else f"uncompressed - {-target:g}"
 
-    reasons = [f"{rate.reason}." for rate in found.values() if rate.bpp is None]
+    reasons = dict.fromkeys(
+        (codec, rate.reason) for (codec, _), rate in found.items() if rate.reason is not None
+    )
     return Table(
         title=f"Bits per pixel at a fixed {metric}: {first.task} on {first.dataset} by {first.detector}",
         header=("codec", *(text for target in targets for text in (f"{metric} {name(target)}", "95 %"))),
         rows=tuple((codec, *cells(codec)) for codec in codecs),
-        notes=(f"Method: {first.rate.method}.", *reasons),
+        notes=(f"Method: {first.rate.method}.", *(f"{codec}: {reason}." for codec, reason in reasons)),
     )
 
 
