@@ -179,7 +179,10 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
         title=f"Bits per pixel at a fixed {metric}: {first.task} on {first.dataset} by {first.detector}",
         header=("codec", *(text for target in targets for text in (f"{metric} {name(target)}", "95 %"))),
         rows=tuple((codec, *cells(codec)) for codec in codecs),
-        notes=(f"Method: {first.rate.method}.", *(f"{codec}: {reason}." for codec, reason in reasons)),
+        notes=(
+            f"Method: {first.rate.method}.",
+            *(_sentence(codec, reason, first.metric) for codec, reason in reasons),
+        ),
     )
 
 
@@ -268,6 +271,11 @@ def _interval(bounds: Sequence[float | None] | None) -> str:
 
 def _bounds(low: float | None, high: float | None, form: str) -> str:
     return "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
+def _sentence(codec: str, reason: str, metric: str) -> str:
+    named = reason if reason.startswith(codec) else f"{codec}: {reason}"
+    return named.replace(f" {metric},", f" {METRIC_NAMES.get(metric, metric)},") + "."
 
 
 def _mixtures(comparisons: Sequence[Comparison]) -> list[str]:

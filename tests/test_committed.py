@@ -24,14 +24,20 @@ def test_every_group_is_of_one_dataset_detector_and_convention(group: list[Resul
         assert len(set(result.meta["bitstreams"])) == len(result.qualities)
 
 
-def test_the_readme_prints_the_figures_of_the_committed_curves() -> None:
-    (group,) = [group for group in GROUPS if group[0].group == ("coco-partial100", "detection", "yolox")]
-    assert f"Uncompressed AP is {group[0].meta['uncompressed']['map']:.1f}" in README
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
+def test_the_readme_prints_the_bd_rates_of_the_committed_curves(group: list[Result]) -> None:
     for item in compare_with_anchor(group, anchor="vvc"):
         rate, gain = item.bd_rate, item.bd_accuracy
-        row = next(line for line in README.splitlines() if line.startswith(f"| `{item.codec}`"))
-        assert f"{rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] | {rate.overlap:.2f}" in row
-        assert f"| {gain.difference:+.2f} | [{gain.low:+.1f}, {gain.high:+.1f}] |" in row
+        figures = (
+            f"| {rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] | {rate.overlap:.2f}",
+            f"| {gain.difference:+.2f} | [{gain.low:+.1f}, {gain.high:+.1f}] |",
+        )
+        rows = [line for line in README.splitlines() if line.startswith(f"| `{item.codec}`")]
+        assert any(all(figure in row for figure in figures) for row in rows), figures
+
+
+def test_the_readme_prints_the_rates_at_fixed_accuracies_of_the_real_images() -> None:
+    (group,) = [group for group in GROUPS if group[0].group == ("coco-partial100", "detection", "yolox")]
     for figure in fixed_accuracies(group):
         assert f"| {figure.rate.bpp:.4f} |" in README
         if figure.rate.low is not None:
@@ -41,6 +47,7 @@ def test_the_readme_prints_the_figures_of_the_committed_curves() -> None:
 def test_the_real_images_uncompressed_accuracy_is_the_known_one() -> None:
     (group,) = [group for group in GROUPS if group[0].group == ("coco-partial100", "detection", "yolox")]
     original = group[0].meta["uncompressed"]
+    assert f"Uncompressed AP is {original['map']:.1f}" in README
     assert original["map"] == pytest.approx(29.8, abs=0.3)
     assert original["map50"] == pytest.approx(46.2, abs=0.3)
     assert original["map75"] == pytest.approx(31.7, abs=0.3)
