@@ -93,6 +93,7 @@ class FixedAccuracy:
         codec: The codec's spec.
         target: The accuracy as it was asked for: absolute, or negative for points below the uncompressed images'.
         rate: The figure, or why there is none.
+        mixed: In which conventions the codec's rates differ from those of the group's first.
     """
 
     dataset: str
@@ -102,6 +103,7 @@ class FixedAccuracy:
     codec: str
     target: float
     rate: RateAt
+    mixed: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return the figure as one flat row; None where there is none."""
@@ -118,6 +120,7 @@ class FixedAccuracy:
             "low": self.rate.low,
             "high": self.rate.high,
             "reason": self.rate.reason,
+            "mixed_conventions": "; ".join(self.mixed) or None,
         }
 
 
@@ -141,7 +144,7 @@ def check_conventions(results: Sequence[Result]) -> None:
             raise ResultError(
                 f"rates of different conventions cannot be compared: {differences[0]}",
                 where=f"{results[0].codec} and {result.codec}",
-                mend="leave one out, or give --force to compare them all the same, marked in every table",
+                mend="leave one out; bdrate and plot take them together with --force, marked in every table",
             )
 
 
@@ -220,14 +223,15 @@ def fixed_accuracies(
         method: How a curve runs between its points.
         monotone: What to do where accuracy does not rise with rate.
     """
-    return [
-        FixedAccuracy(
-            *result.group, metric, result.codec, target, _rate_at(result, target, metric, method, monotone)
-        )
-        for result in results
-        for target in targets
-        if target >= 0 or (result.meta.get("uncompressed") or {}).get(metric) is not None
-    ]
+    figures = []
+    for result in results:
+        mixed = tuple(differing(results[0].meta, result.meta)) if result is not results[0] else ()
+        original = (result.meta.get("uncompressed") or {}).get(metric)
+        for target in targets:
+            if target >= 0 or original is not None:
+                rate = _rate_at(result, target, metric, method, monotone)
+                figures.append(FixedAccuracy(*result.group, metric, result.codec, target, rate, mixed))
+    return figures
 
 
 def _compared(anchor: Result, test: Result, metric: str, method: Method, monotone: Monotone) -> Comparison:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from icm_bench.comparison import METRIC_NAMES
+from icm_bench.convention import differing
 from icm_bench.error import ResultError
 from icm_bench.file import replacing
 
@@ -65,7 +66,10 @@ def plot(
     if axes is None:
         _, axes = plt.subplots(figsize=(7.2, 4.8), layout="constrained")
     for index, result in enumerate(drawn):
-        _draw_curve(axes, result, metric, index, bands=bands)
+        # A dagger, as in the tables: these rates do not mean what the first curve's mean.
+        is_mixed = result is not drawn[0] and bool(differing(drawn[0].meta, result.meta))
+        label = f"{result.codec} †" if is_mixed else result.codec
+        _draw_curve(axes, result, metric, index, label=label, bands=bands)
     _draw_original(axes, drawn[0], metric, bands=bands)
     axes.set_xscale(scale)
     if scale == "log":
@@ -181,7 +185,7 @@ def _is_measured(results: Sequence[Result], metric: str) -> bool:
     return any(value is not None for result in results for value in result.results.get(metric, ()))
 
 
-def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, bands: bool) -> None:
+def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, label: str, bands: bool) -> None:
     color = _COLORS[index % len(_COLORS)]
     values = result.results[metric]
     points = [
@@ -198,7 +202,7 @@ def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, bands: b
         marker=_MARKERS[index % len(_MARKERS)],
         markersize=4.5,
         linewidth=1.6,
-        label=result.codec,
+        label=label,
     )
     bounds = result.meta.get("intervals", {}).get(metric)
     if bands and bounds:

@@ -162,6 +162,7 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
     targets = list(dict.fromkeys(item.target for item in figures))
     codecs = list(dict.fromkeys(item.codec for item in figures))
     found = {(item.codec, item.target): item.rate for item in figures}
+    mixed = {item.codec for item in figures if item.mixed}
 
     def cells(codec: str) -> Iterator[str]:
         for target in targets:
@@ -178,9 +179,10 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
     return Table(
         title=f"Bits per pixel at a fixed {metric}: {first.task} on {first.dataset} by {first.detector}",
         header=("codec", *(text for target in targets for text in (f"{metric} {name(target)}", "95 %"))),
-        rows=tuple((codec, *cells(codec)) for codec in codecs),
+        rows=tuple((f"{codec} {MIXED}" if codec in mixed else codec, *cells(codec)) for codec in codecs),
         notes=(
             f"Method: {first.rate.method}.",
+            *_mixtures(figures),
             *(_sentence(codec, reason, first.metric) for codec, reason in reasons),
         ),
     )
@@ -278,8 +280,8 @@ def _sentence(codec: str, reason: str, metric: str) -> str:
     return named.replace(f" {metric},", f" {METRIC_NAMES.get(metric, metric)},") + "."
 
 
-def _mixtures(comparisons: Sequence[Comparison]) -> list[str]:
-    kinds = dict.fromkeys(text for item in comparisons for text in item.mixed)
+def _mixtures(items: Sequence[Comparison] | Sequence[FixedAccuracy]) -> list[str]:
+    kinds = dict.fromkeys(text for item in items for text in item.mixed)
     return [f"{MIXED} rates of different conventions: {'; '.join(kinds)}."] if kinds else []
 
 

@@ -242,15 +242,18 @@ def test_curves_go_out_and_come_back_and_conventions_are_not_mixed_unseen(
     arguments = ["--dataset", "blobs-4", "--task", "detection", "--detector", "fake", "--codec", "elsewhere"]
     code, _, error = run("import", foreign, "--from", "compressai", *arguments)
     assert code == 0, error
-    for command in (["bdrate", "results", "--anchor", "jpeg"], ["plot", "results"]):
+    for command in (["bdrate", "results", "--anchor", "jpeg"], ["plot", "results"], ["report", "results"]):
         code, _, error = run(*command)
         assert (code, one_line(error)) == (1, True), error
         assert "rates of different conventions cannot be compared: bpp is" in error
     code, output, _ = run("bdrate", "results", "--anchor", "jpeg", "--force")
     assert code == 0
     assert "† rates of different conventions: bpp is" in output
-    (line,) = [line for line in output.splitlines() if line.startswith("| elsewhere") and "†" in line]
-    assert line
+    marked = [line for line in output.splitlines() if line.startswith("| elsewhere")]
+    assert marked
+    assert all("†" in line for line in marked)
+    code, _, _ = run("plot", "results", "--force", "--formats", "svg")
+    assert code == 0
 
     code, _, _ = run("export", "compressai", "--to", "compressai")
     assert json.loads((tmp_path / "compressai/blobs-4/detection/fake/jpeg.json").read_text())["results"][

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from icm_bench import provenance
-from icm_bench.comparison import grouped
+from icm_bench.comparison import check_conventions, grouped
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing
 from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, make_album
@@ -67,10 +67,14 @@ def write(results: Path, output: Path, *, metric: str = "map", pictures: Picture
         What a reader will miss, one line each: curves that could not be shown in pictures, and why.
 
     Raises:
-        ResultError: The folder does not exist, holds no curve or a broken file, or the report cannot be written.
+        ResultError: The folder does not exist, holds no curve, a broken file or curves of one group whose rates do not
+            mean the same, or the report cannot be written.
         IcmBenchError: No curve at all could be shown in pictures that were asked for.
     """
-    groups = [make_group(curves, metric) for curves in grouped(find(results)).values()]
+    found = list(grouped(find(results)).values())
+    for curves in found:
+        check_conventions(curves)
+    groups = [make_group(curves, metric) for curves in found]
     if not groups:
         raise ResultError("holds no curves", where=results, mend="make some with icm-bench run")
     albums = _albums(groups, pictures)
