@@ -20,6 +20,7 @@ import pytest
 from PIL import Image as Pillow
 
 from icm_bench import store
+from icm_bench.convention import MEASURED
 from icm_bench.dataset import Dataset
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.match import GroundTruth, match
@@ -78,7 +79,7 @@ def write_curve(
             "intervals": {"map": [[a - 2, a + 2] for a in accuracies]},
             "versions": {"numpy": "1.26"},
             "command": f"icm-bench run --codecs {codec}",
-            "conventions": {"bpp": "pooled"},
+            "conventions": MEASURED.record(),
         },
         timings={"results": {"encode_s": [0.1] * 4, "decode_s": [0.2] * 4}, "machine": {"cores": 2}},
     )
@@ -201,7 +202,7 @@ def test_curves_without_resamples_or_intervals_are_reported(tmp_path: Path) -> N
     write_curve(tmp_path / "results", "jpeg", 1.0, with_draws=False)
     path = write_curve(tmp_path / "results", "icm", 0.5, with_draws=False)
     content = json.loads(path.read_text())
-    for key in ("intervals", "uncompressed", "versions", "command", "conventions"):
+    for key in ("intervals", "uncompressed", "versions", "command"):
         del content["meta"][key]
     path.write_text(json.dumps(content))
     text = written(tmp_path / "results", tmp_path)
@@ -488,3 +489,13 @@ def test_the_browser_of_pictures_draws_boxes_and_follows_its_controls(
     assert "0 detections: 0 true, 0 false" in seen["strict"][0]
     assert seen["boxes"] > 0
     assert all(width > 80 for width in seen["widths"])
+
+
+def test_rates_of_different_conventions_are_kept_out_of_one_report(results: Path, tmp_path: Path) -> None:
+    path = next(results.rglob("icm.json"))
+    content = json.loads(path.read_text())
+    content["meta"]["conventions"]["bits"] = "estimated from the entropy model, nothing coded"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match="rates of different conventions cannot be compared: bits is"):
+        page.write(results, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
