@@ -76,7 +76,9 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(small_disk: Path) -> 
 
 def test_a_read_only_disk_is_one_clear_error(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(StoreError, match=r"cannot be written \(Read-only.*name a folder that you may write to"):
+    with pytest.raises(
+        StoreError, match=r"cannot be written \(Read-only.*name a folder that you may write to"
+    ):
         store.write(small_disk / "00000.parquet", ROWS, {"identity": IDENTITY})
 
 
