@@ -68,14 +68,14 @@ def test_a_file_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_told_with_its_status_and_last_words() -> None:
-    code = "import sys; print('first'); print('cannot open it\\n', file=sys.stderr); sys.exit(3)"
+    code = "import sys; print('first', flush=True); print('cannot open it\\n', file=sys.stderr); sys.exit(3)"
     with pytest.raises(ProgramError) as caught:
         run(Call(python(code), output="out"))
     assert str(caught.value) == f"{Path(sys.executable).name}: failed with exit status 3: cannot open it"
 
 
 def test_the_first_words_are_told_where_they_are_the_telling_ones() -> None:
-    code = "import sys; print('cannot open it'); sys.exit('giving up')"
+    code = "import sys; print('cannot open it', flush=True); sys.exit('giving up')"
     with pytest.raises(ProgramError, match="failed with exit status 1: cannot open it$"):
         run(Call(python(code), telling="first"))
 

@@ -16,7 +16,7 @@ def payload_bytes(stream: bytes) -> int:
         header = stream[position]
         position += 2 if header & _EXTENSION_FLAG else 1
         size, position = _leb128(stream, position) if header & _SIZE_FLAG else (len(stream), position)
-        size = min(size, len(stream) - position)
+        size = max(0, min(size, len(stream) - position))
         if header >> 3 & 0x0F in (_TILE_GROUP, _FRAME):
             total += size
         position += size
