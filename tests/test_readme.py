@@ -125,7 +125,7 @@ def test_what_is_not_ours_to_run_names_what_exists() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for line in others:
         made = re.fullmatch(r"make ([a-z]+)", line)
-        installed = re.fullmatch(r"pip install 'icm-bench\[([a-z]+)\]'", line)
+        installed = re.fullmatch(r"pip install '\.\[([a-z]+)\]'", line)
         assert (made and made[1] in targets) or (installed and installed[1] in extras), line
 
 
