@@ -52,8 +52,8 @@ import subprocess, sys
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 assert arguments["-d"] == "10", arguments
 subprocess.run(
-    [FFMPEG, "-loglevel", "error", "-xerror", "-err_detect", "explode", "-f", "vvc", "-i", arguments["-b"],
-     "-f", "rawvideo", arguments["-o"]],
+    [FFMPEG, "-loglevel", "error", "-xerror", "-err_detect", "explode", "-threads", "1",
+     "-f", "vvc", "-i", arguments["-b"], "-f", "rawvideo", arguments["-o"]],
     check=True,
 )
 """

@@ -150,3 +150,10 @@ def test_a_decoder_that_writes_another_picture_is_not_believed(
     monkeypatch.setenv("ICM_BENCH_FFMPEG", stand_in(tmp_path, script))
     with pytest.raises(CodecError, match=complaint):
         Vvc(37).decode(coded)
+
+
+def test_a_small_picture_decodes_to_the_same_pixels_every_time() -> None:
+    codec = Vvc(22, preset="faster")
+    data = codec.encode(photograph(63, 65))
+    first = codec.decode(data)
+    assert all(np.array_equal(codec.decode(data), first) for _ in range(20))

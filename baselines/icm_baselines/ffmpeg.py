@@ -27,6 +27,7 @@ TIMEOUT_S = 1800.0
 """Longest time that one picture may take, in seconds: far above what the slowest preset needs."""
 
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
+# One thread for the sake of the pixels: on several, ffmpeg's VVC decoder gives others from one call to the next.
 _STRICT = ("-xerror", "-err_detect", "explode", "-max_pixels", str(1 << 28), "-threads", "1")
 _Y4M_HEADER = re.compile(rb"YUV4MPEG2 W(\d+) H(\d+) [^\n]*?C(\w+)[^\n]*\nFRAME\n")
 _PPM_HEADER = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
