@@ -24,6 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from icm_bench import provenance, registry, result, store
+from icm_bench.convention import MEASURED
 from icm_bench.dataset import Dataset, DatasetProvider
 from icm_bench.detector import Task
 from icm_bench.error import DetectorError, IcmBenchError, ResultError, UsageError
@@ -37,11 +38,7 @@ from icm_bench.worker import Job, Measured, measure, start
 AP_FIGURES = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
 """The accuracies of a curve, in percent."""
 
-CONVENTIONS = {
-    "bpp": "pooled: total bits / total pixels of the dataset",
-    "bits": "length of the bitstream, headers included",
-    "pixels": "native: the detector resizes after decoding",
-}
+CONVENTIONS = MEASURED.record()
 """What a rate means here; curves of other conventions are not compared with ours unasked."""
 
 SCORING = 1

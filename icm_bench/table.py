@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 MIXED = "†"
 """Marks a figure whose curves count their bits or pixels differently."""
-
-Format: TypeAlias = Literal["table", "markdown", "csv", "latex", "json"]
 
 
 @dataclass(frozen=True)
