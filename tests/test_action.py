@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+import yaml
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("icm-bench")
