@@ -230,13 +230,13 @@ def match(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], t
     """
     if task not in ("detection", "segmentation"):
         raise UsageError(f"unknown task {task!r}", mend="choose detection or segmentation")
-    kept, image, category, scores, rank = _ranked(ground_truth, predictions)
+    kept, image, category, scores, rank = rank_detections(ground_truth, predictions)
     rows = [predictions[index] for index in kept.tolist()]
     groups = category * ground_truth.n_images + image
     if task == "detection":
-        boxes = _boxes(rows)
+        boxes = boxes_of(rows)
         areas = boxes[:, 2] * boxes[:, 3]
-        pairs = _box_pairs(ground_truth, groups, boxes)
+        pairs = box_pairs(ground_truth, groups, boxes)
     else:
         masks = _masks(ground_truth, rows, image)
         # One by one: pycocotools puts the length of a list into eight bits.
@@ -246,10 +246,23 @@ def match(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], t
     return Matches(ground_truth, image, category, scores, rank, true, counted)
 
 
-def _ranked(
-    ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]]
+def rank_detections(
+    ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], most: int | None = MAX_DETECTIONS
 ) -> tuple[Indices, Indices, Indices, Floats, Indices]:
-    """Pick the rows that are scored, in the order of category, image and falling score."""
+    """Pick the rows that are scored, in the order of category, image and falling score.
+
+    Args:
+        ground_truth: The annotated objects.
+        predictions: COCO result rows.
+        most: How many of one category and image to pick; None for all.
+
+    Returns:
+        Of each picked row: its place among the predictions, the index of its image, the index of its category, its
+        score, and how many of its category and image have a better score.
+
+    Raises:
+        DetectorError: A prediction is malformed or belongs to an image that the annotation file does not have.
+    """
     try:
         ids = np.array([row["image_id"] for row in predictions], dtype=np.int64)
         category, category_known = _positions(
@@ -272,14 +285,14 @@ def _ranked(
     kept = np.flatnonzero(category_known & image_scored)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     kept = kept[np.argsort(category[kept] * ground_truth.n_images + image[kept], kind="stable")]
-    rank = _rank_in_run(category[kept] * ground_truth.n_images + image[kept])
-    best = rank < MAX_DETECTIONS
+    rank = rank_in_run(category[kept] * ground_truth.n_images + image[kept])
+    best = rank < (len(rank) if most is None else most)
     kept = kept[best]
     return kept, image[kept], category[kept], scores[kept], rank[best]
 
 
-def _rank_in_run(keys: Indices) -> Indices:
-    """Number the elements of each run of equal keys from zero."""
+def rank_in_run(keys: Indices) -> Indices:
+    """Return the number of each element within its run of equal keys, from zero."""
     position = np.arange(len(keys))
     starts = np.ones(len(keys), dtype=np.bool_)
     starts[1:] = keys[1:] != keys[:-1]
@@ -287,7 +300,12 @@ def _rank_in_run(keys: Indices) -> Indices:
     return position - first
 
 
-def _boxes(rows: Sequence[Mapping[str, Any]]) -> Floats:
+def boxes_of(rows: Sequence[Mapping[str, Any]]) -> Floats:
+    """Return the boxes of predictions, rows x 4, [x, y, width, height] in pixels.
+
+    Raises:
+        DetectorError: A box is malformed or not finite.
+    """
     try:
         flat = np.fromiter(chain.from_iterable(row["bbox"] for row in rows), dtype=np.float64)
         boxes = flat.reshape(len(rows), 4)
@@ -316,7 +334,7 @@ def _masks(
 
 
 @dataclass(frozen=True, eq=False)
-class _Pairs:
+class Pairs:
     """Detections and objects of one image and category that overlap by the lowest threshold or more."""
 
     detection: Indices
@@ -324,17 +342,26 @@ class _Pairs:
     iou: Floats
 
 
-def _box_pairs(ground_truth: GroundTruth, groups: Indices, boxes: Floats) -> _Pairs:
+def box_pairs(ground_truth: GroundTruth, groups: Indices, boxes: Floats) -> Pairs:
+    """Return the detections and objects of one category and image that overlap by the lowest threshold or more.
+
+    With a crowd the overlap is the share of the detection that lies inside it.
+
+    Args:
+        ground_truth: The annotated objects.
+        groups: Of each detection, its category's index times the number of images plus its image's index.
+        boxes: Detections x 4, [x, y, width, height] in pixels.
+    """
     first = np.searchsorted(ground_truth.groups, groups, side="left")
     n_objects = np.searchsorted(ground_truth.groups, groups, side="right") - first
-    found = [_Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    found = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for some in _slices(n_objects, _PAIRS_AT_ONCE):
         detection = np.repeat(np.arange(some.start, some.stop), n_objects[some])
-        object_ = np.repeat(first[some], n_objects[some]) + _rank_in_run(detection)
+        object_ = np.repeat(first[some], n_objects[some]) + rank_in_run(detection)
         iou = _box_iou(boxes[detection], ground_truth.boxes[object_], ground_truth.crowd[object_])
         near = iou >= IOU_THRESHOLDS[0]
-        found.append(_Pairs(detection[near], object_[near], iou[near]))
-    return _Pairs(
+        found.append(Pairs(detection[near], object_[near], iou[near]))
+    return Pairs(
         np.concatenate([pairs.detection for pairs in found]),
         np.concatenate([pairs.object for pairs in found]),
         np.concatenate([pairs.iou for pairs in found]),
@@ -365,7 +392,7 @@ def _box_iou(detected: Floats, annotated: Floats, crowd: Flags) -> Floats:
     return np.divide(shared, union, out=np.zeros(len(shared)), where=overlaps)
 
 
-def _mask_pairs(ground_truth: GroundTruth, groups: Indices, masks: Sequence[Mapping[str, Any]]) -> _Pairs:
+def _mask_pairs(ground_truth: GroundTruth, groups: Indices, masks: Sequence[Mapping[str, Any]]) -> Pairs:
     detections, objects, ious = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     shared = np.intersect1d(groups, ground_truth.groups)
     detection_edges = np.searchsorted(groups, [shared, shared + 1]).T.tolist()
@@ -378,10 +405,10 @@ def _mask_pairs(ground_truth: GroundTruth, groups: Indices, masks: Sequence[Mapp
         detections.append(d + d0)
         objects.append(g + g0)
         ious.append(iou[d, g])
-    return _Pairs(np.concatenate(detections), np.concatenate(objects), np.concatenate(ious))
+    return Pairs(np.concatenate(detections), np.concatenate(objects), np.concatenate(ious))
 
 
-def _outcomes(ground_truth: GroundTruth, areas: Floats, pairs: _Pairs) -> tuple[Bits, Bits]:
+def _outcomes(ground_truth: GroundTruth, areas: Floats, pairs: Pairs) -> tuple[Bits, Bits]:
     """Return the thresholds at which each detection is true, and at which it counts, for each area range."""
     n_ranges = len(AREA_RANGES)
     ignored = np.stack([ground_truth.ignored(low, high) for _, low, high in AREA_RANGES])
@@ -393,7 +420,7 @@ def _outcomes(ground_truth: GroundTruth, areas: Floats, pairs: _Pairs) -> tuple[
     return true, true | false
 
 
-def _greedy(pairs: _Pairs, ignored: Flags, crowd: Flags, n_detections: int) -> tuple[Bits, Bits]:
+def _greedy(pairs: Pairs, ignored: Flags, crowd: Flags, n_detections: int) -> tuple[Bits, Bits]:
     """Take the pairs of each area range in turn, all thresholds and all independent pairs at once.
 
     Pairs that share no detection and no object, even through others, cannot affect each other: the n-th pair
@@ -412,7 +439,7 @@ def _greedy(pairs: _Pairs, ignored: Flags, crowd: Flags, n_detections: int) -> t
     for index in range(n_ranges):
         order = np.argsort(detection * 2 + ignored[index][object_], kind="stable")
         order = order[np.argsort(component[order], kind="stable")]
-        turns.append(_rank_in_run(component[order]))
+        turns.append(rank_in_run(component[order]))
         sources.append(order)
         ranges.append(np.full(len(order), index))
     turn, source, range_ = np.concatenate(turns), np.concatenate(sources), np.concatenate(ranges)

@@ -114,7 +114,7 @@ class Scorer:
         Raises:
             UsageError: The weights are negative, not whole, or not of one column an image.
         """
-        checked = _checked(weights, self.matches.ground_truth.n_images)
+        checked = checked_weights(weights, self.matches.ground_truth.n_images)
         entries = _entries(self.matches, checked.max(axis=0, initial=0))
         rankings = list(_rankings(self.matches, entries))
         values = np.full((len(METRICS), len(checked)), np.nan)
@@ -134,7 +134,12 @@ def _defined(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _checked(weights: Weights, n_images: int) -> Weights:
+def checked_weights(weights: Weights, n_images: int) -> Weights:
+    """Return resamples' weights, resamples x images, as they are.
+
+    Raises:
+        UsageError: The weights are negative, not whole, or not of one column an image.
+    """
     if weights.ndim != 2 or weights.shape[1] != n_images or weights.dtype.kind not in "iu":
         raise UsageError(
             f"weights of shape {weights.shape} and type {weights.dtype}",
