@@ -224,7 +224,7 @@ def bdrate(
 ) -> None:
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
     from icm_bench import table
-    from icm_bench.comparison import compare_all, compare_with_anchor, fixed_accuracies
+    from icm_bench.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
 
     options: Any = {"metric": metric, "method": method.value, "monotone": monotone.value}
     groups = _groups(folder, force=force)
@@ -232,15 +232,15 @@ def bdrate(
         compare_all(group, **options) if matrix else compare_with_anchor(group, anchor=anchor, **options)
         for group in groups
     ]
+    fixed = [[] if matrix else fixed_accuracies(group, _numbers(at), **options) for group in groups]
     if format_ in (FormatName.json, FormatName.csv):
-        records = [item.record() for group in compared for item in group]
+        rows = [row for pair in zip(compared, fixed, strict=True) for row in records(*pair)]
         write = table.records_json if format_ is FormatName.json else table.records_csv
-        typer.echo(write(records), nl=False)
+        typer.echo(write(rows), nl=False)
         return
-    for group, comparisons in zip(groups, compared, strict=True):
-        fixed = [] if matrix else fixed_accuracies(group, _numbers(at), **options)
+    for comparisons, rates in zip(compared, fixed, strict=True):
         tables = [(table.of_matrix if matrix else table.of_comparison)(comparisons)] if comparisons else []
-        tables += [table.of_fixed_accuracies(fixed)] if fixed else []
+        tables += [table.of_fixed_accuracies(rates)] if rates else []
         for item in tables:
             if format_ is FormatName.table:
                 table.show(item, Console())

@@ -106,21 +106,13 @@ class FixedAccuracy:
     mixed: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """Return the figure as one flat row; None where there is none."""
+        """Return the figure in columns named for the target, such as ``bpp_at_-1``; None where there is none."""
+        name = f"bpp_at_{self.target:g}"
         return {
-            "dataset": self.dataset,
-            "task": self.task,
-            "detector": self.detector,
-            "metric": self.metric,
-            "codec": self.codec,
-            "target": self.target,
-            "accuracy": self.rate.accuracy,
-            "method": self.rate.method,
-            "bpp": self.rate.bpp,
-            "low": self.rate.low,
-            "high": self.rate.high,
-            "reason": self.rate.reason,
-            "mixed_conventions": "; ".join(self.mixed) or None,
+            name: self.rate.bpp,
+            f"{name}_low": self.rate.low,
+            f"{name}_high": self.rate.high,
+            f"{name}_reason": self.rate.reason,
         }
 
 
@@ -232,6 +224,24 @@ def fixed_accuracies(
                 rate = _rate_at(result, target, metric, method, monotone)
                 figures.append(FixedAccuracy(*result.group, metric, result.codec, target, rate, mixed))
     return figures
+
+
+def records(comparisons: Sequence[Comparison], rates: Sequence[FixedAccuracy] = ()) -> list[dict[str, Any]]:
+    """Return comparisons as flat rows, each with the rates of its codec and of its anchor at fixed accuracies.
+
+    Args:
+        comparisons: Of one group.
+        rates: Of the same group's curves.
+    """
+    columns: dict[str, dict[str, Any]] = {}
+    for item in rates:
+        columns.setdefault(item.codec, {}).update(item.record())
+    names = dict.fromkeys(name for own in columns.values() for name in own)
+
+    def of(codec: str, prefix: str) -> dict[str, Any]:
+        return {f"{prefix}{name}": columns.get(codec, {}).get(name) for name in names}
+
+    return [item.record() | of(item.codec, "") | of(item.anchor, "anchor_") for item in comparisons]
 
 
 def _compared(anchor: Result, test: Result, metric: str, method: Method, monotone: Monotone) -> Comparison:

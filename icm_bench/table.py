@@ -236,19 +236,25 @@ def latex(table: Table) -> str:
 
 
 def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as CSV, empty cells where there is no figure."""
-    if not records:
+    """Return records as CSV: a column for every key of any, empty cells where there is no figure."""
+    filled = _filled(records)
+    if not filled:
         return ""
     output = io.StringIO()
-    writer = csv.DictWriter(output, fieldnames=list(records[0]), lineterminator="\n")
+    writer = csv.DictWriter(output, fieldnames=list(filled[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(filled)
     return output.getvalue()
 
 
 def records_json(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as JSON."""
-    return json.dumps(list(records), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    """Return records as JSON: every key of any in each, null where there is no figure."""
+    return json.dumps(_filled(records), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _filled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    keys = dict.fromkeys(key for record in records for key in record)
+    return [{key: record.get(key) for key in keys} for record in records]
 
 
 def _column(columns: Mapping[str, Sequence[float | None]], index: int) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -13,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from icm_bench import cli
+from icm_bench.comparison import fixed_accuracies
+from icm_bench.result import find
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -69,6 +73,18 @@ def test_a_run_ends_with_tables_and_a_plot_and_the_other_commands_read_its_resul
     keys = "dataset task detector metric anchor codec method bd_rate_percent low high overlap reason"
     assert set(keys.split()) <= set(record)
     assert (record["anchor"], record["codec"], record["method"]) == ("jpeg", "fake", "pchip")
+
+    _, output, _ = run("bdrate", "results/", "--anchor", "jpeg", "--format", "csv", "--at=-5,1")
+    (row,) = csv.DictReader(io.StringIO(output))
+    figures = fixed_accuracies(list(find(Path("results"))), [-5.0, 1.0])
+    rates = {(item.codec, item.target): item.rate for item in figures}
+    for target in (-5.0, 1.0):
+        for codec, column in (("fake", f"bpp_at_{target:g}"), ("jpeg", f"anchor_bpp_at_{target:g}")):
+            rate = rates[codec, target]
+            for figure, ending in ((rate.bpp, ""), (rate.low, "_low"), (rate.high, "_high")):
+                assert (float(row[column + ending]) if row[column + ending] else None) == figure
+            assert row[f"{column}_reason"] == (rate.reason or "")
+            assert (rate.bpp is None) <= bool(rate.reason)
 
     for format_, start in (
         ("table", "BD-rate"),
