@@ -1,0 +1,249 @@
+"""Average precision as the Open Images Challenge defines it, of a data set and of its resamples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from icm_bench.detector import Task
+from icm_bench.error import DatasetError, UsageError
+from icm_bench.match import (
+    Flags,
+    Floats,
+    GroundTruth,
+    Indices,
+    Pairs,
+    box_pairs,
+    boxes_of,
+    rank_detections,
+    rank_in_run,
+)
+from icm_bench.score import Weights, checked_weights
+
+METRICS: Final = ("map50-oic",)
+"""The challenge's figure, mean average precision at IoU 0.5: not COCO's AP50, and under another name for that."""
+
+_VALUES_AT_ONCE: Final = 8_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class VerifiedTruth:
+    """Annotated objects of images in which the presence of some categories, and not of all, is known.
+
+    Attributes:
+        objects: The annotated objects; a crowd is a box that holds a group of objects.
+        verified: The pairs of category and image whose detections are scored, sorted: the category's index times the
+            number of images plus the image's index.
+    """
+
+    objects: GroundTruth
+    verified: Indices
+
+    @classmethod
+    def from_rows(cls, ground_truth: Mapping[str, Any]) -> VerifiedTruth:
+        """Read COCO's object format with each image's ``pos_category_ids`` and ``neg_category_ids``.
+
+        A category is verified in an image that lists it as present or as absent, or that has a box of it.
+
+        Raises:
+            DatasetError: A part is missing or malformed.
+        """
+        objects = GroundTruth.from_coco(ground_truth)
+        category_of = {int(key): index for index, key in enumerate(objects.category_ids)}
+        image_of = {int(key): index for index, key in enumerate(objects.image_ids)}
+        try:
+            listed = [
+                category_of[category] * objects.n_images + image_of[row["id"]]
+                for row in ground_truth["images"]
+                for category in (*row["pos_category_ids"], *row["neg_category_ids"])
+            ]
+        except (KeyError, TypeError) as error:
+            raise DatasetError(
+                f"an image without proper pos_category_ids and neg_category_ids ({type(error).__name__}: {error})",
+                where="ground truth",
+            ) from error
+        return cls(objects, np.unique(np.concatenate([np.array(listed, dtype=np.int64), objects.groups])))
+
+
+def score(truth: VerifiedTruth, predictions: Sequence[Mapping[str, Any]], task: Task) -> ChallengeScorer:
+    """Match predictions to ground truth once, ready to be scored on the data set and on its resamples.
+
+    The Open Images Challenge's rules of 2018 and 2019. A detection of a category that is not verified in its image is
+    ignored. In the order of falling score a detection is true where the object that it overlaps most, by an IoU of 0.5
+    or more, is not taken yet. One that is not true, and lies by half of its area or more within a box that holds a
+    group, belongs to that box: the best of a box is one true positive, the others are ignored. All other detections
+    are false. Boxes without an area are left out.
+
+    Args:
+        truth: The annotated objects and what is known of each image.
+        predictions: COCO result rows, see :func:`icm_bench.match.match`; may be empty.
+        task: Must be detection.
+
+    Raises:
+        DetectorError: A prediction is malformed or belongs to an image that the ground truth does not have.
+        UsageError: The task is not detection.
+    """
+    if task != "detection":
+        raise UsageError(f"Open Images boxes cannot score {task}", mend="choose --task detection")
+    objects = truth.objects
+    kept, image, category, scores, _ = rank_detections(objects, predictions, most=None)
+    boxes = boxes_of([predictions[index] for index in kept.tolist()])
+    group = category * objects.n_images + image
+    scored = np.isin(group, truth.verified) & (boxes[:, 2:] > 0).all(axis=1)
+    group, boxes = group[scored], boxes[scored]
+    true, counted = _outcomes(box_pairs(objects, group, boxes), objects.crowd, len(group))
+    return ChallengeScorer(
+        objects, image[scored][counted], category[scored][counted], scores[scored][counted], true[counted]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ChallengeScorer:
+    """The accuracy of one set of predictions, in percent.
+
+    Average precision is the area under the precision-recall curve over all its points, with precision made to fall
+    (PASCAL VOC 2010); a box that holds a group counts as one object. The mean is over the categories with an object.
+    Detections that tie in score stand in the order of their images, then as they were predicted.
+
+    Attributes:
+        objects: The annotated objects.
+        image: Of each detection that is true or false, the index of its image.
+        category: Of each, the index of its category.
+        scores: Of each, its score.
+        true: Of each, whether it is true.
+    """
+
+    objects: GroundTruth
+    image: Indices
+    category: Indices
+    scores: Floats
+    true: Flags
+
+    def metrics(self) -> dict[str, float | None]:
+        """Return the mean average precision, 0 to 100; None where there is no object."""
+        (value,) = self.resampled(self._once())[METRICS[0]].tolist()
+        return {METRICS[0]: None if np.isnan(value) else value}
+
+    def per_category(self) -> dict[int, float | None]:
+        """Return the average precision of each category id, 0 to 100; None where it has no object."""
+        values = 100 * self._precisions(self._once())[:, 0]
+        ids = self.objects.category_ids.tolist()
+        return {
+            key: None if np.isnan(value) else value for key, value in zip(ids, values.tolist(), strict=True)
+        }
+
+    def resampled(self, weights: Weights) -> dict[str, Floats]:
+        """Return the mean average precision of data sets in which each image appears a given number of times.
+
+        Args:
+            weights: Resamples x images, how often each image appears, images in the order of their sorted ids.
+
+        Returns:
+            One value a resample, 0 to 100; NaN where there is no object.
+
+        Raises:
+            UsageError: The weights are negative, not whole, or not of one column an image.
+        """
+        checked = checked_weights(weights, self.objects.n_images)
+        precisions = self._precisions(checked)
+        defined = ~np.isnan(precisions)
+        count = defined.sum(axis=0)
+        total = np.where(defined, precisions, 0.0).sum(axis=0)
+        mean = np.divide(total, count, out=np.full(len(checked), np.nan), where=count > 0)
+        percent: Floats = 100.0 * mean
+        return {METRICS[0]: percent}
+
+    def _precisions(self, weights: Weights) -> Floats:
+        """Return the average precision of each category: categories x resamples, NaN where it has no object."""
+        columns = weights.T.astype(np.float64)
+        figures = np.full((len(self.objects.category_ids), columns.shape[1]), np.nan)
+        order = np.lexsort((-self.scores, self.category))
+        edges = np.searchsorted(self.category[order], np.arange(len(figures) + 1)).tolist()
+        object_edges = np.searchsorted(self.objects.category, np.arange(len(figures) + 1)).tolist()
+        parts = zip(figures, pairwise(edges), pairwise(object_edges), strict=True)
+        for figure, (start, stop), (first, last) in parts:
+            n_objects = _total(columns, self.objects.image[first:last])
+            detections = order[start:stop]
+            area = _areas(self.image[detections], self.true[detections], columns)
+            np.divide(area, n_objects, out=figure, where=n_objects > 0)
+        return figures
+
+    def _once(self) -> Weights:
+        return np.ones((1, self.objects.n_images), dtype=np.int64)
+
+
+def _outcomes(pairs: Pairs, group_of: Flags, n_detections: int) -> tuple[Flags, Flags]:
+    """Return of each detection, in the order of category, image and falling score, whether it is true and counts."""
+    true = np.zeros(n_detections, dtype=np.bool_)
+    single = ~group_of[pairs.object]
+    detection, object_ = _nearest(pairs, single)
+    true[_first_of_each(detection, object_)] = True
+    inside, group = _nearest(pairs, ~single & ~true[pairs.detection])
+    counted = np.ones(n_detections, dtype=np.bool_)
+    counted[inside] = False
+    best = _first_of_each(inside, group)
+    true[best] = counted[best] = True
+    return true, counted
+
+
+def _nearest(pairs: Pairs, among: Flags) -> tuple[Indices, Indices]:
+    """Return the detections of some of the pairs, each once and in order, and the object that each overlaps most."""
+    detection, object_, iou = pairs.detection[among], pairs.object[among], pairs.iou[among]
+    order = np.lexsort((object_, -iou, detection))
+    first = order[rank_in_run(detection[order]) == 0]
+    return detection[first], object_[first]
+
+
+def _first_of_each(detection: Indices, object_: Indices) -> Indices:
+    """Return the first detection of each object."""
+    order = np.lexsort((detection, object_))
+    first: Indices = detection[order[rank_in_run(object_[order]) == 0]]
+    return first
+
+
+def _total(columns: Floats, image: Indices) -> Floats:
+    """Sum the weights, images x resamples, over the images that are named, each as often as it is."""
+    counts = np.bincount(image, minlength=len(columns)).astype(np.float64)
+    return np.asarray(counts @ columns)
+
+
+def _areas(image: Indices, true: Flags, columns: Floats) -> Floats:
+    """Return the area under the curve of true positives and precision, of ranked detections: one a resample.
+
+    Precision can only be highest where a detection is true, so that it is computed there alone.
+
+    Args:
+        image: Of each detection by falling score, the index of its image.
+        true: Of each, whether it is true.
+        columns: Images x resamples, how often each image appears.
+    """
+    places = np.flatnonzero(true)
+    areas = np.zeros(columns.shape[1])
+    if not len(places):
+        return areas
+    false = np.flatnonzero(~true)
+    edges = np.searchsorted(false, places)
+    before = csr_matrix(
+        (np.ones(edges[-1]), image[false[: edges[-1]]], np.concatenate([[0], edges])),
+        shape=(len(places), len(columns)),
+    )
+    for part in _slices(columns.shape[1], len(places)):
+        weight = columns[image[places], part]
+        n_true = np.cumsum(weight, axis=0)
+        n_false = np.cumsum(before @ columns[:, part], axis=0)
+        n_all = n_true + n_false
+        precision = np.divide(n_true, n_all, out=np.zeros_like(n_all), where=n_all > 0)
+        falling = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        areas[part] = np.einsum("pr,pr->r", weight, falling)
+    return areas
+
+
+def _slices(n_resamples: int, n_places: int) -> Iterator[slice]:
+    step = max(1, _VALUES_AT_ONCE // n_places)
+    for start in range(0, n_resamples, step):
+        yield slice(start, start + step)
