@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from icm_bench.annotation import read_ground_truth
 from icm_bench.detector import Task
@@ -22,6 +22,9 @@ from icm_bench.image import Image, decode_image, image_size, printable, read_byt
 
 GroundTruth: TypeAlias = Mapping[str, Any]
 """COCO's object format: ``images``, ``annotations`` and ``categories``."""
+
+Evaluation: TypeAlias = Literal["coco", "open-images-challenge"]
+"""Whose rules turn predictions into accuracy: COCO's, or those of the Open Images Challenge."""
 
 VAL2017_IMAGES = 5_000
 VAL2017_ANNOTATIONS = 36_781
@@ -70,6 +73,7 @@ class Dataset:
         fingerprint: What tells two datasets apart, wherever they lie: a SHA-256 over the ids, sizes and file
             contents of the images and over the annotations that scoring uses, as 64 hexadecimal digits.
         provider: The name of the provider that opened it; empty where none did.
+        evaluation: Whose rules predictions are scored by.
     """
 
     name: str
@@ -77,10 +81,15 @@ class Dataset:
     ground_truth: GroundTruth | None
     fingerprint: str
     provider: str = ""
+    evaluation: Evaluation = "coco"
 
     @classmethod
     def measure(
-        cls, name: str, images: Iterable[ImageRecord], ground_truth: GroundTruth | None = None
+        cls,
+        name: str,
+        images: Iterable[ImageRecord],
+        ground_truth: GroundTruth | None = None,
+        evaluation: Evaluation = "coco",
     ) -> Dataset:
         """Return the dataset of these images, every file checked for its size and taken into the fingerprint.
 
@@ -98,7 +107,8 @@ class Dataset:
                     where=f"dataset '{name}'",
                     mend="give each its own id",
                 )
-        return cls(name, ordered, ground_truth, _fingerprint(ordered, ground_truth))
+        fingerprint = _fingerprint(ordered, ground_truth, evaluation)
+        return cls(name, ordered, ground_truth, fingerprint, evaluation=evaluation)
 
     def read(self, image_id: int) -> Image:
         """Return an image, height x width x 3 RGB.
@@ -132,7 +142,7 @@ class Dataset:
             )
         chosen = sorted(self.images, key=lambda record: hashlib.sha256(str(record.id).encode()).digest())[:n]
         truth = None if self.ground_truth is None else _restrict(self.ground_truth, {r.id for r in chosen})
-        return Dataset.measure(f"{self.name}-{n}", chosen, truth)
+        return Dataset.measure(f"{self.name}-{n}", chosen, truth, self.evaluation)
 
     @property
     def n_pixels(self) -> int:
@@ -330,13 +340,15 @@ def _restrict(truth: GroundTruth, ids: set[int]) -> GroundTruth:
     }
 
 
-def _fingerprint(images: Sequence[ImageRecord], truth: GroundTruth | None) -> str:
+def _fingerprint(images: Sequence[ImageRecord], truth: GroundTruth | None, evaluation: Evaluation) -> str:
     digest = hashlib.sha256()
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
         for record, file_digest in zip(images, threads.map(_checked_digest, images), strict=True):
             digest.update(f"{record.id} {record.width}x{record.height} {file_digest}\n".encode())
     if truth is not None:
         digest.update(_canonical(truth))
+        if evaluation == "open-images-challenge":
+            digest.update(_canonical_labels(truth))
     return digest.hexdigest()
 
 
@@ -373,6 +385,15 @@ def _canonical(truth: GroundTruth) -> bytes:
         "categories": sorted(
             (_scored(row, "id", "name") for row in truth["categories"]), key=lambda row: row["id"]
         ),
+    }
+    return json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _canonical_labels(truth: GroundTruth) -> bytes:
+    """Return what is known of whole images as bytes that do not depend on order."""
+    rows = {
+        row["id"]: [sorted(row["pos_category_ids"]), sorted(row["neg_category_ids"])]
+        for row in truth["images"]
     }
     return json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()
 
