@@ -28,15 +28,12 @@ from icm_bench.convention import MEASURED
 from icm_bench.dataset import Dataset, DatasetProvider
 from icm_bench.detector import Task
 from icm_bench.error import DetectorError, IcmBenchError, ResultError, UsageError
+from icm_bench.evaluation import evaluation_of
 from icm_bench.plan import OperatingPoint, Plan, make_plan
 from icm_bench.resample import interval, resample_weights
 from icm_bench.result import Draws, Result
-from icm_bench.score import GroundTruth, score
 from icm_bench.spec import Spec
 from icm_bench.worker import Job, Measured, measure, start
-
-AP_FIGURES = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
-"""The accuracies of a curve, in percent."""
 
 CONVENTIONS = MEASURED.record()
 """What a rate means here; curves of other conventions are not compared with ours unasked."""
@@ -352,8 +349,8 @@ class _Ledger:
         if self._weights is not None:
             draws = Draws(
                 bpp=np.stack([rate.resampled(self._weights) for rate in rates]),
-                metrics={key: np.stack([scored.draws[key] for scored in scores]) for key in AP_FIGURES},
-                uncompressed={key: original.draws[key] for key in AP_FIGURES},
+                metrics={key: np.stack([scored.draws[key] for scored in scores]) for key in self._figures},
+                uncompressed={key: original.draws[key] for key in self._figures},
             )
         names = plan.dataset.categories
         return Result(
@@ -377,6 +374,7 @@ class _Ledger:
                     "images": len(plan.dataset.images),
                     "pixels": plan.dataset.n_pixels,
                     "objects": len((plan.dataset.ground_truth or {}).get("annotations", [])),
+                    "evaluation": plan.dataset.evaluation,
                 },
                 "detector": {"version": plan.detector_version},
                 "uncompressed": {**original.metrics, "intervals": original.intervals},
@@ -400,7 +398,7 @@ class _Ledger:
             return {}
         intervals: dict[str, Any] = {"level": LEVEL, "resamples": self._bootstrap}
         intervals["bpp"] = [_finite(interval(rate.resampled(self._weights), LEVEL)) for rate in rates]
-        for key in AP_FIGURES:
+        for key in self._figures:
             intervals[key] = [scored.intervals[key] for scored in scores]
         return intervals
 
@@ -411,9 +409,14 @@ class _Ledger:
         dataset = self._plan.dataset
         return resample_weights(len(dataset.images), dataset.fingerprint, self._bootstrap)
 
+    @property
+    def _figures(self) -> tuple[str, ...]:
+        return evaluation_of(self._plan.dataset).figures
+
     @cached_property
-    def _ground_truth(self) -> GroundTruth:
-        return GroundTruth.from_coco(self._plan.dataset.ground_truth or {})
+    def _ground_truth(self) -> Any:
+        dataset = self._plan.dataset
+        return evaluation_of(dataset).read(dataset.ground_truth or {})
 
     @cached_property
     def _uncompressed(self) -> _Scored:
@@ -427,13 +430,13 @@ class _Ledger:
             for row in store.read(plan.predicted_path(point, shard)).to_pylist():
                 detect_s.append(row["detect_s"])
                 rows += [{"image_id": row["image_id"], **found} for found in row["predictions"]]
-        scored = score(self._ground_truth, rows, plan.task)
+        scored = evaluation_of(plan.dataset).score(self._ground_truth, rows, plan.task)
         drawn = {} if self._weights is None else scored.resampled(self._weights)
         return _Scored(
             metrics=scored.metrics(),
             per_category=scored.per_category(),
             draws=drawn,
-            intervals={key: _finite(interval(drawn[key], LEVEL)) for key in AP_FIGURES if key in drawn},
+            intervals={key: _finite(interval(drawn[key], LEVEL)) for key in self._figures if key in drawn},
             detect_s=float(np.mean(detect_s)),
         )
 
