@@ -112,8 +112,7 @@ def rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, F
     """
     if monotone not in get_args(Monotone):
         raise UsageError(f"unknown policy {monotone!r}", mend=f"choose {', '.join(get_args(Monotone))}")
-    # Of equal rates, the best accuracy first.
-    order = [index for index in np.lexsort((-accuracy, bpp)).tolist() if not math.isnan(accuracy[index])]
+    order = _by_rate(bpp, accuracy)
     rates, accuracies = bpp[order].tolist(), accuracy[order].tolist()
     if monotone == "isotonic":
         return _isotonic(rates, accuracies)
@@ -123,7 +122,18 @@ def rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, F
     return np.array([rates[index] for index in front]), np.array([accuracies[index] for index in front])
 
 
+def on_front(bpp: Floats, accuracy: Floats) -> list[int]:
+    """Return which points no other beats in both rate and accuracy, in order of rate; NaN accuracies never are."""
+    order = _by_rate(bpp, accuracy)
+    return [order[index] for index in _pareto(accuracy[order].tolist())]
+
+
 _MEND = "choose the pareto or isotonic policy, or measure again"
+
+
+def _by_rate(bpp: Floats, accuracy: Floats) -> list[int]:
+    # Of equal rates, the best accuracy first.
+    return [index for index in np.lexsort((-accuracy, bpp)).tolist() if not math.isnan(accuracy[index])]
 
 
 def _pareto(accuracies: Sequence[float]) -> list[int]:
