@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icm_bench import registry
-from icm_bench.codec import Quality
+from icm_bench.codec import Codec, Quality
 from icm_bench.dataset import Dataset
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, UsageError
@@ -29,16 +29,29 @@ class OperatingPoint:
         codec: The codec, or None for the uncompressed images.
         quality: The operating point, None with no codec.
         version: The codec's version at this point.
+        coded_as: The codec and the quality that the point is coded and stored as, where it is another codec's;
+            a codec says so in ``coded_as()``, which returns a spec as text and a quality.
     """
 
     codec: Spec | None = None
     quality: Quality | None = None
     version: str | None = None
+    coded_as: tuple[Spec, Quality] | None = None
+
+    @property
+    def coder(self) -> Spec | None:
+        """The codec that codes the point, None for the uncompressed images."""
+        return self.codec if self.coded_as is None else self.coded_as[0]
+
+    @property
+    def coder_quality(self) -> Quality | None:
+        """The point in the scale of the codec that codes it."""
+        return self.quality if self.coded_as is None else self.coded_as[1]
 
     @property
     def folder(self) -> str:
-        """The name that the point's codec has in the stores."""
-        return UNCOMPRESSED if self.codec is None else self.codec.file_name
+        """The name that the point's coder has in the stores."""
+        return UNCOMPRESSED if self.coder is None else self.coder.file_name
 
 
 @dataclass(frozen=True)
@@ -83,14 +96,14 @@ class Plan:
         Raises:
             UsageError: The point is the uncompressed one, of which nothing is coded.
         """
-        if point.quality is None:
+        if point.coder_quality is None:
             raise UsageError("the uncompressed images have no bitstreams")
-        return self.store.coded(self.dataset.name, point.folder, point.quality, shard)
+        return self.store.coded(self.dataset.name, point.folder, point.coder_quality, shard)
 
     def predicted_path(self, point: OperatingPoint, shard: int) -> Path:
         """Return where a point's predicted shard stands."""
         detector = self.detector.spec.file_name
-        return self.store.predicted(self.dataset.name, point.folder, point.quality, detector, shard)
+        return self.store.predicted(self.dataset.name, point.folder, point.coder_quality, detector, shard)
 
     def coded_identity(self, point: OperatingPoint) -> dict[str, Any]:
         """Return what a coded shard of a point must agree with to be reused."""
@@ -98,8 +111,8 @@ class Plan:
             "schema": SCHEMA,
             "shard_images": SHARD_IMAGES,
             "dataset": self.dataset.fingerprint,
-            "codec": None if point.codec is None else str(point.codec),
-            "quality": point.quality,
+            "codec": None if point.coder is None else str(point.coder),
+            "quality": point.coder_quality,
             "codec_version": point.version,
         }
 
@@ -113,12 +126,17 @@ class Plan:
     def jobs(self, points: Sequence[OperatingPoint]) -> Iterator[tuple[OperatingPoint, int, Job]]:
         """Yield what is not on disk yet, shard by shard so that neighbours share their images.
 
+        Of points that are coded alike, the first alone is yielded.
+
         Raises:
             StoreError: A shard on disk was made under other conditions.
         """
+        distinct: dict[Path, OperatingPoint] = {}
+        for point in points:
+            distinct.setdefault(self.predicted_path(point, 0), point)
         for shard in range(self.n_shards):
             images = self.dataset.images[shard * SHARD_IMAGES : (shard + 1) * SHARD_IMAGES]
-            for point in points:
+            for point in distinct.values():
                 predicted = is_finished(self.predicted_path(point, shard), self.predicted_identity(point))
                 coded = None
                 if point.codec is not None:
@@ -129,7 +147,11 @@ class Plan:
                 elif predicted:
                     continue
                 detector = None if predicted else self.detector
-                yield point, shard, Job(images, point.codec, point.quality, coded, detector, self.device)
+                yield (
+                    point,
+                    shard,
+                    Job(images, point.coder, point.coder_quality, coded, detector, self.device),
+                )
 
     def discard(self) -> None:
         """Remove every shard of the plan from the disk, so that all is measured again."""
@@ -174,15 +196,19 @@ def make_plan(
         if any(point.codec == spec for point in points):
             raise UsageError(f"'{text}' names {spec} again", where="--codecs")
         override = ladders.pop(str(Spec.parse(text)), None) or ladders.pop(str(spec), None)
-        options = arguments(spec, cls, CODEC_SUPPLIED)
-        points += [
-            OperatingPoint(spec, quality, cls(quality, device="cpu", **options).version())
-            for quality in override or cls.qualities
-        ]
+        points += [_point(spec, cls, quality) for quality in override or cls.qualities]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
     version = choice.create(device).version()
     return Plan(dataset, task, choice, version, tuple(points), store, device)
+
+
+def _point(spec: Spec, cls: type[Codec], quality: Quality) -> OperatingPoint:
+    codec = cls(quality, device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
+    if not hasattr(codec, "coded_as"):
+        return OperatingPoint(spec, quality, codec.version())
+    coder, coder_quality = codec.coded_as()
+    return OperatingPoint(spec, quality, codec.version(), (resolve_codec(coder)[0], coder_quality))
 
 
 def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Dataset) -> DetectorChoice:
