@@ -69,15 +69,16 @@ class Vtm:
 
     def decode(self, data: bytes) -> Image:
         """Return the image of a bitstream."""
-        return scaling.decode(data, self._percent, self._decode_coded_size)
+        return scaling.decode(data, self._decode_coded_size)
 
     def version(self) -> str:
         """Name the layout of the bitstream, VTM as its encoder does, and the start of the executables' SHA-256."""
-        return f"envelope 1, {_version(self._program(_ENCODER), self._program(_DECODER), self._settings())}"
+        programs = _version(self._program(_ENCODER), self._program(_DECODER), self._settings())
+        return f"{scaling.layout(self._percent)}, {programs}"
 
     def header_bytes(self, data: bytes) -> int:
         """Return the bytes of envelope, parameter sets (adaptation parameter sets too) and start codes."""
-        before = scaling.head_bytes(self._percent) + envelope.N_BYTES
+        before = scaling.head_bytes(data) + envelope.N_BYTES
         return before + nal.overhead_bytes(data[before:], vvc.is_slice)
 
     def _encode_coded_size(self, image: Image) -> bytes:

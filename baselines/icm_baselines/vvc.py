@@ -91,16 +91,16 @@ class Vvc:
 
     def decode(self, data: bytes) -> Image:
         """Return the image of a bitstream."""
-        return scaling.decode(data, self._percent, _STILL.decode)
+        return scaling.decode(data, _STILL.decode)
 
     def version(self) -> str:
         """Name the layout of the bitstream, VVenC and the ffmpeg that carries it."""
         encoder = ffmpeg.version("libvvenc", r"libvvenc version: (\S+)")
-        return f"envelope 1, {encoder}"
+        return f"{scaling.layout(self._percent)}, {encoder}"
 
     def header_bytes(self, data: bytes) -> int:
         """Return the bytes of envelope, parameter sets (adaptation parameter sets too) and start codes."""
-        before = scaling.head_bytes(self._percent) + envelope.N_BYTES
+        before = scaling.head_bytes(data) + envelope.N_BYTES
         return before + nal.overhead_bytes(data[before:], is_slice)
 
     def _encode_coded_size(self, image: Image) -> bytes:
