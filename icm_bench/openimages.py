@@ -1,0 +1,414 @@
+"""Open Images: MPEG's subset for video coding for machines, and the validation split as it is published.
+
+What a folder holds::
+
+    images/ or validation/ or data/, or the folder itself        <ImageID>.jpg
+    in the folder or in annotations/, of MPEG's subset
+        detection_validation_input_5k.lst                        the images
+        detection_validation_5k_bbox.csv                         boxes, of classes under COCO's names
+        detection_validation_labels_5k.csv                       what was looked for in each image
+    or of the validation split
+        validation-annotations-bbox.csv                          boxes
+        validation-annotations-human-imagelabels-boxable.csv     what was looked for in each image
+        class-descriptions-boxable.csv                           what the classes are called
+        bbox_labels_600_hierarchy.json                           which class is a kind of which
+        images.lst                                               the images, where not all of the split are wanted
+
+Detectors that were trained on COCO are measured, so that ground truth is what COCO has a category for. Classes are
+taken by their names; each is also every class that it is a kind of (a man is a person), as in the Open Images
+Challenge.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, NoReturn
+
+from icm_bench.dataset import Dataset, ImageRecord
+from icm_bench.detector import Task
+from icm_bench.detectors.coco import CATEGORIES
+from icm_bench.error import DatasetError, UsageError
+from icm_bench.image import image_size, printable, read_bytes
+
+MPEG_IMAGES = 5_000
+MPEG_BOXES = 12_641
+VALIDATION_IMAGES = 41_620
+
+_MEND: Final = "correct the file, or fetch it again"
+_SLACK: Final = 1e-3
+"""How far, in parts of the image's side, a box may stray over the border: published ones are rounded."""
+
+_OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ball": "sports ball",
+        "cattle": "cow",
+        "coffee cup": "cup",
+        "computer keyboard": "keyboard",
+        "computer mouse": "mouse",
+        "doughnut": "donut",
+        "flying disc": "frisbee",
+        "hair dryer": "hair drier",
+        "houseplant": "potted plant",
+        "kitchen & dining room table": "dining table",
+        "microwave oven": "microwave",
+        "mobile phone": "cell phone",
+        "mug": "cup",
+        "remote control": "remote",
+        "ski": "skis",
+        "television": "tv",
+    }
+)
+"""What Open Images calls otherwise than COCO. The classes of MPEG's subset bear COCO's names; for the whole split no
+map is published, and this is ours."""
+
+
+class OpenImages:
+    """Open Images V6, scored as the Open Images Challenge scores; see the module's description."""
+
+    name: ClassVar[str] = "openimages"
+    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType(
+        {"detection": "fasterrcnn_resnet50_fpn"}
+    )
+
+    @classmethod
+    def open(
+        cls, *, data_root: Path | None = None, images: Path | None = None, annotations: Path | None = None
+    ) -> Dataset:
+        """Return what lies under ``data_root``, the images numbered from 1 in the order of their ImageIDs.
+
+        It is named ``openimages-mpeg`` or ``openimages-validation`` where it is whole, else with ``-partial<n>``
+        by its number of images.
+
+        Raises:
+            UsageError: No folder was given, or more than a folder was.
+            DatasetError: A file is missing, broken or of the wrong kind.
+        """
+        for option, value in {"--images": images, "--annotations": annotations}.items():
+            if value is not None:
+                raise UsageError(
+                    f"has no use for {option}", where=f"dataset '{cls.name}'", mend="leave it out"
+                )
+        if data_root is None:
+            raise UsageError(
+                "needs the folder of its images and CSV files",
+                where=f"dataset '{cls.name}'",
+                mend="give --data-root",
+            )
+        return _open(_source(data_root))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a set's files are, and what its classes mean.
+
+    Attributes:
+        name: The whole set's name.
+        whole: Images and, where known, boxes of the whole set.
+        folder: The folder of the images.
+        boxes: The file of boxes.
+        labels: The file of image-level labels.
+        listing: The file that lists the images; None for all that the labels and boxes name.
+        classes: What the labels of classes mean.
+    """
+
+    name: str
+    whole: tuple[int, int | None]
+    folder: Path
+    boxes: Path
+    labels: Path
+    listing: Path | None
+    classes: _Classes
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Which COCO categories a class's presence and absence tell of.
+
+    Attributes:
+        present: By label, the categories that are there where the class is.
+        absent: By label, the categories that are not there where the class is not.
+    """
+
+    present: Mapping[str, frozenset[int]]
+    absent: Mapping[str, frozenset[int]]
+
+
+@dataclass(frozen=True)
+class _Box:
+    image: str
+    categories: frozenset[int]
+    edges: tuple[float, float, float, float]
+    is_group: bool
+
+
+def _open(source: _Source) -> Dataset:
+    boxes = list(_read_boxes(source))
+    labels = list(_read_labels(source))
+    named = _listed(source.listing) if source.listing else _all_named(source)
+    if not named:
+        raise DatasetError("names no images", where=printable(source.listing or source.boxes), mend=_MEND)
+    records = {}
+    for number, (image, file_name) in enumerate(sorted(named.items()), start=1):
+        path = source.folder / file_name
+        width, height = image_size(read_bytes(path), where=path)
+        records[image] = ImageRecord(number, path, width, height)
+    truth = _ground_truth(records, boxes, labels)
+    n_boxes = len(truth["annotations"])
+    if not n_boxes:
+        raise DatasetError(
+            "no box of a category of COCO's belongs to these images", where=printable(source.boxes)
+        )
+    whole_images, whole_boxes = source.whole
+    is_whole = len(records) == whole_images and whole_boxes in (None, n_boxes)
+    name = source.name if is_whole else f"{source.name}-partial{len(records)}"
+    return Dataset.measure(name, records.values(), truth, "open-images-challenge")
+
+
+def _source(root: Path) -> _Source:
+    mpeg, validation = (
+        _find(root, name) for name in ("detection_validation_5k_bbox.csv", "validation-annotations-bbox.csv")
+    )
+    if mpeg and validation:
+        raise DatasetError(
+            "holds two sets of boxes", where=printable(root), mend=f"keep {mpeg.name} or {validation.name}"
+        )
+    places = (root / name for name in ("images", "validation", "data"))
+    folder = next((place for place in places if place.is_dir()), root)
+    if mpeg:
+        return _Source(
+            name="openimages-mpeg",
+            whole=(MPEG_IMAGES, MPEG_BOXES),
+            folder=folder,
+            boxes=mpeg,
+            labels=_need(root, "detection_validation_labels_5k.csv"),
+            listing=_need(root, "detection_validation_input_5k.lst"),
+            classes=_mpeg_classes(),
+        )
+    descriptions = _need(root, "class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv")
+    return _Source(
+        name="openimages-validation",
+        whole=(VALIDATION_IMAGES, None),
+        folder=folder,
+        boxes=_need(root, "validation-annotations-bbox.csv", "detection_validation_5k_bbox.csv"),
+        labels=_need(root, "validation-annotations-human-imagelabels-boxable.csv"),
+        listing=_find(root, "images.lst"),
+        classes=_published_classes(descriptions, _need(root, "bbox_labels_600_hierarchy.json")),
+    )
+
+
+def _find(root: Path, name: str) -> Path | None:
+    places = (root / name, root / "annotations" / name)
+    return next((path for path in places if path.is_file()), None)
+
+
+def _need(root: Path, name: str, other: str | None = None) -> Path:
+    found = _find(root, name) or (_find(root, other) if other else None)
+    if found is None:
+        alternative = f", nor {other}" if other else ""
+        raise DatasetError(
+            f"there is no {name}{alternative}",
+            where=printable(root),
+            mend="put Open Images' annotation files there, or into annotations/",
+        )
+    return found
+
+
+def _mpeg_classes() -> _Classes:
+    alone = {name.replace(" ", "_"): frozenset({key}) for key, name in CATEGORIES.items()}
+    return _Classes(alone, alone)
+
+
+def _published_classes(descriptions: Path, hierarchy: Path) -> _Classes:
+    by_name = {name: key for key, name in CATEGORIES.items()}
+    own: dict[str, frozenset[int]] = {}
+    for line, row in _lines(descriptions):
+        if len(row) != 2:
+            _malformed(descriptions, line, "is not a label and a name")
+        label, name = row[0], row[1].lower()
+        key = by_name.get(_OTHER_NAMES.get(name, name))
+        own[label] = frozenset() if key is None else frozenset({key})
+    above, below = _kinships(hierarchy)
+    return _Classes(
+        {label: _union(own, {label} | above.get(label, set())) for label in own},
+        {label: _union(own, {label} | below.get(label, set())) for label in own},
+    )
+
+
+def _union(own: Mapping[str, frozenset[int]], labels: Iterable[str]) -> frozenset[int]:
+    return frozenset().union(*(own.get(label, frozenset()) for label in labels))
+
+
+def _kinships(path: Path) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Return of each class the classes that it is a kind of, and those that are kinds of it."""
+    above: dict[str, set[str]] = {}
+    below: dict[str, set[str]] = {}
+
+    def walk(node: Any, ancestors: tuple[str, ...]) -> None:
+        label = node["LabelName"]
+        above.setdefault(label, set()).update(ancestors)
+        for ancestor in ancestors:
+            below.setdefault(ancestor, set()).add(label)
+        for kind in node.get("Subcategory", ()):
+            walk(kind, (*ancestors, label))
+
+    try:
+        walk(json.loads(path.read_text(encoding="utf-8")), ())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DatasetError(
+            f"is not a hierarchy of classes ({type(error).__name__}: {error})",
+            where=printable(path),
+            mend=_MEND,
+        ) from error
+    return above, below
+
+
+def _read_boxes(source: _Source) -> Iterator[_Box]:
+    columns = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
+    for line, (image, label, *edges, group) in _rows(source.boxes, columns):
+        left, right, top, bottom = (_coordinate(source.boxes, line, text) for text in edges)
+        if right < left or bottom < top:
+            _malformed(source.boxes, line, "has a box of negative size")
+        if group not in ("0", "1"):
+            _malformed(source.boxes, line, f"has IsGroupOf {group!r}, not 0 or 1")
+        categories = _known(source.classes.present, label, source.boxes, line)
+        yield _Box(image, categories, (left, top, right, bottom), group == "1")
+
+
+def _read_labels(source: _Source) -> Iterator[tuple[str, bool, frozenset[int]]]:
+    """Yield images with the categories that are verified in them, and whether as present or as absent."""
+    for line, (image, label, confidence) in _rows(source.labels, ("ImageID", "LabelName", "Confidence")):
+        if confidence not in ("0", "1", "0.0", "1.0"):
+            _malformed(source.labels, line, f"has Confidence {confidence!r}: what people verified is 0 or 1")
+        is_present = confidence.startswith("1")
+        meanings = source.classes.present if is_present else source.classes.absent
+        yield image, is_present, _known(meanings, label, source.labels, line)
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """Return the file name of each ImageID that a list names, one a line, with an ending or without."""
+    named = {}
+    for line, row in _lines(path):
+        text = row[0].strip()
+        if len(row) != 1 or "/" in text or "\\" in text or text.startswith(".") or "\0" in text:
+            _malformed(path, line, "is not the name of an image")
+        image, dot, _ = text.partition(".")
+        if image in named:
+            _malformed(path, line, f"names image {image} again")
+        named[image] = text if dot else f"{text}.jpg"
+    return named
+
+
+def _all_named(source: _Source) -> dict[str, str]:
+    images = {row[0] for path in (source.boxes, source.labels) for _, row in _rows(path, ("ImageID",))}
+    for image in images:
+        if not image.isalnum():
+            raise DatasetError(f"'{image}' is not an ImageID", where=printable(source.boxes), mend=_MEND)
+    return {image: f"{image}.jpg" for image in images}
+
+
+def _ground_truth(
+    records: Mapping[str, ImageRecord],
+    boxes: Sequence[_Box],
+    labels: Sequence[tuple[str, bool, frozenset[int]]],
+) -> dict[str, Any]:
+    """Return ground truth in COCO's format; a box that holds a group is a crowd."""
+    known: dict[bool, dict[str, set[int]]] = {
+        is_present: {image: set() for image in records} for is_present in (True, False)
+    }
+    for image, is_present, categories in labels:
+        if image in records:
+            known[is_present][image] |= categories
+    annotations: list[dict[str, Any]] = []
+    for box in boxes:
+        if box.image not in records:
+            continue
+        known[True][box.image] |= box.categories
+        for category in sorted(box.categories):
+            row = _annotation(records[box.image], category, box)
+            annotations.append({"id": len(annotations) + 1, **row})
+    named = set().union(*known[True].values(), *known[False].values())
+    return {
+        "images": [
+            {
+                "id": record.id,
+                "file_name": record.path.name,
+                "width": record.width,
+                "height": record.height,
+                "pos_category_ids": sorted(known[True][image]),
+                "neg_category_ids": sorted(known[False][image] - known[True][image]),
+            }
+            for image, record in records.items()
+        ],
+        "annotations": annotations,
+        "categories": [{"id": key, "name": name} for key, name in CATEGORIES.items() if key in named],
+    }
+
+
+def _annotation(record: ImageRecord, category: int, box: _Box) -> dict[str, Any]:
+    left, top, right, bottom = box.edges
+    width, height = (right - left) * record.width, (bottom - top) * record.height
+    return {
+        "image_id": record.id,
+        "category_id": category,
+        "bbox": [left * record.width, top * record.height, width, height],
+        "area": width * height,
+        "iscrowd": int(box.is_group),
+    }
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the named columns of a CSV file with the number of each line."""
+    lines = _lines(path)
+    _, header = next(lines, (0, []))
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise DatasetError(
+            f"has no column '{missing[0]}'", where=printable(path), mend=f"it needs {', '.join(columns)}"
+        )
+    places = [header.index(name) for name in columns]
+    for line, row in lines:
+        if len(row) != len(header):
+            _malformed(path, line, f"has {len(row)} fields where the header has {len(header)}")
+        yield line, [row[place] for place in places]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of a CSV file that are not empty, as fields, with their numbers."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
+    except OSError as error:
+        raise DatasetError(
+            f"cannot be read ({error.strerror})", where=printable(path), mend="check its permissions"
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DatasetError(f"is not a CSV file ({error})", where=printable(path), mend=_MEND) from error
+
+
+def _coordinate(path: Path, line: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not -_SLACK <= value <= 1 + _SLACK:
+        _malformed(path, line, f"has the coordinate {text!r}, not a number from 0 to 1")
+    return value
+
+
+def _known(meanings: Mapping[str, frozenset[int]], label: str, path: Path, line: int) -> frozenset[int]:
+    if label not in meanings:
+        _malformed(path, line, f"has the unknown class {label!r}")
+    return meanings[label]
+
+
+def _malformed(path: Path, line: int, why: str) -> NoReturn:
+    raise DatasetError(f"line {line} {why}", where=printable(path), mend=_MEND)
