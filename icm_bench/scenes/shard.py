@@ -30,6 +30,28 @@ class Shard:
     instances: NDArray[np.uint8]
     categories: NDArray[np.uint8]
 
+    def objects(
+        self, scene: int, box: tuple[slice, slice], least_visible: float
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return the masks and categories of a scene's objects within a crop.
+
+        Args:
+            scene: Which of the hundred.
+            box: The crop's rows and columns.
+            least_visible: The share of an object's visible pixels that the crop must hold.
+
+        Returns:
+            K x height x width, and K category ids.
+        """
+        whole = np.asarray(self.instances[scene])
+        part = whole[box]
+        n_whole = np.bincount(whole.ravel(), minlength=256)
+        n_part = np.bincount(part.ravel(), minlength=256)
+        kept = np.array(
+            [k for k in np.flatnonzero(n_part) if k > 0 and n_part[k] >= least_visible * n_whole[k]], int
+        )
+        return part[None] == kept[:, None, None], self.categories[scene][kept - 1].astype(np.int64)
+
 
 def write_shard(folder: Path, seed: int, index: int) -> Path:
     """Draw the scenes ``(seed, 100 index)`` to ``(seed, 100 index + 99)`` unless they are on disk.

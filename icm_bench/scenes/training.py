@@ -6,20 +6,21 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection import MaskRCNN
 
+from icm_bench.detectors.precision import lower_precision
 from icm_bench.detectors.scenes_rcnn import build_mask_rcnn, fold_norms
+from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
 from icm_bench.scenes.form import FORMS
 from icm_bench.scenes.scene import HEIGHT, WIDTH
@@ -39,8 +40,6 @@ _CHECKPOINT_S = 180.0
 _LOG_STEPS = 50
 
 _log = logging.getLogger(__name__)
-
-Target = dict[str, Tensor]
 
 
 def train_detector(
@@ -133,7 +132,7 @@ class _Run:
         )
         roi = network.roi_heads
         for module in (network.backbone, network.rpn.head, roi.box_head, roi.mask_head, roi.mask_predictor):
-            _compute_in_bfloat16(module)
+            lower_precision(module)
 
     def fix_norms(self) -> None:
         """Let batch norms use the statistics that they have gathered, and gather no more."""
@@ -253,26 +252,6 @@ def _learning_rate(step: int, steps: int) -> float:
     return _PEAK_RATE * rising * falling
 
 
-def _compute_in_bfloat16(module: nn.Module) -> None:
-    """Run a module's convolutions in bfloat16; what goes in and comes out stays float32."""
-    forward: Callable[..., Any] = module.forward
-
-    def lowered(*inputs: Any) -> Any:
-        device = next(module.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16):
-            return _to_float32(forward(*inputs))
-
-    module.forward = lowered
-
-
-def _to_float32(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: item.float() for name, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple([item.float() for item in items] for items in value)
-    return value.float()
-
-
 def _batches(rng: np.random.Generator, folder: Path) -> Iterator[list[tuple[Tensor, Target]]]:
     """Yield batches for ever, each epoch over all shards that are finished by then."""
     while True:
@@ -290,29 +269,13 @@ def _sample(rng: np.random.Generator, shard: Shard, index: int) -> tuple[Tensor,
     left = int(rng.integers(WIDTH - _CROP[1] + 1))
     box = (slice(top, top + _CROP[0]), slice(left, left + _CROP[1]))
     image = shard.images[index][box].astype(np.float32) / 255
-    instances, whole = shard.instances[index][box], shard.instances[index]
+    masks, labels = shard.objects(index, box, _LEAST_LEFT)
     if rng.random() < 0.5:
-        image, instances = image[:, ::-1], instances[:, ::-1]
+        image, masks = image[:, ::-1], masks[:, :, ::-1]
     light = np.exp(rng.normal(0, 0.15)) * np.exp(rng.normal(0, 0.05, 3)).astype(np.float32)
     image = np.clip(image * light, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.1)))
-    n_left = np.bincount(instances.ravel(), minlength=256)
-    n_whole = np.bincount(whole.ravel(), minlength=256)
-    kept = [k for k in np.flatnonzero(n_left) if k > 0 and n_left[k] >= _LEAST_LEFT * n_whole[k]]
-    masks = instances[None] == np.array(kept, np.uint8)[:, None, None]
-    target = {
-        "boxes": torch.from_numpy(_boxes(masks)),
-        "labels": torch.from_numpy(shard.categories[index][np.array(kept, int) - 1].astype(np.int64)),
-        "masks": torch.from_numpy(masks.astype(np.uint8)),
-    }
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)), target
-
-
-def _boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for k, mask in enumerate(masks):
-        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-        boxes[k] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32))
+    return pixels, target_of(masks, labels)
 
 
 def main() -> None:
