@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +15,14 @@ from PIL import Image as PillowImage
 pytest.importorskip("lightning", reason="training needs the extra 'train'")
 
 from icm_bench.error import CodecError, TrainingError
+from icm_bench.scenes.scene import draw_scene
 from icm_codecs.checkpoint import load_checkpoint, start_from
 from icm_codecs.icm import Icm
 from icm_codecs.network import IcmNetwork
+from icm_codecs.picture import Pictures
 from icm_codecs.recipe import Knot, Loss, LossWeights, Schedule, read_recipe
-from icm_codecs.training import Crops, export, find_recipe, read_images, train
+from icm_codecs.task import FrozenDetector, Task
+from icm_codecs.training import export, find_recipe, train
 
 # Lightning warns of loggers, workers and its own dependencies.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -40,6 +46,44 @@ batch = 4
 crop = 64
 rate = 2e-3
 warmup_steps = 10
+"""
+TASK_RECIPE = """
+name = "tiny"
+
+[network]
+fine = 16
+wide = 24
+latent = 16
+hyper = 8
+hyper_wide = 12
+
+[loss]
+lambdas = [0.002, 0.02]
+
+[task]
+detector = "maskrcnn_scenes"
+prices = [1.0, 4.0]
+features = 1.0
+
+[[schedule]]
+step = 0
+mse = 1.0
+task = 1.0
+
+[[schedule]]
+step = 20
+rate = 0.5
+mse = 0.1
+task = 1.0
+
+[optimisation]
+steps = 60
+snapshots = [1]
+batch = 2
+crop = [128, 192]
+rate = 2e-3
+warmup_steps = 5
+checkpoint_minutes = 0.01
 """
 SHIPPED = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "recipes"
 
@@ -82,6 +126,17 @@ def trained(recipe: Path, pictures: Path, tmp_path_factory: pytest.TempPathFacto
     return train(recipe, data=[pictures], output=output, device="cpu")
 
 
+def write_small_shard(folder: Path) -> None:
+    """Write a shard of one scene."""
+    scene = draw_scene((5, 0))
+    shard = folder / "5-0000"
+    shard.mkdir(parents=True)
+    np.save(shard / "images.npy", scene.image[None])
+    np.save(shard / "instances.npy", scene.instances[None])
+    categories = [*scene.categories, *[0] * (15 - len(scene.categories))]
+    np.save(shard / "categories.npy", np.array([categories], np.uint8))
+
+
 def losses(output: Path) -> dict[int, float]:
     module = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
 
@@ -120,8 +175,7 @@ def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, pictures: 
     plan = read_recipe(recipe)
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
     start_from(network, trained)
-    images = read_images([pictures], least_side=64)
-    crop = np.ascontiguousarray(images[0][:64, :64])
+    crop = np.ascontiguousarray(Pictures([pictures]).image(0)[:64, :64])
     torch.manual_seed(1)
     batch = torch.from_numpy(np.stack([crop] * 64)).permute(0, 3, 1, 2) / 255.0
     with torch.no_grad():
@@ -146,6 +200,53 @@ def test_new_training_starts_from_a_weights_file(
     assert losses(tmp_path)[49] < losses(trained.parent)[49]
 
 
+def test_snapshots_on_the_way_are_weights_files(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ladder.toml"
+    path.write_text(RECIPE.replace("steps = 110", "steps = 6\nsnapshots = [2, 4]"))
+    last = train(path, data=[pictures], output=tmp_path, device="cpu")
+    steps = [load_checkpoint(tmp_path / f"tiny-{step}.safetensors").facts["steps"] for step in (2, 4)]
+    assert steps == ["2", "4"]
+    assert (tmp_path / "tiny-2.safetensors").read_bytes() != last.read_bytes()
+
+
+@pytest.mark.slow
+def test_training_through_a_detector_goes_on_after_a_kill_and_lowers_its_loss(
+    tmp_path: Path,
+) -> None:
+    """The recipe of the shipped weights, its networks narrower, its crops smaller and its schedule without a wait."""
+    data, output = tmp_path / "scenes", tmp_path / "output"
+    write_small_shard(data)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TASK_RECIPE)
+    command = [sys.executable, "-m", "icm_bench.cli", "train", str(recipe), "--data", str(data)]
+    command += ["--output", str(output), "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        while not (output / "tiny-1.safetensors").exists() and first.poll() is None:
+            time.sleep(0.05)
+        first.kill()
+    assert (output / "last.ckpt").exists()
+    killed_at = torch.load(output / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < killed_at < 60
+    subprocess.run(command, check=True, capture_output=True)
+    losses_after = {
+        step: task_loss(output / name, data)
+        for step, name in ((1, "tiny-1.safetensors"), (60, "tiny.safetensors"))
+    }
+    assert losses_after[60] < 0.9 * losses_after[1]
+
+
+def task_loss(weights: Path, data: Path) -> float:
+    """Return the feature loss of a whole scene, really coded."""
+    picture = np.asarray(np.load(data / "5-0000" / "images.npy")[0])
+    codec = Icm(2, weights=str(weights))
+    decoded, original = (
+        torch.from_numpy(image.transpose(2, 0, 1).copy())[None] / 255.0
+        for image in (codec.decode(codec.encode(picture)), picture)
+    )
+    detector = FrozenDetector(Task("maskrcnn_scenes", (1.0,), losses=0.0, features=1.0))
+    return float(detector.loss(decoded, original, [], torch.ones(1)))
+
+
 def test_damaged_checkpoint_is_refused(recipe: Path, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match="not a checkpoint"):
@@ -164,23 +265,6 @@ def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> Non
         train(recipe, data=[tmp_path], output=tmp_path)
 
 
-def test_unreadable_picture_is_named(recipe: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(TrainingError, match=r"broken\.png"):
-        train(recipe, data=[tmp_path], output=tmp_path)
-
-
-def test_crops_follow_from_seed_and_step(pictures: Path) -> None:
-    images = read_images([pictures], least_side=64)
-    from_start = iter(Crops(images, batch=2, side=64, seed=1, rank=0, start=0))
-    resumed = iter(Crops(images, batch=2, side=64, seed=1, rank=0, start=2))
-    next(from_start)
-    second = next(from_start)
-    assert second.shape == (2, 3, 64, 64)
-    assert torch.equal(next(from_start), next(resumed))
-    assert not torch.equal(second, next(iter(Crops(images, batch=2, side=64, seed=1, rank=1, start=1))))
-
-
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -190,6 +274,9 @@ def test_crops_follow_from_seed_and_step(pictures: Path) -> None:
         (("steps = 110", "epochs = 160"), "unknown entries epochs"),
         (('name = "tiny"', "name = "), "TOML"),
         (("[loss]", "[los]"), "unknown tables los"),
+        (("crop = 64", "crop = [64, 64, 64]"), "crop"),
+        (("[loss]", "[task]\ndetector = 'x'\nprices = [1.0]\n[loss]"), "task prices"),
+        (("[loss]", "[[schedule]]\nstep = 0\ntask = 1.0\n[loss]"), "names one"),
     ],
 )
 def test_impossible_recipe_is_refused(change: tuple[str, str], complaint: str, tmp_path: Path) -> None:

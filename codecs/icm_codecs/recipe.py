@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from icm_bench.error import TrainingError
 from icm_codecs.network import Shape
+from icm_codecs.task import Task
 
 _RECIPES = Path(__file__).parent / "recipes"
 
@@ -87,24 +88,26 @@ class Optimisation:
     Attributes:
         steps: Optimiser steps in all; the learning rate's cosine ends here.
         batch: Crops a step and device, a multiple of the number of qualities.
-        crop: Side of a square crop in pixels, a multiple of 64.
+        crop: Height and width of a crop in pixels, multiples of 64; in a recipe also one side of a square.
         rate: Adam's learning rate after the warm-up.
         final_rate: Its learning rate at the last step.
         warmup_steps: Steps over which the learning rate rises from nothing.
         clip: Largest norm of the gradient.
         seed: Fixes the initial parameters and the crops.
         checkpoint_minutes: Time between checkpoints.
+        snapshots: Steps after which weights are written as well: where a schedule passes through rates, the ladder.
     """
 
     steps: int
     batch: int = 8
-    crop: int = 256
+    crop: tuple[int, int] = (256, 256)
     rate: float = 1e-3
     final_rate: float = 1e-5
     warmup_steps: int = 200
     clip: float = 1.0
     seed: int = 1
     checkpoint_minutes: float = 3.0
+    snapshots: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class Recipe:
     loss: Loss
     schedule: Schedule
     optimisation: Optimisation
+    task: Task | None = None
 
 
 def find_recipe(name: str) -> Path:
@@ -152,12 +156,13 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _parse(tables: dict[str, Any]) -> Recipe:
-    unknown = set(tables) - {"name", "network", "loss", "schedule", "optimisation"}
+    unknown = set(tables) - {"name", "network", "loss", "schedule", "optimisation", "task"}
     if unknown:
         raise ValueError(f"unknown tables {', '.join(sorted(unknown))}")
-    loss_table = dict(tables["loss"])
-    loss_table["lambdas"] = tuple(float(value) for value in loss_table["lambdas"])
-    loss = _table(Loss, loss_table)
+    loss = _table(Loss, _with_tuples(tables["loss"]))
+    optimisation = _with_tuples(tables["optimisation"])
+    crop = optimisation.get("crop", (256, 256))
+    optimisation["crop"] = crop if isinstance(crop, tuple) else (crop, crop)
     shape = _table(Shape, {"qualities": len(loss.lambdas), **tables.get("network", {})})
     knots = tuple(_table(Knot, knot) for knot in tables.get("schedule", [{"step": 0}]))
     recipe = Recipe(
@@ -165,10 +170,15 @@ def _parse(tables: dict[str, Any]) -> Recipe:
         shape=shape,
         loss=loss,
         schedule=Schedule(tuple(sorted(knots, key=_step))),
-        optimisation=_table(Optimisation, tables["optimisation"]),
+        optimisation=_table(Optimisation, optimisation),
+        task=_table(Task, _with_tuples(tables["task"])) if "task" in tables else None,
     )
     _check(recipe)
     return recipe
+
+
+def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def _table(kind: type[_Table], values: dict[str, Any]) -> _Table:
@@ -186,9 +196,14 @@ def _check(recipe: Recipe) -> None:
         "batch is a multiple of the number of lambdas": optimisation.batch % len(lambdas)
         == 0
         < optimisation.batch,
-        "crop is a multiple of 64": optimisation.crop % 64 == 0 < optimisation.crop,
+        "crop is a side or two, multiples of 64": len(optimisation.crop) == 2
+        and all(side % 64 == 0 < side for side in optimisation.crop),
         "steps is positive": optimisation.steps > 0,
         "there is a knot in the schedule": bool(recipe.schedule.knots),
+        "there are as many task prices as qualities": recipe.task is None
+        or len(recipe.task.prices) == recipe.shape.qualities,
+        "a schedule that weighs a task names one": recipe.task is not None
+        or not any(knot.task for knot in recipe.schedule.knots),
     }
     broken = [requirement for requirement, holds in requirements.items() if not holds]
     if broken:

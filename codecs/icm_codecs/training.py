@@ -9,90 +9,34 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import lightning.pytorch as lightning
-import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image as PillowImage
-from PIL import ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
+from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
-from icm_bench.image import Image
 from icm_codecs.checkpoint import save_checkpoint, start_from
 from icm_codecs.network import Estimate, IcmNetwork
+from icm_codecs.picture import Crops, Source, open_source
 from icm_codecs.recipe import Recipe, find_recipe, read_recipe
+from icm_codecs.task import FrozenDetector
 
-__all__ = ["CodecTraining", "Crops", "TaskLoss", "export", "find_recipe", "read_images", "train"]
+__all__ = ["CodecTraining", "export", "find_recipe", "train"]
 
-TaskLoss = Callable[[Tensor, Tensor], Tensor]
-"""Decoded and original images, N x 3 x H x W about 0..1 -> one loss a sample, N."""
-
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LAST = "last.ckpt"
 _LOG_STEPS = 50
 
-
-def read_images(folders: Sequence[Path], *, least_side: int) -> list[Image]:
-    """Read every picture under the folders, padded by replication to at least ``least_side`` each way.
-
-    Raises:
-        TrainingError: There is no picture, or one cannot be read.
-    """
-    paths = sorted(
-        path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES
-    )
-    if not paths:
-        where = ", ".join(str(folder) for folder in folders)
-        raise TrainingError("holds no picture to train on", where=where, mend="name folders of pictures")
-    return [_read_image(path, least_side) for path in paths]
-
-
-def _read_image(path: Path, least_side: int) -> Image:
-    try:
-        with PillowImage.open(path) as file:
-            image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot be read: {error}", where=path, mend="remove or replace it") from error
-    short = [(0, max(0, least_side - side)) for side in image.shape[:2]]
-    return np.pad(image, [*short, (0, 0)], mode="edge")
-
-
-class Crops(IterableDataset[Tensor]):
-    """Random, randomly mirrored crops: batches N x 3 x side x side, uint8.
-
-    Every batch follows from the seed, its step and the device's rank alone, so a resumed training goes on where it was.
-    """
-
-    def __init__(
-        self, images: list[Image], *, batch: int, side: int, seed: int, rank: int, start: int
-    ) -> None:
-        self._images, self._batch, self._side = images, batch, side
-        self._seed, self._rank, self._start = seed, rank, start
-
-    def __iter__(self) -> Iterator[Tensor]:
-        step = self._start
-        while True:
-            random = np.random.default_rng((self._seed, self._rank, step))
-            yield torch.from_numpy(np.stack([self._crop(random) for _ in range(self._batch)]))
-            step += 1
-
-    def _crop(self, random: np.random.Generator) -> Image:
-        image = self._images[random.integers(len(self._images))]
-        top = random.integers(image.shape[0] - self._side + 1)
-        left = random.integers(image.shape[1] - self._side + 1)
-        crop = image[top : top + self._side, left : left + self._side]
-        mirrored = crop[:, ::-1] if random.random() < 0.5 else crop
-        return np.ascontiguousarray(mirrored.transpose(2, 0, 1))
+Batch = tuple[Tensor, list[Target]]
 
 
 class CodecTraining(lightning.LightningModule):
@@ -100,16 +44,38 @@ class CodecTraining(lightning.LightningModule):
 
     Args:
         recipe: What to train and how.
-        images: The training pictures, each at least as large as a crop.
-        task_loss: The loss of a frozen task network, if the schedule gives it weight.
+        source: The training pictures.
+        detector_weights: A weights file of the recipe's detector, if not its own.
     """
 
-    def __init__(self, recipe: Recipe, images: list[Image], task_loss: TaskLoss | None = None) -> None:
+    def __init__(self, recipe: Recipe, source: Source, detector_weights: Path | None = None) -> None:
         super().__init__()
         self.network = IcmNetwork(recipe.shape, recipe.loss.lambdas).to(memory_format=torch.channels_last)
-        self._recipe, self._images, self._task_loss = recipe, images, task_loss
-        self._lambdas = torch.tensor(recipe.loss.lambdas)
-        self._quality_weights = torch.tensor(recipe.loss.quality_weights())
+        self._recipe, self._source, self._detector_weights = recipe, source, detector_weights
+        # No module of this one: its weights are not saved, and nobody may set it to training mode.
+        self._detector: FrozenDetector | None = None
+        qualities = torch.arange(recipe.optimisation.batch) % recipe.shape.qualities
+        self._lambdas = torch.tensor(recipe.loss.lambdas)[qualities]
+        self._shares = torch.tensor(recipe.loss.quality_weights())[qualities]
+        prices = recipe.task.prices if recipe.task is not None else (0.0,) * recipe.shape.qualities
+        self._prices = torch.tensor(prices)[qualities]
+
+    def on_fit_start(self) -> None:
+        """Load the frozen detector to where the network is."""
+        if self._recipe.task is not None:
+            weights, device = self._detector_weights, self.device
+            self._detector = FrozenDetector(self._recipe.task, weights=weights, device=device)
+
+    def on_fit_end(self) -> None:
+        """Make sure that what had to stay frozen did.
+
+        Raises:
+            TrainingError: The detector has changed.
+        """
+        if self._detector is not None and self._detector.has_moved():
+            raise TrainingError(
+                "the frozen detector has changed", mend="report this as an error of the package"
+            )
 
     def configure_optimizers(self) -> Any:
         """Give Adam a warm-up and a cosine that ends with the recipe's last step."""
@@ -132,43 +98,49 @@ class CodecTraining(lightning.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(learned, self._recipe.optimisation.clip)
         self.log("gradient_norm", norm)
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> DataLoader[Batch]:
         """Deal crops from the step that the training stands at."""
         plan = self._recipe.optimisation
         crops = Crops(
-            self._images,
+            self._source,
             batch=plan.batch,
-            side=plan.crop,
+            size=plan.crop,
             seed=plan.seed,
             rank=self.global_rank,
             start=self.global_step,
+            with_objects=self._recipe.task is not None and self._source.has_objects,
         )
         return DataLoader(crops, batch_size=None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what an export and a resumption must know."""
-        checkpoint["icm"] = {"shape": self._recipe.shape.as_dict(), "pictures": len(self._images)}
+        checkpoint["icm"] = {"shape": self._recipe.shape.as_dict(), "pictures": len(self._source)}
 
-    def training_step(self, batch: Tensor, _index: int) -> Tensor:
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of one batch."""
-        image = batch.float().div(255.0).contiguous(memory_format=torch.channels_last)
+        pixels, targets = batch
+        image = pixels.float().div(255.0).contiguous(memory_format=torch.channels_last)
         estimate = self.network(image)
         bpp = estimate.bits / (image.shape[2] * image.shape[3])
         mse = (estimate.image - image).square().mean(dim=(1, 2, 3))
-        loss = self._loss(image, estimate, bpp, mse)
+        loss = self._loss(image, estimate, bpp, mse, targets)
         self.log("loss", loss)
         if (self.global_step + 1) % _LOG_STEPS == 0:
             self._log_rungs(bpp.detach(), mse.detach())
         return loss
 
-    def _loss(self, image: Tensor, estimate: Estimate, bpp: Tensor, mse: Tensor) -> Tensor:
-        quality = torch.arange(len(image)) % self._recipe.shape.qualities
+    def _loss(
+        self, image: Tensor, estimate: Estimate, bpp: Tensor, mse: Tensor, targets: list[Target]
+    ) -> Tensor:
         weights = self._recipe.schedule.weights(self.global_step)
-        price = self._lambdas[quality].to(mse) * 255.0**2
-        per_sample = weights.rate * bpp + weights.mse * price * mse
-        if self._task_loss is not None:
-            per_sample = per_sample + weights.task * self._task_loss(estimate.image, image)
-        return (self._quality_weights[quality].to(mse) * per_sample).mean()
+        shares = self._shares.to(mse)
+        prices = self._lambdas.to(mse) * 255.0**2
+        loss = (shares * (weights.rate * bpp + weights.mse * prices * mse)).mean()
+        if self._detector is None or weights.task == 0.0:
+            return loss
+        task = self._detector.loss(estimate.image, image, targets, shares * self._prices.to(mse))
+        self.log("task", task.detach())
+        return loss + weights.task * task
 
     def _log_rungs(self, bpp: Tensor, mse: Tensor) -> None:
         n_qualities = self._recipe.shape.qualities
@@ -186,34 +158,37 @@ def train(
     resume: bool = True,
     max_steps: int | None = None,
     start: Path | None = None,
-    task_loss: TaskLoss | None = None,
+    annotations: Path | None = None,
+    detector_weights: Path | None = None,
 ) -> Path:
     """Train a codec and return the weights file that it wrote.
 
     Args:
         recipe: A TOML file, see :mod:`icm_codecs.recipe`.
-        data: Folders of pictures.
+        data: Folders of pictures, or one of drawn scenes.
         output: The folder for checkpoints, curves (TensorBoard) and the weights.
         device: "auto", "cpu", or "cuda" for all the GPUs there are.
         resume: Go on from the checkpoint in ``output`` where there is one.
         max_steps: Stop early, at this step; a later call goes on from there.
         start: A weights file whose parameters a new training starts with.
-        task_loss: The loss of a frozen task network.
+        annotations: A file in COCO's object format, of the one folder of pictures.
+        detector_weights: A weights file of the recipe's detector, if not its own.
 
     Raises:
         TrainingError: The recipe, the pictures, the checkpoint or the device cannot be used.
     """
     plan = read_recipe(recipe)
-    images = read_images(data, least_side=plan.optimisation.crop)
+    source = open_source(data, annotations)
+    _check_objects(plan, source)
     lightning.seed_everything(plan.optimisation.seed, verbose=False)
-    training = CodecTraining(plan, images, task_loss)
+    training = CodecTraining(plan, source, detector_weights)
     if start is not None:
         start_from(training.network, start)
     last = output / _LAST
     resumed = last if resume and last.exists() else None
     if resumed is not None:
         _read_checkpoint(resumed, plan)
-    trainer = _trainer(plan, output, device, max_steps)
+    trainer = _trainer(recipe, plan, output, device, max_steps)
     trainer.fit(training, ckpt_path=resumed, weights_only=True)
     trainer.save_checkpoint(last, weights_only=False)
     weights = output / f"{plan.name}.safetensors"
@@ -243,7 +218,35 @@ def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
     save_checkpoint(network, weights, facts)
 
 
-def _trainer(plan: Recipe, output: Path, device: str, max_steps: int | None) -> lightning.Trainer:
+def _check_objects(plan: Recipe, source: Source) -> None:
+    if plan.task is not None and plan.task.losses > 0.0 and not source.has_objects:
+        raise TrainingError(
+            "the detector's losses need the objects in the pictures",
+            where=f"recipe '{plan.name}'",
+            mend="give annotations, or scenes, or set losses = 0 and train by features alone",
+        )
+
+
+class _Snapshots(Callback):
+    """Writes weights files on the way."""
+
+    def __init__(self, recipe: Path, plan: Recipe, output: Path) -> None:
+        self._recipe, self._plan, self._output = recipe, plan, output
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Write weights after the steps that the recipe names."""
+        step = trainer.global_step
+        if step not in self._plan.optimisation.snapshots:
+            return
+        last = self._output / _LAST
+        trainer.save_checkpoint(last, weights_only=False)
+        if trainer.is_global_zero:
+            export(self._recipe, last, self._output / f"{self._plan.name}-{step}.safetensors")
+
+
+def _trainer(
+    recipe: Path, plan: Recipe, output: Path, device: str, max_steps: int | None
+) -> lightning.Trainer:
     checkpoint = ModelCheckpoint(
         dirpath=output,
         filename=Path(_LAST).stem,
@@ -257,7 +260,7 @@ def _trainer(plan: Recipe, output: Path, device: str, max_steps: int | None) -> 
             precision="bf16-mixed",
             max_steps=min(plan.optimisation.steps, max_steps or plan.optimisation.steps),
             max_epochs=-1,
-            callbacks=[checkpoint],
+            callbacks=[checkpoint, _Snapshots(recipe, plan, output)],
             logger=TensorBoardLogger(str(output), name="tensorboard", version=""),
             log_every_n_steps=_LOG_STEPS,
             enable_progress_bar=sys.stderr.isatty(),

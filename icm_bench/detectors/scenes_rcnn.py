@@ -102,7 +102,8 @@ def build_mask_rcnn() -> MaskRCNN:
     """
     network = MaskRCNN(
         **_shared_parts(),
-        mask_roi_pool=_pooler(14, samples=1),
+        # Thin parts of an object, such as a ladder's rungs, are lost on any map coarser than the finest.
+        mask_roi_pool=MultiScaleRoIAlign([_MAPS[0]], 28, 1),
         mask_head=MaskRCNNHeads(_CHANNELS, (_CHANNELS,) * 3, 1),
         mask_predictor=_MaskPredictor(),
     )
@@ -186,7 +187,7 @@ class _BoxPredictor(nn.Module):
 
 
 class _MaskPredictor(nn.Module):
-    """Masks of 28 x 28 from mask features of 14 x 14; they are the same for every class."""
+    """Masks of 56 x 56 from mask features of 28 x 28; they are the same for every class."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,6 +234,11 @@ class FasterRcnnScenes:
             f"torchvision {torchvision.__version__}, torch {torch.__version__}, "
             f"weights {read_checkpoint(path).sha256[:12]}, {self._device}"
         )
+
+    @classmethod
+    def network(cls, *, weights: Path | None = None) -> FasterRCNN:
+        """Return the frozen torchvision network, its labels the category ids, to train a codec through."""
+        return cls._load(SHIPPED_WEIGHTS if weights is None else weights)
 
     @staticmethod
     def _load(path: Path) -> FasterRCNN:

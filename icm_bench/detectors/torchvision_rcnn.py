@@ -51,16 +51,31 @@ class _TorchvisionRcnn:
 
     def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None:
         self._device = _open_device(device, self.name)
-        path = fetch_checkpoint(self._published_weights.url) if weights is None else weights
-        checkpoint = read_checkpoint(path)
-        model = _build(self.name, self._frozen_norm_eps)
-        load_into(model, checkpoint, path)
-        _check_norms(model, path)
-        self._model = model.eval().requires_grad_(False).to(self._device)
+        model, sha256 = self._load(weights)
+        self._model = model.to(self._device)
         self._version = (
             f"torchvision {torchvision.__version__}, torch {torch.__version__}, "
-            f"weights {checkpoint.sha256[:12]}, {self._device}"
+            f"weights {sha256[:12]}, {self._device}"
         )
+
+    @classmethod
+    def network(cls, *, weights: Path | None = None) -> nn.Module:
+        """Return the frozen torchvision network, its labels the category ids, to train a codec through.
+
+        Raises:
+            DetectorError: The weights are not this model's.
+            DownloadError: The published checkpoint cannot be fetched.
+        """
+        return cls._load(weights)[0]
+
+    @classmethod
+    def _load(cls, weights: Path | None) -> tuple[nn.Module, str]:
+        path = fetch_checkpoint(cls._published_weights.url) if weights is None else weights
+        checkpoint = read_checkpoint(path)
+        model = _build(cls.name, cls._frozen_norm_eps)
+        load_into(model, checkpoint, path)
+        _check_norms(model, path)
+        return model.eval().requires_grad_(False), checkpoint.sha256
 
     def predict(self, image: Image) -> list[Prediction]:
         """Return at most 100 boxes, and masks where the model has them, in the image's pixels, best first.

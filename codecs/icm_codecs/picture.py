@@ -1,0 +1,261 @@
+"""The pictures that a codec is trained on, cropped, with the objects in them where a task is trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageOps
+from pycocotools import mask as run_lengths
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from icm_bench.dataset import CocoFormat, Dataset
+from icm_bench.detectors.target import Target, target_of
+from icm_bench.error import TrainingError
+from icm_bench.image import Image
+from icm_bench.scenes.shard import read_shard
+
+__all__ = ["Box", "Crops", "LabelledPictures", "Objects", "Pictures", "Scenes", "Source", "open_source"]
+
+_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_LEAST_VISIBLE = 0.5
+
+Box: TypeAlias = tuple[slice, slice]
+"""The rows and the columns of a crop."""
+
+Objects: TypeAlias = tuple[NDArray[np.bool_], NDArray[np.int64]]
+"""Masks in a crop, K x height x width, and the objects' categories, K."""
+
+
+class Source(Protocol):
+    """Pictures to train on."""
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether it knows the objects in its pictures."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> Image:
+        """Return a picture, height x width x 3."""
+        ...
+
+    def objects(self, index: int, box: Box) -> Objects:
+        """Return the objects of which at least half lies within a crop."""
+        ...
+
+
+class Pictures:
+    """Every picture under some folders, all in memory, without objects.
+
+    Raises:
+        TrainingError: There is no picture, or one cannot be read.
+    """
+
+    has_objects = False
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        paths = sorted(
+            path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES
+        )
+        if not paths:
+            where = ", ".join(str(folder) for folder in folders)
+            raise TrainingError("holds no picture to train on", where=where, mend="name folders of pictures")
+        self._images = [_read_image(path) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def image(self, index: int) -> Image:
+        """Return a picture, height x width x 3."""
+        return self._images[index]
+
+    def objects(self, _index: int, box: Box) -> Objects:
+        """Return none."""
+        height, width = (side.stop - side.start for side in box)
+        return np.zeros((0, height, width), bool), np.zeros(0, np.int64)
+
+
+def _read_image(path: Path) -> Image:
+    try:
+        with PillowImage.open(path) as file:
+            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"cannot be read: {error}", where=path, mend="remove or replace it") from error
+
+
+class Scenes:
+    """Drawn scenes in the shards of a folder, read as they are used.
+
+    Args:
+        folder: What ``icm-bench data scenes`` wrote.
+    """
+
+    has_objects = True
+
+    def __init__(self, folder: Path) -> None:
+        self._scenes = [
+            (shard, k)
+            for shard in (read_shard(path) for path in shards(folder))
+            for k in range(len(shard.images))
+        ]
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def image(self, index: int) -> Image:
+        """Return a scene, height x width x 3."""
+        shard, k = self._scenes[index]
+        return np.asarray(shard.images[k])
+
+    def objects(self, index: int, box: Box) -> Objects:
+        """Return the objects of which at least half of what is visible lies within a crop."""
+        shard, k = self._scenes[index]
+        return shard.objects(k, box, _LEAST_VISIBLE)
+
+
+def shards(folder: Path) -> list[Path]:
+    """Return the finished shards of drawn scenes in a folder."""
+    return sorted(path.parent for path in folder.glob("*-????/images.npy"))
+
+
+class LabelledPictures:
+    """A dataset in COCO's object format: pictures are read and masks drawn as they are used. Crowds are left out.
+
+    Args:
+        dataset: Pictures with ground truth.
+    """
+
+    has_objects = True
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset.images)
+
+    def image(self, index: int) -> Image:
+        """Return a picture, height x width x 3.
+
+        Raises:
+            DatasetError: Its file is missing or broken.
+        """
+        return self._dataset.images[index].read()
+
+    def objects(self, index: int, box: Box) -> Objects:
+        """Return the objects of which at least half lies within a crop."""
+        record = self._dataset.images[index]
+        masks, labels = [], []
+        for row in self._annotations.get(record.id, ()):
+            whole = _mask(row, record.height, record.width)
+            part = whole[box]
+            if part.any() and part.sum() >= _LEAST_VISIBLE * whole.sum():
+                masks.append(part)
+                labels.append(row["category_id"])
+        shape = tuple(side.stop - side.start for side in box)
+        return np.array(masks, bool).reshape(-1, *shape), np.array(labels, np.int64)
+
+    @cached_property
+    def _annotations(self) -> Mapping[int, list[dict[str, Any]]]:
+        truth = self._dataset.ground_truth or {"annotations": ()}
+        found: dict[int, list[dict[str, Any]]] = {}
+        for row in truth["annotations"]:
+            if not row["iscrowd"]:
+                found.setdefault(row["image_id"], []).append(row)
+        return found
+
+
+def _mask(row: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+    shape = row.get("segmentation")
+    if not shape:
+        left, top, box_width, box_height = row["bbox"]
+        shape = [
+            [left, top, left + box_width, top, left + box_width, top + box_height, left, top + box_height]
+        ]
+    if isinstance(shape, list):
+        shape = run_lengths.merge(run_lengths.frPyObjects(shape, height, width))
+    elif isinstance(shape["counts"], list):
+        shape = run_lengths.frPyObjects(shape, height, width)
+    return np.asarray(run_lengths.decode(shape), bool)
+
+
+def open_source(folders: Sequence[Path], annotations: Path | None = None) -> Source:
+    """Open what folders hold: drawn scenes, pictures with annotations, or pictures alone.
+
+    Args:
+        folders: Folders of pictures, or one of scenes, or one that the annotations are of.
+        annotations: A file in COCO's object format.
+
+    Raises:
+        TrainingError: There is no picture, one cannot be read, or more than one folder is annotated.
+        DatasetError: The annotations are not in COCO's format, or their pictures are missing.
+    """
+    if annotations is not None:
+        if len(folders) != 1:
+            raise TrainingError("annotations are of one folder", where=annotations, mend="give --data once")
+        return LabelledPictures(CocoFormat.open(images=folders[0], annotations=annotations))
+    if len(folders) == 1 and shards(folders[0]):
+        return Scenes(folders[0])
+    return Pictures(folders)
+
+
+class Crops(IterableDataset[tuple[Tensor, list[Target]]]):
+    """Random, randomly mirrored crops: batches N x 3 x height x width, uint8, and what each shows.
+
+    A picture smaller than a crop is padded by replication. Every batch follows from the seed, its step and the
+    device's rank alone, so a resumed training goes on where it was.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch: int,
+        size: tuple[int, int],
+        seed: int,
+        rank: int,
+        start: int,
+        with_objects: bool = False,
+    ) -> None:
+        self._source, self._batch, self._size = source, batch, size
+        self._seed, self._rank, self._start = seed, rank, start
+        self._with_objects = with_objects
+
+    def __iter__(self) -> Iterator[tuple[Tensor, list[Target]]]:
+        step = self._start
+        while True:
+            random = np.random.default_rng((self._seed, self._rank, step))
+            crops = [self._crop(random) for _ in range(self._batch)]
+            images = torch.from_numpy(np.stack([image for image, _ in crops]))
+            yield images, [target for _, target in crops if target is not None]
+            step += 1
+
+    def _crop(self, random: np.random.Generator) -> tuple[Image, Target | None]:
+        index = int(random.integers(len(self._source)))
+        image = self._source.image(index)
+        box = self._box(random, image)
+        crop = image[box]
+        missing = [(0, wanted - side) for wanted, side in zip(self._size, crop.shape, strict=False)]
+        crop = np.pad(crop, [*missing, (0, 0)], mode="edge")
+        step = -1 if random.random() < 0.5 else 1
+        pixels = np.ascontiguousarray(crop[:, ::step].transpose(2, 0, 1))
+        if not self._with_objects:
+            return pixels, None
+        masks, labels = self._source.objects(index, box)
+        masks = np.pad(masks, [(0, 0), *missing])[:, :, ::step]
+        return pixels, target_of(masks, labels)
+
+    def _box(self, random: np.random.Generator, image: Image) -> Box:
+        rows, columns = (
+            slice(start := int(random.integers(max(0, side - wanted) + 1)), min(side, start + wanted))
+            for side, wanted in zip(image.shape, self._size, strict=False)
+        )
+        return rows, columns

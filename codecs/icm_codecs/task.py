@@ -1,0 +1,159 @@
+"""The loss of a frozen detector on decoded images: what a codec for machines is trained with.
+
+Le et al. take the task network's own training loss, with gradients to the codec alone. The label-free alternative,
+the squared error between the features of the decoded and of the original image, is that of the later transfer
+codecs (for example TransTIC).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from icm_bench import registry
+from icm_bench.detectors.precision import lower_precision
+from icm_bench.detectors.target import Target
+from icm_bench.error import TrainingError
+
+__all__ = ["FrozenDetector", "Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The task that a codec is trained for.
+
+    Attributes:
+        detector: The name of a detector that is a torchvision R-CNN.
+        prices: The weight of the task's loss at each quality.
+        losses: The weight of the detector's own training losses, which need objects, within the task's loss.
+        features: The weight of the label-free feature loss within it.
+        enlarge: How much larger the detector sees crops. For COCO's published detectors, which see pictures at a
+            short side of 800, about 1.67; those of ``scenes`` see them as they are.
+    """
+
+    detector: str
+    prices: tuple[float, ...]
+    losses: float = 1.0
+    features: float = 0.0
+    enlarge: float = 1.0
+
+
+class FrozenDetector:
+    """A torchvision R-CNN that is trained through and never changes.
+
+    Args:
+        task: Which, and what its losses weigh.
+        weights: A weights file; by default the detector's own.
+        device: Where it computes.
+
+    Raises:
+        TrainingError: There is no such detector, or none that gradients can pass.
+    """
+
+    def __init__(
+        self, task: Task, *, weights: Path | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        cls = registry.load("detector", task.detector)
+        if not hasattr(cls, "network"):
+            raise TrainingError(
+                "gradients cannot pass this detector",
+                where=f"detector '{task.detector}'",
+                mend="choose one of torchvision's R-CNNs or of the dataset scenes",
+            )
+        self.network: Any = cls.network(weights=weights).to(device)
+        self._task = task
+        self._state_before = _fingerprint(self.network)
+        _return_losses(self.network)
+        _compute_in_bfloat16(self.network)
+
+    def loss(self, decoded: Tensor, original: Tensor, targets: list[Target], prices: Tensor) -> Tensor:
+        """Return the task's loss of a batch.
+
+        Args:
+            decoded: N x 3 x H x W, about 0..1.
+            original: The same before coding.
+            targets: The objects in each image; not used where the losses weigh nothing.
+            prices: What each image weighs, N: its gradient is scaled by it. The loss that is returned is not
+                weighted, since a detector's losses are means over all that the batch shows.
+        """
+        height, width = decoded.shape[2:]
+        self.network.transform.fixed_size = (
+            round(width * self._task.enlarge),
+            round(height * self._task.enlarge),
+        )
+        with torch.autocast(decoded.device.type, enabled=False):
+            images, objects = self.network.transform(list(_weigh(decoded, prices)), targets or None)
+            features: dict[str, Tensor] = self.network.backbone(images.tensors)
+            total = decoded.new_zeros(())
+            if self._task.features > 0.0:
+                total = total + self._task.features * self._feature_loss(features, original)
+            if self._task.losses > 0.0:
+                total = total + self._task.losses * self._detector_loss(images, features, objects)
+        return total
+
+    def _feature_loss(self, features: dict[str, Tensor], original: Tensor) -> Tensor:
+        """Return the share of the features' variance that is lost, a mean over images and pyramid levels."""
+        with torch.no_grad():
+            images, _ = self.network.transform(list(original), None)
+            wanted: dict[str, Tensor] = self.network.backbone(images.tensors)
+        lost = [
+            (features[level] - value).square().mean() / value.var(dim=(0, 2, 3)).mean()
+            for level, value in wanted.items()
+        ]
+        return torch.stack(lost).mean()
+
+    def _detector_loss(self, images: Any, features: dict[str, Tensor], objects: list[Target]) -> Tensor:
+        proposals, proposal_losses = self.network.rpn(images, features, objects)
+        _, losses = self.network.roi_heads(features, proposals, images.image_sizes, objects)
+        return torch.stack([*proposal_losses.values(), *losses.values()]).sum()
+
+    def has_moved(self) -> bool:
+        """Whether any weight or statistic differs from what was loaded."""
+        return _fingerprint(self.network) != self._state_before
+
+
+def _fingerprint(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for value in network.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _return_losses(network: Any) -> None:
+    """Make an R-CNN return its losses, while its layers stay in evaluation mode: no statistic may follow the images."""
+    network.eval()
+    for module in (network, network.transform, network.rpn, network.roi_heads):
+        module.training = True
+
+
+def _compute_in_bfloat16(network: Any) -> None:
+    """Run the layers in bfloat16; what goes in and comes out, and boxes, stay in single precision."""
+    roi = network.roi_heads
+    layers = (network.backbone, network.rpn.head, roi.box_head, getattr(roi, "mask_head", None))
+    for module in layers:
+        if module is not None:
+            lower_precision(module)
+
+
+class _Weigh(Function):
+    """Leave images as they are; scale the gradients of each."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(weights)
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (weights,) = ctx.saved_tensors
+        return gradients[0] * weights[:, None, None, None], None
+
+
+def _weigh(images: Tensor, weights: Tensor) -> Tensor:
+    return cast(Tensor, _Weigh.apply(images, weights))
