@@ -451,15 +451,45 @@ def data_coco(
     console.print(f"COCO val2017 is complete in {root}", highlight=False, soft_wrap=True)
 
 
+@data_app.command("scenes")
+def data_scenes(
+    folder: Annotated[Path, typer.Option("--data-root", help="Where the scenes go.")] = Path(
+        "training/scenes"
+    ),
+    count: Annotated[int, typer.Option(min=100, help="How many, in hundreds: 80 MB each hundred.")] = 1400,
+    seed: Annotated[int, typer.Option(help="What they are drawn from.")] = 1,
+) -> None:
+    """Draw scenes to train on; those that are already there are kept."""
+    from icm_bench.scenes.shard import N_SCENES, write_shard
+
+    console = Console()
+    with _Bar(console) as bar:
+        for index in range(count // N_SCENES):
+            bar(index * N_SCENES, count, "scenes")
+            write_shard(folder, seed, index)
+    console.print(f"{count // N_SCENES * N_SCENES} scenes are in {folder}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a TOML file.")],
-    data: Annotated[list[Path], typer.Option(help="A folder of training images. May be repeated.")],
+    data: Annotated[
+        list[Path], typer.Option(help="A folder of pictures (may be repeated), or what `data scenes` drew.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, curves and weights.")] = Path(
         "training"
     ),
     device: Annotated[DeviceName, typer.Option(help="Where to train.")] = DeviceName.auto,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop here; run again to continue.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="A weights file that a new training starts from.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="The objects in the pictures of --data, in COCO's format.")
+    ] = None,
+    detector_weights: Annotated[
+        Path | None, typer.Option(help="The weights of the recipe's frozen detector, if not its own.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")] = False,
 ) -> None:
     """Train a learned codec by a recipe; resumes where an earlier training was cut off."""
@@ -472,6 +502,9 @@ def train(
         device=device.value,
         resume=not fresh,
         max_steps=max_steps,
+        start=start,
+        annotations=annotations,
+        detector_weights=detector_weights,
     )
     Console().print(f"weights: {path}", highlight=False, soft_wrap=True)
 

@@ -190,9 +190,8 @@ def make_plan(
     choice = _choose_detector(detector, weights, task, dataset)
     ladders = parse_qualities(qualities)
     points = [OperatingPoint()]
-    context = {"task": task, "dataset": dataset.name}
     for text in dict.fromkeys(codecs):
-        spec, cls = resolve_codec(text, context)
+        spec, cls = resolve_codec(text, task=task, dataset=dataset.name)
         if any(point.codec == spec for point in points):
             raise UsageError(f"'{text}' names {spec} again", where="--codecs")
         override = ladders.pop(str(Spec.parse(text)), None) or ladders.pop(str(spec), None)

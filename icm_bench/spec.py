@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import quote
@@ -68,16 +68,17 @@ class Spec:
         return "+".join(quote(part, safe="=,._-") for part in str(self).split(":"))
 
 
-def resolve_codec(text: str, defaults: Mapping[str, str] | None = None) -> tuple[Spec, type[Codec]]:
+def resolve_codec(text: str, *, task: str = "", dataset: str = "") -> tuple[Spec, type[Codec]]:
     """Return the canonical spec and the class of a codec, its options checked.
 
     A codec class may name in ``always_named`` the options that belong to its identity even at their default value;
-    the canonical spec then carries them (``vvc`` becomes ``vvc:preset=...``).
+    the canonical spec then carries them (``vvc`` becomes ``vvc:preset=...``). A codec whose defaults follow from what
+    it is run for has a class method ``complete_options(options, task=, dataset=)`` that returns the options with them.
 
     Args:
         text: The spec as the user wrote it.
-        defaults: Options from the run's context (task, dataset), taken where the codec has such an option
-            in its ``from_context`` and the user gave none.
+        task: What is measured, empty where nothing is.
+        dataset: The name of what is coded, empty where it is not known.
 
     Raises:
         UsageError: The codec, an option or an option's value does not exist.
@@ -86,9 +87,8 @@ def resolve_codec(text: str, defaults: Mapping[str, str] | None = None) -> tuple
     cls = registry.load("codec", spec.name)
     parameters = _parameters(cls, CODEC_SUPPLIED)
     options = dict(spec.options)
-    for key in getattr(cls, "from_context", ()):
-        if defaults and key in defaults:
-            options.setdefault(key, defaults[key])
+    if hasattr(cls, "complete_options"):
+        options = cls.complete_options(options, task=task, dataset=dataset)
     for key in getattr(cls, "always_named", ()):
         options.setdefault(key, str(parameters[key].default))
     spec = Spec(spec.name, tuple(sorted(options.items())))
