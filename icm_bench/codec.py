@@ -65,3 +65,12 @@ class Loads(Protocol):
     def load(self) -> None:
         """Make ready what the first image would otherwise wait for; a second call does nothing."""
         ...
+
+
+@runtime_checkable
+class Learned(Protocol):
+    """A codec whose networks can be weighed."""
+
+    def n_parameters(self) -> int:
+        """Return how many learned values the networks have."""
+        ...

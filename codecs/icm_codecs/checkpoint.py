@@ -61,6 +61,14 @@ class Checkpoint:
     conditional: Tables
     facts: Mapping[str, Any]
 
+    def n_parameters(self) -> int:
+        """Count the learned values: of the networks and of the scalings, not of the tables."""
+        networks = (self.analysis, self.synthesis, self.hyper_analysis)
+        learned = [value.numel() for network in networks for value in network.parameters()]
+        exact = self.hyper_synthesis
+        learned += [value.numel() for layer in exact.layers for value in (layer.weight, layer.bias)]
+        return sum(learned) + sum(value.numel() for value in (exact.gain, self.gain, self.inverse_gain))
+
 
 def save_checkpoint(network: IcmNetwork, path: Path, facts: Mapping[str, str]) -> None:
     """Write a trained network as a checkpoint file, all or nothing.

@@ -54,6 +54,11 @@ class Coder:
         """How many rate points the checkpoint serves."""
         return self._model.shape.qualities
 
+    @property
+    def n_parameters(self) -> int:
+        """How many learned values the checkpoint has."""
+        return self._model.n_parameters()
+
     @torch.inference_mode()
     def analyse(self, image: Image) -> tuple[Tensor, Tensor]:
         """Return the hyper-latent, whole numbers, 1 x hyper x h x w, and the scaled latent, 1 x latent x H x W.
