@@ -195,19 +195,39 @@ def make_plan(
         if any(point.codec == spec for point in points):
             raise UsageError(f"'{text}' names {spec} again", where="--codecs")
         override = ladders.pop(str(Spec.parse(text)), None) or ladders.pop(str(spec), None)
-        points += [_point(spec, cls, quality) for quality in override or cls.qualities]
+        points += [_point(spec, quality) for quality in override or cls.qualities]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
     version = choice.create(device).version()
     return Plan(dataset, task, choice, version, tuple(points), store, device)
 
 
-def _point(spec: Spec, cls: type[Codec], quality: Quality) -> OperatingPoint:
-    codec = cls(quality, device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
+def stored_as(spec: Spec, quality: Quality) -> tuple[Spec, Quality]:
+    """Return the codec and the quality that an operating point is coded and stored as.
+
+    Raises:
+        UsageError: The codec, an option or the quality does not exist.
+    """
+    return _stored_as(spec, quality, _codec(spec, quality))
+
+
+def _point(spec: Spec, quality: Quality) -> OperatingPoint:
+    codec = _codec(spec, quality)
+    stored = _stored_as(spec, quality, codec)
+    return OperatingPoint(spec, quality, codec.version(), None if stored == (spec, quality) else stored)
+
+
+def _stored_as(spec: Spec, quality: Quality, codec: Codec) -> tuple[Spec, Quality]:
     if not hasattr(codec, "coded_as"):
-        return OperatingPoint(spec, quality, codec.version())
+        return spec, quality
     coder, coder_quality = codec.coded_as()
-    return OperatingPoint(spec, quality, codec.version(), (resolve_codec(coder)[0], coder_quality))
+    return resolve_codec(coder)[0], coder_quality
+
+
+def _codec(spec: Spec, quality: Quality) -> Codec:
+    cls = registry.load("codec", spec.name)
+    codec: Codec = cls(quality, device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
+    return codec
 
 
 def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Dataset) -> DetectorChoice:

@@ -7,20 +7,24 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pycocotools import mask as rle
 
 from icm_bench import registry, store
 from icm_bench.codec import Codec, Quality
 from icm_bench.dataset import Dataset, ImageRecord
+from icm_bench.detector import Task
 from icm_bench.error import IcmBenchError, StoreError, UsageError
 from icm_bench.image import Image, pixel_digest
-from icm_bench.match import MAX_DETECTIONS, GroundTruth
-from icm_bench.plan import UNCOMPRESSED
+from icm_bench.match import MAX_DETECTIONS, GroundTruth, match
+from icm_bench.plan import UNCOMPRESSED, stored_as
 from icm_bench.report.content import Group
 from icm_bench.result import Result
 from icm_bench.runner import open_dataset
@@ -135,8 +139,8 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
         for quality in result.qualities
     ]
     original = _Point(dataset, Store(runs), group.results[0], None)
-    looks = {point: _Look(point, group.results[0].task) for point in (original, *points)}
-    chosen = _worst(dataset, looks, original)[:n_images]
+    chosen = _worst(dataset, original, points)[:n_images]
+    truths = _truths(dataset, chosen)
     data = {
         "categories": {str(key): name for key, name in dataset.categories.items()},
         "codecs": [
@@ -149,18 +153,20 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
     }
     album = Album({**data, "images": []})
     for record in chosen:
-        objects = looks[original].objects(record.id)
+        truth = truths[record.id]
         album.data["images"].append(
             {
                 "id": record.id,
                 "name": record.path.name,
                 "width": record.width,
                 "height": record.height,
-                "objects": [{"box": [round(edge, 1) for edge in box]} for box in objects],
-                "original": _view(album, record.read(), looks[original].detections(record.id)),
+                "objects": [
+                    {"box": [round(edge, 1) for edge in box]} for box in truth.boxes[~truth.crowd].tolist()
+                ],
+                "original": _view(album, record.read(), original.detections(record, truth)),
                 "decoded": {
                     result.codec: [
-                        _view(album, *point.decode(record), looks[point].detections(record.id))
+                        _view(album, *point.decode(record), point.detections(record, truth))
                         for point in points
                         if point.result is result
                     ]
@@ -180,28 +186,29 @@ class _Point:
     result: Result
     quality: Quality | None
 
-    def predictions(self) -> dict[int, list[dict[str, Any]]]:
-        """Return what the detector found, by image id."""
-        codec = UNCOMPRESSED if self.quality is None else Spec.parse(self.result.codec).file_name
-        detector = Spec.parse(self.result.detector).file_name
-        found: dict[int, list[dict[str, Any]]] = {}
-        for shard in range(-(-len(self.dataset.images) // SHARD_IMAGES)):
-            path = self.store.predicted(self.result.dataset, codec, self.quality, detector, shard)
-            _check_header(path, self.dataset)
-            found |= {row["image_id"]: row["predictions"] for row in store.read(path).to_pylist()}
-        return found
+    def n_found(self, truth: GroundTruth) -> NDArray[np.int64]:
+        """Count the objects that were found in each image."""
+        n_shards = -(-len(self.dataset.images) // SHARD_IMAGES)
+        rows = [row for shard in range(n_shards) for row in self._predictions(shard, RANKING_SCORE)]
+        matches = match(truth, rows, self._task)
+        is_true = (matches.true[0] & 1) > 0
+        return np.bincount(matches.image[is_true], minlength=truth.n_images)
+
+    def detections(self, record: ImageRecord, truth: GroundTruth) -> list[Detection]:
+        """Return an image's detections, best first, each with the object that it found."""
+        shard = self.dataset.images.index(record) // SHARD_IMAGES
+        rows = [row for row in self._predictions(shard, LEAST_SCORE) if row["image_id"] == record.id]
+        return pair(truth, rows, self._task)
 
     def decode(self, record: ImageRecord) -> tuple[Image, int]:
         """Return an image as its stored bitstream decodes, and the bitstream's bytes."""
-        index = self.dataset.images.index(record)
-        spec = Spec.parse(self.result.codec)
-        if self.quality is None:
-            raise UsageError("the uncompressed images have no bitstreams")
-        path = self.store.coded(self.result.dataset, spec.file_name, self.quality, index // SHARD_IMAGES)
+        spec, quality = self._coder
+        shard = self.dataset.images.index(record) // SHARD_IMAGES
+        path = self.store.coded(self.result.dataset, spec.file_name, quality, shard)
         _check_header(path, self.dataset)
         columns = ["image_id", "bitstream", "decoded_sha256"]
         (row,) = [row for row in store.read(path, columns).to_pylist() if row["image_id"] == record.id]
-        image = self._codec(spec).decode(row["bitstream"])
+        image = _codec(spec, quality).decode(row["bitstream"])
         if pixel_digest(image) != row["decoded_sha256"]:
             raise StoreError(
                 "the stored bitstream no longer decodes to the pixels that were measured",
@@ -210,35 +217,44 @@ class _Point:
             )
         return image, len(row["bitstream"])
 
-    def _codec(self, spec: Spec) -> Codec:
-        cls = registry.load("codec", spec.name)
-        codec: Codec = cls(self.quality, device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
-        return codec
+    @property
+    def _task(self) -> Task:
+        return cast("Task", self.result.task)
+
+    @cached_property
+    def _coder(self) -> tuple[Spec, Quality]:
+        """The codec and the quality that the point is coded and stored as."""
+        if self.quality is None:
+            raise UsageError("the uncompressed images have no bitstreams")
+        return stored_as(Spec.parse(self.result.codec), self.quality)
+
+    def _predictions(self, shard: int, least_score: float) -> list[dict[str, Any]]:
+        """Return a shard's detections from a score on, as COCO result rows."""
+        codec, quality = (UNCOMPRESSED, None) if self.quality is None else self._stored
+        detector = Spec.parse(self.result.detector).file_name
+        path = self.store.predicted(self.result.dataset, codec, quality, detector, shard)
+        _check_header(path, self.dataset)
+        table = store.read(path, ["image_id", "predictions"])
+        of_images = table["predictions"].combine_chunks()
+        found = of_images.flatten()
+        # Most detections score low: they are left out before they become Python's objects.
+        is_kept = pc.greater_equal(pc.struct_field(found, "score"), least_score)
+        images = table["image_id"].take(pc.list_parent_indices(of_images).filter(is_kept))
+        return [
+            {"image_id": image_id, **row}
+            for image_id, row in zip(images.to_pylist(), found.filter(is_kept).to_pylist(), strict=True)
+        ]
+
+    @property
+    def _stored(self) -> tuple[str, Quality]:
+        spec, quality = self._coder
+        return spec.file_name, quality
 
 
-class _Look:
-    """What a detector saw of a dataset at one operating point."""
-
-    def __init__(self, point: _Point, task: str) -> None:
-        self._predictions = point.predictions()
-        self._task = task
-        self._truth = _truths(point.dataset)
-
-    def objects(self, image_id: int) -> list[list[float]]:
-        """Return the boxes of an image's objects, crowds left out."""
-        truth = self._truth[image_id]
-        boxes: list[list[float]] = truth.boxes[~truth.crowd].tolist()
-        return boxes
-
-    def detections(self, image_id: int) -> list[Detection]:
-        """Return an image's detections, best first, each with the object that it found."""
-        rows = [row for row in self._predictions.get(image_id, []) if row["score"] >= LEAST_SCORE]
-        return pair(self._truth[image_id], rows, self._task)
-
-    def n_found(self, image_id: int) -> int:
-        """Count the objects that were found."""
-        found = self.detections(image_id)
-        return len({each.object_ for each in found if each.object_ >= 0 and each.score >= RANKING_SCORE})
+def _codec(spec: Spec, quality: Quality) -> Codec:
+    cls = registry.load("codec", spec.name)
+    codec: Codec = cls(quality, device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
+    return codec
 
 
 def pair(truth: GroundTruth, rows: Sequence[Mapping[str, Any]], task: str) -> list[Detection]:
@@ -292,27 +308,28 @@ def _best(objects: Any, overlap: Any, truth: GroundTruth, taken: set[int]) -> in
     return _IGNORED if free else _FALSE
 
 
-def _truths(dataset: Dataset) -> dict[int, GroundTruth]:
+def _truths(dataset: Dataset, records: Sequence[ImageRecord]) -> dict[int, GroundTruth]:
+    """Return the objects of some images, an image each."""
     truth = dataset.ground_truth or {}
-    of_image: dict[int, list[Mapping[str, Any]]] = {record.id: [] for record in dataset.images}
+    of_image: dict[int, list[Mapping[str, Any]]] = {record.id: [] for record in records}
     for annotation in truth["annotations"]:
-        of_image[annotation["image_id"]].append(annotation)
+        if annotation["image_id"] in of_image:
+            of_image[annotation["image_id"]].append(annotation)
+    images = {image["id"]: image for image in truth["images"]}
     return {
-        image["id"]: GroundTruth.from_coco(
-            {"images": [image], "categories": truth["categories"], "annotations": of_image[image["id"]]}
+        identifier: GroundTruth.from_coco(
+            {"images": [images[identifier]], "categories": truth["categories"], "annotations": annotations}
         )
-        for image in truth["images"]
+        for identifier, annotations in of_image.items()
     }
 
 
-def _worst(dataset: Dataset, looks: Mapping[_Point, _Look], original: _Point) -> list[ImageRecord]:
+def _worst(dataset: Dataset, original: _Point, points: Sequence[_Point]) -> list[ImageRecord]:
     """Return the images by how many objects are lost over all operating points, most first."""
-
-    def lost(record: ImageRecord) -> int:
-        before = looks[original].n_found(record.id)
-        return sum(before - look.n_found(record.id) for point, look in looks.items() if point is not original)
-
-    losses = {record.id: lost(record) for record in dataset.images}
+    truth = GroundTruth.from_coco(dataset.ground_truth or {})
+    before = original.n_found(truth)
+    lost = np.sum([before - point.n_found(truth) for point in points], axis=0)
+    losses = dict(zip(truth.image_ids.tolist(), lost.tolist(), strict=True))
     return sorted(dataset.images, key=lambda record: (-losses[record.id], record.id))
 
 
