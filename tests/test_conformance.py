@@ -21,6 +21,7 @@ FAST: Mapping[str, Mapping[str, Any]] = {
     "avif": {"speed": 8},
     "hevc": {"preset": "fast"},
     "vvc": {"preset": "faster"},
+    "vvc-pareto": {"preset": "faster"},
 }
 
 

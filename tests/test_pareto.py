@@ -14,6 +14,8 @@ from icm_bench.comparison import compare_with_anchor
 from icm_bench.curve import rate_accuracy
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
+from icm_bench.report.browser import Places
+from icm_bench.report.page import Pictures, write
 from icm_bench.result import Draws, Result, front, load, save
 from icm_bench.runner import Summary, run
 from icm_bench.spec import resolve_codec
@@ -141,6 +143,15 @@ def test_codec_and_front_stand_in_one_comparison(together: Summary) -> None:
     assert compared.bd_rate.overlap is not None
     assert compared.bd_rate.overlap > 0.3
     assert not compared.mixed
+
+
+def test_the_report_shows_the_pictures_of_the_front(
+    together: Summary, blob_files: tuple[Path, Path], runs: Path, tmp_path: Path
+) -> None:
+    folder, file = blob_files
+    pictures = Pictures(runs, Places(images=folder, annotations=file), 1)
+    assert write(tmp_path / "results", tmp_path / "report.html", pictures=pictures) == []
+    assert "vvc-pareto:preset=faster" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
