@@ -160,7 +160,7 @@ class ChallengeScorer:
 
     def _precisions(self, weights: Weights) -> Floats:
         """Return the average precision of each category: categories x resamples, NaN where it has no object."""
-        columns = weights.T.astype(np.float64)
+        columns = np.ascontiguousarray(weights.T, dtype=np.float64)
         figures = np.full((len(self.objects.category_ids), columns.shape[1]), np.nan)
         order = np.lexsort((-self.scores, self.category))
         edges = np.searchsorted(self.category[order], np.arange(len(figures) + 1)).tolist()
