@@ -383,6 +383,27 @@ def test_large_pictures_go_to_a_folder_beside_the_page(
         assert (tmp_path / source).read_bytes().startswith(b"RIFF")
 
 
+def test_a_later_report_leaves_none_of_an_earlier_ones_pictures_and_all_of_others_files(
+    finished: Path, pictures: page.Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "report_files"
+    stale = folder / f"{'0123' * 4}.webp"
+    folder.mkdir()
+    stale.write_bytes(b"RIFF")
+    (folder / "mine.webp").write_bytes(b"RIFF")
+    monkeypatch.setattr(page, "LARGEST_FILE", 1000)
+    (shown,) = sets_of(written(finished / "results", tmp_path, pictures=pictures))
+    used = {
+        Path(view["source"]).name
+        for image in shown["images"]
+        for view in [image["original"], *image["decoded"]["fake"], *image["decoded"]["jpeg"]]
+    }
+    assert {path.name for path in folder.iterdir()} == {"mine.webp", *used}
+    (folder / "mine.webp").unlink()
+    written(finished / "results", tmp_path)
+    assert not folder.exists()
+
+
 def test_curves_that_cannot_be_shown_are_named_and_the_others_are_shown(
     finished: Path, pictures: page.Pictures, tmp_path: Path
 ) -> None:

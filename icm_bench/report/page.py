@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -35,6 +37,7 @@ LARGEST_FILE: Final = 20_000_000
 """Bytes of pictures above which they go to a folder beside the file."""
 
 _BASE64: Final = 4 / 3
+_PICTURE: Final = re.compile(r"[0-9a-f]{16}\.webp")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Pictures:
 def write(results: Path, output: Path, *, metric: str = "map", pictures: Pictures | None = None) -> list[str]:
     """Write the report of a folder of results.
 
-    Pictures that would make the file larger than 20 MB go to a folder beside it.
+    Pictures that would make the file larger than 20 MB go to a folder beside it, from which those of an earlier report
+    are removed.
 
     Args:
         results: The folder.
@@ -79,16 +83,19 @@ def write(results: Path, output: Path, *, metric: str = "map", pictures: Picture
         raise ResultError("holds no curves", where=results, mend="make some with icm-bench run")
     albums = _albums(groups, pictures)
     made = [album for album in albums if isinstance(album, Album)]
+    folder = output.with_name(f"{output.stem}_files")
+    kept: set[str] = set()
     if sum(album.n_bytes for album in made) * _BASE64 <= LARGEST_FILE:
         for album in made:
             album.embed()
     else:
-        folder = output.with_name(f"{output.stem}_files")
         for album in made:
             _write_pictures(album, folder)
             album.refer(quote(folder.name))
+            kept |= set(album.pictures)
     with replacing(output, ResultError) as temporary:
         temporary.write_text(render(groups, albums), encoding="utf-8")
+    _sweep(folder, kept)
     return [str(album) for album in albums if isinstance(album, IcmBenchError)]
 
 
@@ -138,6 +145,18 @@ def _write_pictures(album: Album, folder: Path) -> None:
     for name, content in album.pictures.items():
         with replacing(folder / name, ResultError) as temporary:
             temporary.write_bytes(content)
+
+
+def _sweep(folder: Path, kept: set[str]) -> None:
+    """Remove the pictures of an earlier report, and nothing that a report does not write."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if _PICTURE.fullmatch(path.name) and path.name not in kept:
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        # Only where nothing is left in it.
+        folder.rmdir()
 
 
 def _section(index: int, group: Group, album: Album | IcmBenchError | None) -> str:
