@@ -229,8 +229,8 @@ class Coco:
         It is named ``coco`` for val2017 and ``coco-<split>`` for another; a val2017 that is not whole is
         ``coco-partial<n>`` by its number of images, since its figures are not those of the whole.
         """
-        _refuse(cls.name, images=images, annotations=annotations)
-        root = _need(cls.name, "data_root", data_root, "the folder that holds val2017/ and annotations/")
+        refuse(cls.name, images=images, annotations=annotations)
+        root = need(cls.name, "data_root", data_root, "the folder that holds val2017/ and annotations/")
         name = cls.name if split == "val2017" else f"{cls.name}-{safe_name(split)}"
         found = _open_annotated(name, root / split, root / "annotations" / f"instances_{split}.json")
         if split != "val2017" or found.is_full_val2017:
@@ -249,9 +249,9 @@ class CocoFormat:
         cls, *, data_root: Path | None = None, images: Path | None = None, annotations: Path | None = None
     ) -> Dataset:
         """Return the images that the annotation file lists, found by their ``file_name`` under ``images``."""
-        _refuse(cls.name, data_root=data_root)
-        folder = _need(cls.name, "images", images, "the folder of the images")
-        file = _need(cls.name, "annotations", annotations, "the annotation file in COCO's format")
+        refuse(cls.name, data_root=data_root)
+        folder = need(cls.name, "images", images, "the folder of the images")
+        file = need(cls.name, "annotations", annotations, "the annotation file in COCO's format")
         return _open_annotated(safe_name(file.stem), folder, file)
 
 
@@ -269,8 +269,8 @@ class Folder:
 
         Files count as images by their suffix; hidden files, other files and folders within are left out.
         """
-        _refuse(cls.name, data_root=data_root, annotations=annotations)
-        folder = _need(cls.name, "images", images, "the folder of the images")
+        refuse(cls.name, data_root=data_root, annotations=annotations)
+        folder = need(cls.name, "images", images, "the folder of the images")
         paths = sorted(
             (p for p in _listing(folder) if _is_image_name(p)), key=lambda path: os.fsencode(path.name)
         )
@@ -318,14 +318,24 @@ def _is_image_name(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
-def _need(provider: str, option: str, value: Path | None, meaning: str) -> Path:
+def need(provider: str, option: str, value: Path | None, meaning: str) -> Path:
+    """Return what a provider needs.
+
+    Raises:
+        UsageError: It was not given.
+    """
     if value is None:
         flag = "--" + option.replace("_", "-")
         raise UsageError(f"needs {meaning}", where=f"dataset '{provider}'", mend=f"give {flag}")
     return value
 
 
-def _refuse(provider: str, **options: Path | None) -> None:
+def refuse(provider: str, **options: Path | None) -> None:
+    """Refuse what a provider has no use for.
+
+    Raises:
+        UsageError: It was given.
+    """
     for option, value in options.items():
         if value is not None:
             flag = "--" + option.replace("_", "-")

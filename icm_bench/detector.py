@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from icm_bench.image import Image
 
-Task: TypeAlias = Literal["detection", "segmentation"]
-"""What accuracy is measured on: boxes or instance masks."""
+Task: TypeAlias = Literal["detection", "segmentation", "fidelity"]
+"""What is measured: a detector's boxes, its instance masks, or, with no detector, the pixels themselves."""
+
+NO_DETECTOR: Final = "none"
+"""What stands for the detector where there is none."""
 
 Prediction: TypeAlias = dict[str, Any]
 """A COCO result row without ``image_id``: ``category_id``, ``bbox`` [x, y, width, height] in pixels, ``score`` in

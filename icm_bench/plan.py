@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icm_bench import registry
+from icm_bench import fidelity, registry
 from icm_bench.codec import Codec, Quality
-from icm_bench.dataset import Dataset
-from icm_bench.detector import Task
+from icm_bench.dataset import Dataset, ImageRecord
+from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.file import sweep
 from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
@@ -56,22 +56,23 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run: every operating point, over every shard of a dataset, through one detector.
+    """A whole run: every operating point, over every shard of a dataset, through one detector or none.
 
     Attributes:
         dataset: What is coded and looked at.
-        task: What accuracy is measured on.
-        detector: What looks.
-        detector_version: Its version.
-        points: The uncompressed images first, then each codec's ladder in order.
+        task: What is measured.
+        detector: What looks; None where fidelity alone is measured.
+        detector_version: Its version, None with no detector.
+        points: The uncompressed images first, where there is a detector to look at them, then each codec's ladder in
+            order.
         store: Where shards stand.
         device: ``cpu`` or ``cuda``.
     """
 
     dataset: Dataset
     task: Task
-    detector: DetectorChoice
-    detector_version: str
+    detector: DetectorChoice | None
+    detector_version: str | None
     points: tuple[OperatingPoint, ...]
     store: Store
     device: str
@@ -80,6 +81,11 @@ class Plan:
     def codecs(self) -> list[Spec]:
         """The codecs of the plan, each once, in the order in which they were named."""
         return list(dict.fromkeys(point.codec for point in self.points if point.codec is not None))
+
+    @property
+    def detector_spec(self) -> Spec:
+        """The detector's spec; ``none`` where there is no detector."""
+        return Spec.parse(NO_DETECTOR) if self.detector is None else self.detector.spec
 
     def ladder(self, codec: Spec | None) -> list[OperatingPoint]:
         """Return a codec's operating points, or the uncompressed one for None."""
@@ -100,9 +106,19 @@ class Plan:
             raise UsageError("the uncompressed images have no bitstreams")
         return self.store.coded(self.dataset.name, point.folder, point.coder_quality, shard)
 
+    def compared_path(self, point: OperatingPoint, shard: int) -> Path:
+        """Return where the distortion of a point's coded shard stands.
+
+        Raises:
+            UsageError: The point is the uncompressed one, which nothing distorts.
+        """
+        if point.coder_quality is None:
+            raise UsageError("the uncompressed images have no distortion")
+        return self.store.compared(self.dataset.name, point.folder, point.coder_quality, shard)
+
     def predicted_path(self, point: OperatingPoint, shard: int) -> Path:
         """Return where a point's predicted shard stands."""
-        detector = self.detector.spec.file_name
+        detector = self.detector_spec.file_name
         return self.store.predicted(self.dataset.name, point.folder, point.coder_quality, detector, shard)
 
     def coded_identity(self, point: OperatingPoint) -> dict[str, Any]:
@@ -116,10 +132,14 @@ class Plan:
             "codec_version": point.version,
         }
 
+    def compared_identity(self, point: OperatingPoint) -> dict[str, Any]:
+        """Return what the distortion of a point's coded shard must agree with to be reused."""
+        return self.coded_identity(point) | {"fidelity": fidelity.VERSION}
+
     def predicted_identity(self, point: OperatingPoint) -> dict[str, Any]:
         """Return what a predicted shard of a point must agree with to be reused."""
         return self.coded_identity(point) | {
-            "detector": str(self.detector.spec),
+            "detector": str(self.detector_spec),
             "detector_version": self.detector_version,
         }
 
@@ -133,40 +153,45 @@ class Plan:
         """
         distinct: dict[Path, OperatingPoint] = {}
         for point in points:
-            distinct.setdefault(self.predicted_path(point, 0), point)
+            distinct.setdefault(next(self._paths(point, 0)), point)
         for shard in range(self.n_shards):
             images = self.dataset.images[shard * SHARD_IMAGES : (shard + 1) * SHARD_IMAGES]
             for point in distinct.values():
-                predicted = is_finished(self.predicted_path(point, shard), self.predicted_identity(point))
-                coded = None
-                if point.codec is not None:
-                    path = self.coded_path(point, shard)
-                    coded = path if is_finished(path, self.coded_identity(point)) else None
-                    if predicted and coded is not None:
-                        continue
-                elif predicted:
-                    continue
-                detector = None if predicted else self.detector
-                yield (
-                    point,
-                    shard,
-                    Job(images, point.coder, point.coder_quality, coded, detector, self.device),
-                )
+                job = self._job(point, shard, images)
+                is_coded = job.codec is None or job.coded is not None
+                if not (is_coded and job.is_compared and job.detector is None):
+                    yield point, shard, job
+
+    def _job(self, point: OperatingPoint, shard: int, images: tuple[ImageRecord, ...]) -> Job:
+        """Return what of a shard at a point is still to be done."""
+        coded, is_compared, detector = None, True, self.detector
+        if point.codec is not None:
+            path = self.coded_path(point, shard)
+            coded = path if is_finished(path, self.coded_identity(point)) else None
+            is_compared = is_finished(self.compared_path(point, shard), self.compared_identity(point))
+        if detector and is_finished(self.predicted_path(point, shard), self.predicted_identity(point)):
+            detector = None
+        return Job(images, point.coder, point.coder_quality, coded, is_compared, detector, self.device)
 
     def discard(self) -> None:
         """Remove every shard of the plan from the disk, so that all is measured again."""
         for point in self.points:
             for shard in range(self.n_shards):
-                self.predicted_path(point, shard).unlink(missing_ok=True)
-                if point.codec is not None:
-                    self.coded_path(point, shard).unlink(missing_ok=True)
+                for path in self._paths(point, shard):
+                    path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what killed runs left half-written in the plan's folders."""
         for point in self.points:
-            sweep(self.predicted_path(point, 0).parent)
-            if point.codec is not None:
-                sweep(self.coded_path(point, 0).parent)
+            for path in self._paths(point, 0):
+                sweep(path.parent)
+
+    def _paths(self, point: OperatingPoint, shard: int) -> Iterator[Path]:
+        if self.detector is not None:
+            yield self.predicted_path(point, shard)
+        if point.codec is not None:
+            yield self.coded_path(point, shard)
+            yield self.compared_path(point, shard)
 
 
 def make_plan(
@@ -184,12 +209,12 @@ def make_plan(
 
     Raises:
         UsageError: A codec, detector, option or quality does not exist or does not fit.
-        DatasetError: The dataset has no ground truth, or its categories are not the detector's.
+        DatasetError: A detector is to be scored, and the dataset has no ground truth.
     """
     device = resolve_device(device)
     choice = _choose_detector(detector, weights, task, dataset)
     ladders = parse_qualities(qualities)
-    points = [OperatingPoint()]
+    points = [] if choice is None else [OperatingPoint()]
     for text in dict.fromkeys(codecs):
         spec, cls = resolve_codec(text, task=task, dataset=dataset.name)
         if any(point.codec == spec for point in points):
@@ -198,7 +223,7 @@ def make_plan(
         points += [_point(spec, quality) for quality in override or cls.qualities]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
-    version = choice.create(device).version()
+    version = None if choice is None else choice.create(device).version()
     return Plan(dataset, task, choice, version, tuple(points), store, device)
 
 
@@ -230,7 +255,10 @@ def _codec(spec: Spec, quality: Quality) -> Codec:
     return codec
 
 
-def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Dataset) -> DetectorChoice:
+def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Dataset) -> DetectorChoice | None:
+    if task == "fidelity":
+        _refuse_detector(text, weights)
+        return None
     if dataset.ground_truth is None:
         raise DatasetError(
             f"has no annotations to measure {task} on",
@@ -247,6 +275,15 @@ def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Datas
         raise UsageError("no such file", where=f"--detector-weights {weights}")
     _check_categories(dataset.categories, cls.categories, spec, dataset.name)
     return DetectorChoice(spec, None if weights is None else weights.resolve())
+
+
+def _refuse_detector(text: str, weights: Path | None) -> None:
+    for option, is_given in (
+        ("--detector", text != NO_DETECTOR),
+        ("--detector-weights", weights is not None),
+    ):
+        if is_given:
+            raise UsageError(f"has no use for {option}", where="task 'fidelity'", mend="leave it out")
 
 
 def _check_categories(wanted: Mapping[int, str], known: Mapping[int, str], spec: Spec, dataset: str) -> None:

@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 
 from icm_bench import registry
 from icm_bench.curve import Curve, Point, on_front
+from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import IcmBenchError, ResultError
+from icm_bench.fidelity import with_decibels
 from icm_bench.file import replacing
 from icm_bench.spec import Spec
 
@@ -51,8 +53,8 @@ class Draws:
 
     Attributes:
         bpp: Bits per pixel, points x resamples.
-        metrics: Each metric in percent, points x resamples; NaN where a resample has no such figure.
-        uncompressed: The same metrics on the uncompressed images, one value a resample.
+        metrics: Each metric in its unit, points x resamples; NaN where a resample has no such figure.
+        uncompressed: The metrics that the uncompressed images have, one value a resample.
     """
 
     bpp: NDArray[np.float64]
@@ -67,7 +69,7 @@ class Result:
     Attributes:
         dataset: The dataset's name.
         task: ``detection``, ``segmentation`` or ``fidelity``.
-        detector: The detector's spec.
+        detector: The detector's spec; ``none`` for fidelity.
         codec: The codec's spec.
         results: Columns of equal length, one value an operating point in order of the ladder: ``bpp`` and metrics.
         meta: Everything else; see the module's description.
@@ -271,6 +273,11 @@ def find(root: Path) -> Iterator[Result]:
             yield load(path)
 
 
+def titled(task: str, dataset: str, detector: str) -> str:
+    """Say what curves are of: ``detection on coco by yolox``, ``fidelity on kodak``."""
+    return f"{task} on {dataset}" + ("" if detector == NO_DETECTOR else f" by {detector}")
+
+
 def load_results(root: str | Path = "results") -> pd.DataFrame:
     """Return every operating point below a folder as a row.
 
@@ -350,10 +357,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _draws_table(draws: Draws) -> pa.Table:
     n_points, n_resamples = draws.bpp.shape
     point = np.repeat(np.arange(_ORIGINAL, n_points, dtype=np.int16), n_resamples)
-    no_rate = np.full(n_resamples, np.nan)
-    columns = {"point": pa.array(point), "bpp": _column(np.concatenate([no_rate, draws.bpp.ravel()]))}
+    nothing = np.full(n_resamples, np.nan)
+    columns = {"point": pa.array(point), "bpp": _column(np.concatenate([nothing, draws.bpp.ravel()]))}
     for key, values in sorted(draws.metrics.items()):
-        columns[key] = _column(np.concatenate([draws.uncompressed[key], values.ravel()]))
+        original = draws.uncompressed.get(key, nothing)
+        columns[key] = _column(np.concatenate([original, values.ravel()]))
     return pa.table(columns)
 
 
@@ -377,6 +385,6 @@ def _read_draws(path: Path) -> Draws:
     bpp = columns.pop("bpp")[1:]
     return Draws(
         bpp,
-        {key: values[1:] for key, values in columns.items()},
-        {key: values[0] for key, values in columns.items()},
+        with_decibels({key: values[1:] for key, values in columns.items()}),
+        {key: values[0] for key, values in columns.items() if not np.isnan(values[0]).all()},
     )

@@ -11,7 +11,7 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -23,15 +23,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from icm_bench import provenance, registry, result, store
+from icm_bench import fidelity, provenance, registry, result, store
 from icm_bench.convention import MEASURED
 from icm_bench.dataset import Dataset, DatasetProvider
-from icm_bench.detector import Task
+from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DetectorError, IcmBenchError, ResultError, UsageError
 from icm_bench.evaluation import evaluation_of
+from icm_bench.fidelity import Fidelity
 from icm_bench.plan import OperatingPoint, Plan, make_plan
 from icm_bench.resample import interval, resample_weights
-from icm_bench.result import Draws, Result
+from icm_bench.result import Draws, Result, titled
 from icm_bench.spec import Spec
 from icm_bench.worker import Job, Measured, measure, start
 
@@ -61,7 +62,8 @@ class Summary:
         n_encoded: Images encoded.
         n_detected: Images that the detector looked at.
         n_jobs: Shards finished.
-        seconds: Time by step, summed over the workers: load, read, encode, decode, check, detect; and score.
+        seconds: Time by step, summed over the workers: load, read, encode, decode, check, compare, detect;
+            and score.
         wall_s: Wall time of the whole run.
         workers: Processes at work.
     """
@@ -77,11 +79,11 @@ class Summary:
 
     @property
     def harness_share(self) -> float:
-        """The share of the workers' time, 0 to 1, that is not encoding, decoding, detecting or scoring."""
+        """The share of the workers' time, 0 to 1, that is not encoding, decoding, comparing, detecting or scoring."""
         busy = self.wall_s * max(self.workers, 1)
         score_s = self.seconds.get("score", 0.0)
         work = (
-            sum(self.seconds.get(step, 0.0) for step in ("encode", "decode", "detect"))
+            sum(self.seconds.get(step, 0.0) for step in ("encode", "decode", "compare", "detect"))
             + score_s * self.workers
         )
         return max(0.0, 1.0 - work / busy)
@@ -116,11 +118,13 @@ def open_dataset(
 
 
 def default_detector(dataset: Dataset, task: Task) -> str:
-    """Return the detector that a dataset's provider names for a task.
+    """Return the detector that a dataset's provider names for a task; ``none`` for fidelity, which needs none.
 
     Raises:
-        UsageError: It names none.
+        UsageError: It names none, and the task needs one.
     """
+    if task == "fidelity":
+        return NO_DETECTOR
     known = registry.load("dataset", dataset.provider).default_detectors if dataset.provider else {}
     if task not in known:
         raise UsageError(
@@ -146,13 +150,13 @@ def run(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Measure codecs on a dataset through a frozen detector, and write their curves.
+    """Measure codecs on a dataset, through a frozen detector or by their pixels alone, and write their curves.
 
-    What is on disk is reused; the uncompressed images are always measured first.
+    What is on disk is reused; a detector looks at the uncompressed images first.
 
     Args:
-        dataset: Images with ground truth.
-        task: What accuracy is measured on.
+        dataset: Images, with ground truth where a detector is to be scored.
+        task: What is measured; of fidelity, every task's curves tell.
         codecs: Codec specs.
         detector: A detector's spec, or None for the dataset's own.
         weights: The detector's weights, or None for the published ones.
@@ -184,10 +188,11 @@ def run(
     if fresh:
         plan.discard()
     plan.sweep()
-    original, *coded = plan.points
     ledger = _Ledger(plan, Path(results), bootstrap)
     _check_neighbours(plan, Path(results))
-    todo = [list(plan.jobs([original])), list(plan.jobs(coded))]
+    originals = plan.ladder(None)
+    coded = [point for point in plan.points if point not in originals]
+    todo = [list(plan.jobs(originals)), list(plan.jobs(coded))]
     total = sum(map(len, todo))
     with contextlib.ExitStack() as stack:
         pool = executor
@@ -259,6 +264,9 @@ def _keep(
         path = plan.coded_path(point, shard)
         store.write(path, measured.coded, {"identity": identity, "bitstreams": bitstreams, **header})
         summary.n_encoded += measured.coded.num_rows
+    if measured.compared is not None:
+        identity = plan.compared_identity(point)
+        store.write(plan.compared_path(point, shard), measured.compared, {"identity": identity, **header})
     if measured.predicted is not None:
         identity = plan.predicted_identity(point)
         store.write(plan.predicted_path(point, shard), measured.predicted, {"identity": identity, **header})
@@ -294,11 +302,13 @@ class _Ledger:
     def check_published(self) -> None:
         """Stop the run where the detector does not reach its published figure on the whole of val2017."""
         plan = self._plan
+        if plan.detector is None:
+            return
         cls = registry.load("detector", plan.detector.spec.name)
         published = cls.published.get(plan.task)
         if published is None or not plan.dataset.is_full_val2017 or plan.detector.spec.options:
             return
-        found = self._uncompressed.metrics["map"] or 0.0
+        found = self._uncompressed.figures.metrics["map"] or 0.0
         if abs(found - published) > PUBLISHED_TOLERANCE:
             raise DetectorError(
                 f"{found:.2f} AP on uncompressed val2017, where {published:.1f} is published",
@@ -309,7 +319,7 @@ class _Ledger:
     def settle(self, codec: Spec) -> tuple[Result, Path]:
         """Write a codec's curve, or return the one that is on disk where nothing has changed."""
         plan = self._plan
-        detector = plan.detector.spec.file_name
+        detector = plan.detector_spec.file_name
         path = result.path_of(self._results, plan.dataset.name, plan.task, detector, codec.file_name)
         points = plan.ladder(codec)
         digests = [_digest(plan, point) for point in points]
@@ -326,7 +336,14 @@ class _Ledger:
     def _basis(self, points: Sequence[OperatingPoint], digests: Sequence[str]) -> str:
         # All that the curve's file is a function of, so that a finished curve is not scored again.
         parts = [
-            [result.SCHEMA, SCORING, self._bootstrap, self._plan.task, provenance.versions()],
+            [
+                result.SCHEMA,
+                SCORING,
+                fidelity.VERSION,
+                self._bootstrap,
+                self._plan.task,
+                provenance.versions(),
+            ],
             [self._plan.predicted_identity(point) for point in points],
             digests,
         ]
@@ -335,33 +352,40 @@ class _Ledger:
     def _measured(self, codec: Spec, points: Sequence[OperatingPoint]) -> tuple[Result, Draws | None]:
         plan = self._plan
         rates = [_Rates.of(plan, point) for point in points]
-        scores = [self._score(point) for point in points]
-        original = self._uncompressed
+        distortions = [_fidelity(plan, point) for point in points]
+        scores = [] if plan.detector is None else [self._score(point) for point in points]
+        original = _NOTHING if plan.detector is None else self._uncompressed.figures
+        figures = [self._compared(distortion) for distortion in distortions]
+        if scores:
+            figures = [pixels | scored.figures for pixels, scored in zip(figures, scores, strict=True)]
         columns: dict[str, list[float | None]] = {
             "bpp": [rate.bpp for rate in rates],
             "bpp_mean": [rate.bpp_mean for rate in rates],
             "bpp_payload": [rate.bpp_payload for rate in rates],
-            "psnr-rgb": [rate.psnr_mean for rate in rates],
-            "psnr-rgb-pooled": [rate.psnr_pooled for rate in rates],
         }
-        columns |= {key: [scored.metrics[key] for scored in scores] for key in original.metrics}
+        columns |= {key: [each.metrics[key] for each in figures] for key in figures[0].metrics}
+        columns = {
+            key: values for key, values in columns.items() if any(value is not None for value in values)
+        }
         draws = None
         if self._weights is not None:
             draws = Draws(
                 bpp=np.stack([rate.resampled(self._weights) for rate in rates]),
-                metrics={key: np.stack([scored.draws[key] for scored in scores]) for key in self._figures},
-                uncompressed={key: original.draws[key] for key in self._figures},
+                metrics={
+                    key: np.stack([each.draws[key] for each in figures])
+                    for key in figures[0].draws
+                    if key in columns and key not in fidelity.DERIVED
+                },
+                uncompressed=original.draws,
             )
-        names = plan.dataset.categories
+        names = plan.dataset.categories if scores else {}
         return Result(
             dataset=plan.dataset.name,
             task=plan.task,
-            detector=str(plan.detector.spec),
+            detector=str(plan.detector_spec),
             codec=str(codec),
-            description=f"{codec} on {plan.dataset.name}, {plan.task} by {plan.detector.spec}",
-            results={
-                key: values for key, values in columns.items() if any(value is not None for value in values)
-            },
+            description=f"{codec}: {titled(plan.task, plan.dataset.name, str(plan.detector_spec))}",
+            results=columns,
             categories={
                 name: [scored.per_category.get(identifier) for scored in scores]
                 for identifier, name in names.items()
@@ -373,12 +397,17 @@ class _Ledger:
                     "fingerprint": plan.dataset.fingerprint,
                     "images": len(plan.dataset.images),
                     "pixels": plan.dataset.n_pixels,
-                    "objects": len((plan.dataset.ground_truth or {}).get("annotations", [])),
-                    "evaluation": plan.dataset.evaluation,
+                    **_truth(plan.dataset),
                 },
-                "detector": {"version": plan.detector_version},
-                "uncompressed": {**original.metrics, "intervals": original.intervals},
-                "intervals": self._intervals(rates, scores),
+                "detector": {} if plan.detector is None else {"version": plan.detector_version},
+                "uncompressed": {**original.metrics, "intervals": original.intervals} if scores else {},
+                "fidelity": {
+                    **fidelity.CONVENTIONS,
+                    "undefined": {
+                        key: reason for each in distortions for key, reason in each.reasons().items()
+                    },
+                },
+                "intervals": self._intervals(rates, figures, columns),
                 "versions": provenance.versions(),
                 "command": _command(plan, codec, points),
                 "conventions": CONVENTIONS,
@@ -387,19 +416,22 @@ class _Ledger:
                 "results": {
                     "encode_s": [rate.encode_s for rate in rates],
                     "decode_s": [rate.decode_s for rate in rates],
-                    "detect_s": [scored.detect_s for scored in scores],
+                    **({"detect_s": [scored.detect_s for scored in scores]} if scores else {}),
                 },
                 "machine": store.read_header(plan.coded_path(points[0], 0))["machine"],
             },
         ), draws
 
-    def _intervals(self, rates: Sequence[_Rates], scores: Sequence[_Scored]) -> dict[str, Any]:
+    def _intervals(
+        self, rates: Sequence[_Rates], figures: Sequence[_Figures], columns: Collection[str]
+    ) -> dict[str, Any]:
         if self._weights is None:
             return {}
         intervals: dict[str, Any] = {"level": LEVEL, "resamples": self._bootstrap}
         intervals["bpp"] = [_finite(interval(rate.resampled(self._weights), LEVEL)) for rate in rates]
-        for key in self._figures:
-            intervals[key] = [scored.intervals[key] for scored in scores]
+        for key in figures[0].intervals:
+            if key in columns:
+                intervals[key] = [each.intervals[key] for each in figures]
         return intervals
 
     @cached_property
@@ -410,7 +442,7 @@ class _Ledger:
         return resample_weights(len(dataset.images), dataset.fingerprint, self._bootstrap)
 
     @property
-    def _figures(self) -> tuple[str, ...]:
+    def _drawn(self) -> tuple[str, ...]:
         return evaluation_of(self._plan.dataset).figures
 
     @cached_property
@@ -421,6 +453,10 @@ class _Ledger:
     @cached_property
     def _uncompressed(self) -> _Scored:
         return self._score(self._plan.points[0])
+
+    def _compared(self, distortion: Fidelity) -> _Figures:
+        drawn = {} if self._weights is None else distortion.resampled(self._weights)
+        return _Figures.of(distortion.metrics(), drawn)
 
     def _score(self, point: OperatingPoint) -> _Scored:
         plan = self._plan
@@ -433,38 +469,61 @@ class _Ledger:
         scored = evaluation_of(plan.dataset).score(self._ground_truth, rows, plan.task)
         drawn = {} if self._weights is None else scored.resampled(self._weights)
         return _Scored(
-            metrics=scored.metrics(),
+            figures=_Figures.of(scored.metrics(), {key: drawn[key] for key in self._drawn if key in drawn}),
             per_category=scored.per_category(),
-            draws=drawn,
-            intervals={key: _finite(interval(drawn[key], LEVEL)) for key in self._figures if key in drawn},
             detect_s=float(np.mean(detect_s)),
         )
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """Metrics of one operating point; of some also draws and intervals."""
+
+    metrics: Mapping[str, float | None]
+    draws: Mapping[str, NDArray[np.float64]]
+    intervals: Mapping[str, list[float | None]]
+
+    @classmethod
+    def of(cls, metrics: Mapping[str, float | None], draws: Mapping[str, NDArray[np.float64]]) -> _Figures:
+        # Where there is no figure, the resamples that have one say nothing of it.
+        intervals: dict[str, list[float | None]] = {
+            key: [None, None] if metrics[key] is None else _finite(interval(values, LEVEL))
+            for key, values in draws.items()
+        }
+        return cls(metrics, draws, intervals)
+
+    def __or__(self, other: _Figures) -> _Figures:
+        return _Figures(
+            {**self.metrics, **other.metrics},
+            {**self.draws, **other.draws},
+            {**self.intervals, **other.intervals},
+        )
+
+
+_NOTHING = _Figures({}, {}, {})
 
 
 @dataclass(frozen=True)
 class _Scored:
     """One operating point's accuracy."""
 
-    metrics: Mapping[str, float | None]
+    figures: _Figures
     per_category: Mapping[int, float | None]
-    draws: Mapping[str, NDArray[np.float64]]
-    intervals: Mapping[str, list[float | None]]
     detect_s: float
 
 
 @dataclass(frozen=True)
 class _Rates:
-    """One operating point's rate, distortion and time, an entry an image in order of the image ids."""
+    """One operating point's rate and time, an entry an image in order of the image ids."""
 
     n_bits: NDArray[np.float64]
     n_header_bits: NDArray[np.float64] | None
     n_pixels: NDArray[np.float64]
-    mse: NDArray[np.float64]
     seconds: Mapping[str, NDArray[np.float64]]
 
     @classmethod
     def of(cls, plan: Plan, point: OperatingPoint) -> _Rates:
-        columns = ["n_bytes", "header_bytes", "width", "height", "mse", "encode_s", "decode_s"]
+        columns = ["n_bytes", "header_bytes", "width", "height", "encode_s", "decode_s"]
         tables = [store.read(plan.coded_path(point, shard), columns) for shard in range(plan.n_shards)]
         frame = pa.concat_tables(tables).to_pandas()
         headers = frame["header_bytes"].to_numpy(np.float64)
@@ -472,7 +531,6 @@ class _Rates:
             n_bits=8.0 * frame["n_bytes"].to_numpy(np.float64),
             n_header_bits=None if np.isnan(headers).any() else 8.0 * headers,
             n_pixels=frame["width"].to_numpy(np.float64) * frame["height"].to_numpy(np.float64),
-            mse=frame["mse"].to_numpy(np.float64),
             seconds={key: frame[key].to_numpy(np.float64) for key in ("encode_s", "decode_s")},
         )
 
@@ -491,17 +549,6 @@ class _Rates:
         return float((self.n_bits - self.n_header_bits).sum() / self.n_pixels.sum())
 
     @property
-    def psnr_mean(self) -> float | None:
-        """Mean over images of PSNR in dB; None where an image is lossless."""
-        return float(np.mean(10 * np.log10(255.0**2 / self.mse))) if (self.mse > 0).all() else None
-
-    @property
-    def psnr_pooled(self) -> float | None:
-        """PSNR in dB of the squared error pooled over all pixels; None where all is lossless."""
-        pooled = float((self.mse * self.n_pixels).sum() / self.n_pixels.sum())
-        return 10 * math.log10(255.0**2 / pooled) if pooled > 0 else None
-
-    @property
     def encode_s(self) -> float:
         return float(self.seconds["encode_s"].mean())
 
@@ -514,6 +561,22 @@ class _Rates:
         return drawn
 
 
+def _fidelity(plan: Plan, point: OperatingPoint) -> Fidelity:
+    tables = [store.read(plan.compared_path(point, shard)) for shard in range(plan.n_shards)]
+    frame = pa.concat_tables(tables).to_pandas()
+    keys = ("mse_rgb", "mse_luma", "ms_ssim_rgb", "ms_ssim_luma")
+    return Fidelity(
+        np.array([record.width * record.height for record in plan.dataset.images], dtype=np.float64),
+        *(frame[key].to_numpy(np.float64) for key in keys),
+    )
+
+
+def _truth(dataset: Dataset) -> dict[str, Any]:
+    if dataset.ground_truth is None:
+        return {}
+    return {"objects": len(dataset.ground_truth["annotations"]), "evaluation": dataset.evaluation}
+
+
 def _digest(plan: Plan, point: OperatingPoint) -> str:
     """Digest a point's bitstreams: equal digests mean byte-identical coding."""
     shards = [
@@ -524,7 +587,7 @@ def _digest(plan: Plan, point: OperatingPoint) -> str:
 
 def _check_neighbours(plan: Plan, results: Path) -> None:
     """Refuse to write a curve beside curves of another dataset or detector that goes by the same name."""
-    folder = result.path_of(results, plan.dataset.name, plan.task, plan.detector.spec.file_name, "any").parent
+    folder = result.path_of(results, plan.dataset.name, plan.task, plan.detector_spec.file_name, "any").parent
     replaced = {f"{codec.file_name}.json" for codec in plan.codecs}
     for path in sorted(folder.glob("*.json")):
         if path.name in replaced or path.name.endswith(".timings.json"):
@@ -548,9 +611,10 @@ def _command(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str:
     n_images = len(dataset.images)
     limit = f" --limit {n_images}" if dataset.name.endswith(f"-{n_images}") else ""
     ladder = ",".join(str(point.quality) for point in points)
+    detector = "" if plan.detector is None else f" --detector {plan.detector.spec}"
     return (
         f"icm-bench run --task {plan.task} --codecs {codec} --qualities {codec}={ladder} "
-        f"--dataset {dataset.provider}{limit} --detector {plan.detector.spec}"
+        f"--dataset {dataset.provider}{limit}{detector}"
     )
 
 

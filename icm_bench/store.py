@@ -1,13 +1,15 @@
-"""The coded and the predicted store: a shard is a file, and a file is a finished shard.
+"""The coded, the compared and the predicted store: a shard is a file, and a file is a finished shard.
 
 ::
 
     <root>/coded/<dataset>/<codec spec>/<quality>/<shard>.parquet
+    <root>/compared/<dataset>/<codec spec>/<quality>/<shard>.parquet
     <root>/predicted/<dataset>/<codec spec>/<quality>/<detector spec>/<shard>.parquet
 
 A shard is written under a temporary name, flushed to the disk and renamed, so a file that is there is whole, many
 writers are safe, and a kill at any moment loses the shards in flight alone. Each file carries a header; what in it
-must agree with a plan is its ``identity``, the rest says how it came to be.
+must agree with a plan is its ``identity``, the rest says how it came to be. What is compared with the originals stands
+apart from what is coded, so that another metric needs no other encoding.
 """
 
 from __future__ import annotations
@@ -45,6 +47,15 @@ CODED = pa.schema(
         ("encode_s", pa.float64()),
         ("decode_s", pa.float64()),
         ("mse", pa.float64()),
+    ]
+)
+COMPARED = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("mse_rgb", pa.float64()),
+        ("mse_luma", pa.float64()),
+        ("ms_ssim_rgb", pa.float64()),
+        ("ms_ssim_luma", pa.float64()),
     ]
 )
 PREDICTED = pa.schema(
@@ -87,6 +98,10 @@ class Store:
     def coded(self, dataset: str, codec: str, quality: Quality, shard: int) -> Path:
         """Return where a coded shard stands, or will stand."""
         return self.root / "coded" / dataset / codec / quality_name(quality) / _shard_name(shard)
+
+    def compared(self, dataset: str, codec: str, quality: Quality, shard: int) -> Path:
+        """Return where the distortion of a coded shard stands, or will stand."""
+        return self.root / "compared" / dataset / codec / quality_name(quality) / _shard_name(shard)
 
     def predicted(self, dataset: str, codec: str, quality: Quality | None, detector: str, shard: int) -> Path:
         """Return where a predicted shard stands, or will stand; no quality: the uncompressed images."""

@@ -1,7 +1,8 @@
-"""The one pure function of a run: code, decode and detect the images of a shard."""
+"""The one pure function of a run: code, decode, compare and detect the images of a shard."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -21,6 +22,7 @@ from icm_bench.codec import Codec, Loads, Quality, ReportsHeaderBytes
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector
 from icm_bench.error import CodecError, DetectorError, IcmBenchError, StoreError
+from icm_bench.fidelity import distortion
 from icm_bench.image import Image, mse, pixel_digest
 from icm_bench.spec import CODEC_SUPPLIED, DETECTOR_SUPPLIED, Spec, arguments
 
@@ -60,6 +62,7 @@ class Job:
         codec: The codec, or None for the uncompressed images.
         quality: The operating point, None with no codec.
         coded: The finished coded shard, or None where the images are still to be coded.
+        is_compared: Whether the decoded images' distortion is on disk, or there is none to measure.
         detector: The detector, or None where the predictions are on disk or not wanted.
         device: ``cpu`` or ``cuda``.
     """
@@ -68,19 +71,21 @@ class Job:
     codec: Spec | None
     quality: Quality | None
     coded: Path | None
+    is_compared: bool
     detector: DetectorChoice | None
     device: str
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a job found: rows of the coded and of the predicted store, None where none were asked for.
+    """What a job found: rows of the coded, the compared and the predicted store, None where none were asked for.
 
     Attributes:
-        seconds: Wall time by step: load, read, encode, decode, check, detect.
+        seconds: Wall time by step: load, read, encode, decode, check, compare, detect.
     """
 
     coded: pa.Table | None
+    compared: pa.Table | None
     predicted: pa.Table | None
     seconds: dict[str, float]
 
@@ -95,7 +100,7 @@ def start() -> None:
 
 
 def measure(job: Job) -> Measured:
-    """Code and decode a shard's images, or decode its stored bitstreams, and run the detector on what comes out.
+    """Code and decode a shard's images, or decode its stored bitstreams; compare and detect what comes out.
 
     Raises:
         IcmBenchError: An image failed; the error names the codec and the image.
@@ -103,6 +108,7 @@ def measure(job: Job) -> Measured:
     clock = _Clock()
     stored = None if job.coded is None else store.read(job.coded).to_pylist()
     coded: list[dict[str, Any]] = []
+    compared: list[dict[str, Any]] = []
     predicted: list[dict[str, Any]] = []
     for index, record in enumerate(job.images):
         with _named(job, str(record.path)):
@@ -113,6 +119,9 @@ def measure(job: Job) -> Measured:
                 coded.append(row)
             else:
                 image = _decode_stored(job, stored[index], clock)
+            if not job.is_compared:
+                measured = clock("compare", functools.partial(distortion, _original(record)[0], image))
+                compared.append({"image_id": record.id, **dataclasses.asdict(measured)})
             if job.detector is not None:
                 detector = clock("load", functools.partial(_detector, job.detector, job.device))
                 began = clock.seconds.get("detect", 0.0)
@@ -121,6 +130,7 @@ def measure(job: Job) -> Measured:
                 predicted.append({"image_id": record.id, "detect_s": detect_s, "predictions": found})
     return Measured(
         coded=pa.Table.from_pylist(coded, store.CODED) if coded else None,
+        compared=pa.Table.from_pylist(compared, store.COMPARED) if compared else None,
         predicted=pa.Table.from_pylist(predicted, store.PREDICTED) if predicted else None,
         seconds=clock.seconds,
     )
