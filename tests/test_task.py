@@ -13,7 +13,7 @@ from torchvision.models import detection
 from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
 from icm_bench.scenes.scene import draw_scene
-from icm_codecs.task import FrozenDetector, Task
+from icm_codecs.task import FrozenDetector, Task, focus_on
 
 TASK = Task("maskrcnn_scenes", (1.0,))
 
@@ -39,7 +39,7 @@ def damaged(image: Tensor, strength: float) -> Tensor:
 
 def loss_of(detector: FrozenDetector, decoded: Tensor, image: Tensor, target: Target) -> float:
     torch.manual_seed(1)
-    return float(detector.loss(decoded[None], image[None], [target], torch.ones(1)))
+    return float(detector.loss(decoded[None], image[None], [target], prices=torch.ones(1)))
 
 
 def test_damage_raises_the_detectors_loss_and_the_feature_loss(image: Tensor, target: Target) -> None:
@@ -51,7 +51,7 @@ def test_damage_raises_the_detectors_loss_and_the_feature_loss(image: Tensor, ta
 
 def test_features_alone_need_no_objects_and_lose_nothing_of_the_original(image: Tensor) -> None:
     detector = FrozenDetector(replace(TASK, losses=0.0, features=1.0))
-    assert float(detector.loss(image[None], image[None], [], torch.ones(1))) == 0.0
+    assert float(detector.loss(image[None], image[None], [], prices=torch.ones(1))) == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_gradients_reach_the_image_and_nothing_of_a_frozen_detector_moves(
     detector = FrozenDetector(Task("fasterrcnn_resnet50_fpn_v2", (1.0,), features=1.0), weights=with_norms)
     before = {name: value.clone() for name, value in detector.network.state_dict().items()}
     decoded = damaged(image, 0.1)[None].requires_grad_()
-    detector.loss(decoded, image[None], [target], torch.ones(1)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    detector.loss(decoded, image[None], [target], prices=torch.ones(1)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert decoded.grad is not None
     assert decoded.grad.abs().sum() > 0
     after = detector.network.state_dict()
@@ -89,7 +89,7 @@ def test_detector_sees_enlarged_crops(with_norms: Path, image: Tensor) -> None:
     detector.network.backbone.body.conv1.register_forward_hook(
         lambda _, inputs, __: seen.append(inputs[0].shape)
     )
-    detector.loss(image[None], image[None], [], torch.ones(1))
+    detector.loss(image[None], image[None], [], prices=torch.ones(1))
     assert {tuple(shape[2:]) for shape in seen} == {(288, 384)}
 
 
@@ -98,7 +98,7 @@ def test_an_images_gradient_goes_with_its_price(image: Tensor) -> None:
 
     def gradients(prices: list[float]) -> Tensor:
         decoded = damaged(image, 0.1).repeat(2, 1, 1, 1).requires_grad_()
-        detector.loss(decoded, image.repeat(2, 1, 1, 1), [], torch.tensor(prices)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        detector.loss(decoded, image.repeat(2, 1, 1, 1), [], prices=torch.tensor(prices)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         assert decoded.grad is not None
         return decoded.grad
 
@@ -110,3 +110,24 @@ def test_an_images_gradient_goes_with_its_price(image: Tensor) -> None:
 def test_detector_that_no_gradient_can_pass_is_refused() -> None:
     with pytest.raises(TrainingError, match="gradients cannot pass"):
         FrozenDetector(Task("yolox", (1.0,)))
+
+
+def test_focus_is_on_objects_and_around_them() -> None:
+    masks = np.zeros((1, 64, 64), bool)
+    masks[0, 20:30, 20:40] = True
+    targets = [target_of(masks, np.array([1])), target_of(masks[:0], np.array([], np.int64))]
+    focus = focus_on(targets, 0.25, like=torch.zeros(2, 1, 64, 64))
+    assert torch.all(focus[1] == 0.25)
+    assert torch.all(focus[0, 0, 12:38, 12:48] == 1.0)
+    assert focus[0].eq(1.0).sum() == 26 * 36
+    assert torch.all(focus_on([], 1.0, like=torch.zeros(2, 1, 8, 8)) == 1.0)
+
+
+def test_features_far_from_objects_weigh_less(image: Tensor, target: Target) -> None:
+    detector = FrozenDetector(replace(TASK, losses=0.0, features=1.0))
+    decoded = damaged(image, 0.1)[None]
+    loss, focused = (
+        float(detector.loss(decoded, image[None], [target], prices=torch.ones(1), focus=focus))
+        for focus in (None, focus_on([target], 0.1, like=decoded[:, :1]))
+    )
+    assert 0.1 * loss < focused < loss

@@ -244,7 +244,7 @@ def task_loss(weights: Path, data: Path) -> float:
         for image in (codec.decode(codec.encode(picture)), picture)
     )
     detector = FrozenDetector(Task("maskrcnn_scenes", (1.0,), losses=0.0, features=1.0))
-    return float(detector.loss(decoded, original, [], torch.ones(1)))
+    return float(detector.loss(decoded, original, [], prices=torch.ones(1)))
 
 
 def test_damaged_checkpoint_is_refused(recipe: Path, pictures: Path, tmp_path: Path) -> None:
@@ -275,6 +275,7 @@ def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> Non
         (('name = "tiny"', "name = "), "TOML"),
         (("[loss]", "[los]"), "unknown tables los"),
         (("crop = 64", "crop = [64, 64, 64]"), "crop"),
+        (("[loss]", "[loss]\nbackground = 2.0"), "background"),
         (("[loss]", "[task]\ndetector = 'x'\nprices = [1.0]\n[loss]"), "task prices"),
         (("[loss]", "[[schedule]]\nstep = 0\ntask = 1.0\n[loss]"), "names one"),
     ],

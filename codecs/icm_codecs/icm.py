@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -35,6 +37,21 @@ MOST_QUALITIES = 16
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
+Domain = Literal["photos", "scenes"]
+"""The pictures that weights were trained on: photographs, or the drawn pictures of the dataset ``scenes``."""
+
+Objective = Literal["mse", "detection", "segmentation"]
+"""What weights were trained for: fidelity to the pixels, or a task through its frozen detector."""
+
+_SHIPPED = MappingProxyType(
+    {
+        ("photos", "mse"): "icm-mse",
+        ("scenes", "mse"): "icm-scenes-mse",
+        ("scenes", "detection"): "icm-scenes",
+        ("scenes", "segmentation"): "icm-scenes",
+    }
+)
+
 
 class Icm:
     """A learned image codec whose networks are trained for machines.
@@ -43,35 +60,51 @@ class Icm:
     systems, as the paper has them; one model serves every rate, which is our choice.
 
     Args:
-        quality: The rate point, 1 to 8, from about 0.03 to about 0.9 bit per pixel of a photograph.
+        quality: The rate point, 1 to 8; the weights' model cards say which rates these are.
         device: Where the networks run: "cpu", "cuda".
-        objective: What the shipped weights were trained for: "mse", fidelity to the pixels.
+        domain: What the shipped weights were trained on.
+        objective: What they were trained for. Where a run names neither, ``scenes`` is coded by the weights for its
+            task, and everything else by those for the fidelity of photographs.
         weights: A checkpoint file that the training wrote, instead of the shipped one.
 
     Raises:
-        UsageError: There is no such quality or objective.
+        UsageError: There is no such quality, or no weights of that domain for that objective.
     """
 
     name: ClassVar[str] = "icm"
     qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
 
     def __init__(
-        self, quality: Quality, *, device: str = "cpu", objective: Literal["mse"] = "mse", weights: str = ""
+        self,
+        quality: Quality,
+        *,
+        device: str = "cpu",
+        domain: Domain = "photos",
+        objective: Objective = "mse",
+        weights: str = "",
     ) -> None:
-        if objective != "mse":
-            raise UsageError(f"has no objective {objective!r}", where=self.name, mend="choose mse")
-        self._path = Path(weights) if weights else _WEIGHTS / f"icm-{objective}.safetensors"
+        self._path = Path(weights) if weights else _shipped_weights(domain, objective)
         known = range(1, MOST_QUALITIES + 1) if weights else self.qualities
         if quality not in known:
             raise UsageError(f"has no quality {quality}", where=self.name, mend=f"choose 1 to {known[-1]}")
         self._quality = int(quality) - 1
         self._device = device
 
+    @classmethod
+    def complete_options(cls, options: Mapping[str, str], *, task: str, dataset: str) -> dict[str, str]:
+        """Return a spec's options with those that say which of the shipped weights a run takes."""
+        if "weights" in options:
+            return dict(options)
+        drawn = dataset.partition("-")[0] == "scenes"
+        domain = options.get("domain", "scenes" if drawn else "photos")
+        objective = options.get("objective", task if (domain, task) in _SHIPPED else "mse")
+        return {**options, "domain": domain, "objective": objective}
+
     def version(self) -> str:
         """Name the package, the libraries that compute and code, and the weights."""
         packages = ("icm-bench", "torch", "compressai")
         versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
-        return ", ".join([*versions, f"weights {self._sha256[:12]}"])
+        return ", ".join([*versions, f"weights {self._path.stem} {self._sha256[:12]}"])
 
     def load(self) -> None:
         """Load the networks and tables.
@@ -120,6 +153,10 @@ class Icm:
         """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
         return self._unpack(data).header_bytes
 
+    def n_parameters(self) -> int:
+        """Return how many learned values the networks have."""
+        return self._coder.n_parameters
+
     @cached_property
     def _coder(self) -> Coder:
         from icm_codecs.checkpoint import load_checkpoint
@@ -151,3 +188,15 @@ class Icm:
                 mend="decode with the same checkpoint",
             )
         return frame
+
+
+def _shipped_weights(domain: str, objective: str) -> Path:
+    name = _SHIPPED.get((domain, objective))
+    if name is None:
+        known = ", ".join(f"{one}:{other}" for one, other in _SHIPPED)
+        raise UsageError(
+            f"has no weights of the domain {domain!r} for the objective {objective!r}",
+            where=Icm.name,
+            mend=f"choose one of domain:objective = {known}, or give weights=FILE",
+        )
+    return _WEIGHTS / f"{name}.safetensors"

@@ -70,10 +70,13 @@ class Loss:
     Attributes:
         lambdas: One price a quality, rising; the loss of a quality is bpp + lambda * 255^2 * MSE (pixels in 0..1).
         balance: Each quality's loss is weighed by lambda ** -balance: 0 favours high rates, 1 low ones.
+        background: What an error of pixels or features far from every object weighs, next to 1 on objects. Below 1,
+            bits go to objects long before a detector's losses have taught as much; the pictures must be labelled.
     """
 
     lambdas: tuple[float, ...]
     balance: float = 0.5
+    background: float = 1.0
 
     def quality_weights(self) -> tuple[float, ...]:
         """Return each quality's share of the loss, 1 on average."""
@@ -198,6 +201,7 @@ def _check(recipe: Recipe) -> None:
         < optimisation.batch,
         "crop is a side or two, multiples of 64": len(optimisation.crop) == 2
         and all(side % 64 == 0 < side for side in optimisation.crop),
+        "background is from 0 to 1": 0.0 <= recipe.loss.background <= 1.0,
         "steps is positive": optimisation.steps > 0,
         "there is a knot in the schedule": bool(recipe.schedule.knots),
         "there are as many task prices as qualities": recipe.task is None

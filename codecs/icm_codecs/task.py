@@ -15,13 +15,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn import functional
 
 from icm_bench import registry
 from icm_bench.detectors.precision import lower_precision
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
 
-__all__ = ["FrozenDetector", "Task"]
+__all__ = ["FrozenDetector", "Task", "focus_on"]
+
+_NEAR = 8
+"""Pixels around an object that matter as much as it does: its outline lies between the two."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,15 @@ class FrozenDetector:
         _return_losses(self.network)
         _compute_in_bfloat16(self.network)
 
-    def loss(self, decoded: Tensor, original: Tensor, targets: list[Target], prices: Tensor) -> Tensor:
+    def loss(
+        self,
+        decoded: Tensor,
+        original: Tensor,
+        targets: list[Target],
+        *,
+        prices: Tensor,
+        focus: Tensor | None = None,
+    ) -> Tensor:
         """Return the task's loss of a batch.
 
         Args:
@@ -81,6 +93,7 @@ class FrozenDetector:
             targets: The objects in each image; not used where the losses weigh nothing.
             prices: What each image weighs, N: its gradient is scaled by it. The loss that is returned is not
                 weighted, since a detector's losses are means over all that the batch shows.
+            focus: What the loss of features weighs in each place, N x 1 x H x W; by default 1.
         """
         height, width = decoded.shape[2:]
         self.network.transform.fixed_size = (
@@ -92,20 +105,22 @@ class FrozenDetector:
             features: dict[str, Tensor] = self.network.backbone(images.tensors)
             total = decoded.new_zeros(())
             if self._task.features > 0.0:
-                total = total + self._task.features * self._feature_loss(features, original)
+                total = total + self._task.features * self._feature_loss(features, original, focus)
             if self._task.losses > 0.0:
                 total = total + self._task.losses * self._detector_loss(images, features, objects)
         return total
 
-    def _feature_loss(self, features: dict[str, Tensor], original: Tensor) -> Tensor:
+    def _feature_loss(self, features: dict[str, Tensor], original: Tensor, focus: Tensor | None) -> Tensor:
         """Return the share of the features' variance that is lost, a mean over images and pyramid levels."""
         with torch.no_grad():
             images, _ = self.network.transform(list(original), None)
             wanted: dict[str, Tensor] = self.network.backbone(images.tensors)
-        lost = [
-            (features[level] - value).square().mean() / value.var(dim=(0, 2, 3)).mean()
-            for level, value in wanted.items()
-        ]
+        lost = []
+        for level, value in wanted.items():
+            error = (features[level] - value).square().mean(dim=1, keepdim=True)
+            if focus is not None:
+                error = error * functional.adaptive_max_pool2d(focus, error.shape[2:])
+            lost.append(error.mean() / value.var(dim=(0, 2, 3)).mean())
         return torch.stack(lost).mean()
 
     def _detector_loss(self, images: Any, features: dict[str, Tensor], objects: list[Target]) -> Tensor:
@@ -116,6 +131,27 @@ class FrozenDetector:
     def has_moved(self) -> bool:
         """Whether any weight or statistic differs from what was loaded."""
         return _fingerprint(self.network) != self._state_before
+
+
+def focus_on(targets: list[Target], background: float, *, like: Tensor) -> Tensor:
+    """Return what errors weigh in each place: 1 on objects and near them, ``background`` elsewhere.
+
+    Args:
+        targets: The objects in each image; none where nothing is known of them.
+        background: 0 to 1.
+        like: N x 1 x H x W, gives the result's size, device and type.
+    """
+    if background == 1.0:
+        return torch.ones_like(like)
+    covered = torch.stack(
+        [target["masks"].amax(dim=0) if len(target["masks"]) else _none(target) for target in targets]
+    )
+    near = functional.max_pool2d(covered[:, None].to(like), 2 * _NEAR + 1, stride=1, padding=_NEAR)
+    return background + (1.0 - background) * near
+
+
+def _none(target: Target) -> Tensor:
+    return target["masks"].new_zeros(target["masks"].shape[1:])
 
 
 def _fingerprint(network: nn.Module) -> str:

@@ -29,7 +29,7 @@ from icm_codecs.checkpoint import save_checkpoint, start_from
 from icm_codecs.network import Estimate, IcmNetwork
 from icm_codecs.picture import Crops, Source, open_source
 from icm_codecs.recipe import Recipe, find_recipe, read_recipe
-from icm_codecs.task import FrozenDetector
+from icm_codecs.task import FrozenDetector, focus_on
 
 __all__ = ["CodecTraining", "export", "find_recipe", "train"]
 
@@ -108,7 +108,7 @@ class CodecTraining(lightning.LightningModule):
             seed=plan.seed,
             rank=self.global_rank,
             start=self.global_step,
-            with_objects=self._recipe.task is not None and self._source.has_objects,
+            with_objects=self._source.has_objects,
         )
         return DataLoader(crops, batch_size=None)
 
@@ -122,23 +122,27 @@ class CodecTraining(lightning.LightningModule):
         image = pixels.float().div(255.0).contiguous(memory_format=torch.channels_last)
         estimate = self.network(image)
         bpp = estimate.bits / (image.shape[2] * image.shape[3])
-        mse = (estimate.image - image).square().mean(dim=(1, 2, 3))
-        loss = self._loss(image, estimate, bpp, mse, targets)
+        error = (estimate.image - image).square().mean(dim=1, keepdim=True)
+        mse = error.mean(dim=(1, 2, 3))
+        loss = self._loss(image, estimate, bpp, error, targets)
         self.log("loss", loss)
         if (self.global_step + 1) % _LOG_STEPS == 0:
             self._log_rungs(bpp.detach(), mse.detach())
         return loss
 
     def _loss(
-        self, image: Tensor, estimate: Estimate, bpp: Tensor, mse: Tensor, targets: list[Target]
+        self, image: Tensor, estimate: Estimate, bpp: Tensor, error: Tensor, targets: list[Target]
     ) -> Tensor:
         weights = self._recipe.schedule.weights(self.global_step)
-        shares = self._shares.to(mse)
-        prices = self._lambdas.to(mse) * 255.0**2
+        shares = self._shares.to(error)
+        prices = self._lambdas.to(error) * 255.0**2
+        focus = focus_on(targets, self._recipe.loss.background, like=error)
+        mse = (focus * error).mean(dim=(1, 2, 3))
         loss = (shares * (weights.rate * bpp + weights.mse * prices * mse)).mean()
         if self._detector is None or weights.task == 0.0:
             return loss
-        task = self._detector.loss(estimate.image, image, targets, shares * self._prices.to(mse))
+        task_prices = shares * self._prices.to(error)
+        task = self._detector.loss(estimate.image, image, targets, prices=task_prices, focus=focus)
         self.log("task", task.detach())
         return loss + weights.task * task
 
@@ -219,11 +223,12 @@ def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
 
 
 def _check_objects(plan: Recipe, source: Source) -> None:
-    if plan.task is not None and plan.task.losses > 0.0 and not source.has_objects:
+    needed = plan.loss.background < 1.0 or (plan.task is not None and plan.task.losses > 0.0)
+    if needed and not source.has_objects:
         raise TrainingError(
-            "the detector's losses need the objects in the pictures",
+            "its losses need the objects in the pictures",
             where=f"recipe '{plan.name}'",
-            mend="give annotations, or scenes, or set losses = 0 and train by features alone",
+            mend="give annotations, or scenes, or set background = 1 and losses = 0 and train by features alone",
         )
 
 
