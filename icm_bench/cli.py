@@ -162,7 +162,7 @@ def run(
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
     from icm_bench import figure, runner, table
     from icm_bench.comparison import compare_with_anchor
-    from icm_bench.result import find
+    from icm_bench.result import find, main_metric
 
     opened = runner.open_dataset(
         dataset, data_root=data_root, images=images, annotations=annotations, limit=limit
@@ -187,11 +187,12 @@ def run(
             progress=bar,
         )
     table.show(table.of_run(summary.results), console)
+    metric = main_metric(summary.results)
     if len(summary.results) > 1:
-        table.show(table.of_comparison(compare_with_anchor(summary.results)), console)
+        table.show(table.of_comparison(compare_with_anchor(summary.results, metric=metric)), console)
     folder = summary.paths[0].parent
     drawn = figure.draw_group(
-        [item for item in find(results) if item.group == summary.results[0].group], folder
+        [item for item in find(results) if item.group == summary.results[0].group], folder, metric=metric
     )
     console.print(_closing(summary), highlight=False, soft_wrap=True)
     console.print(f"plot: {drawn}", highlight=False, soft_wrap=True)
@@ -225,14 +226,19 @@ def bdrate(
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
     from icm_bench import table
     from icm_bench.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
+    from icm_bench.result import main_metric
 
-    options: Any = {"metric": metric, "method": method.value, "monotone": monotone.value}
-    groups = _groups(folder, force=force)
-    compared = [
-        compare_all(group, **options) if matrix else compare_with_anchor(group, anchor=anchor, **options)
-        for group in groups
-    ]
-    fixed = [[] if matrix else fixed_accuracies(group, _numbers(at), **options) for group in groups]
+    compared, fixed = [], []
+    for group in _groups(folder, force=force):
+        options: Any = {
+            "metric": main_metric(group, metric),
+            "method": method.value,
+            "monotone": monotone.value,
+        }
+        compared.append(
+            compare_all(group, **options) if matrix else compare_with_anchor(group, anchor=anchor, **options)
+        )
+        fixed.append([] if matrix else fixed_accuracies(group, _numbers(at), **options))
     if format_ in (FormatName.json, FormatName.csv):
         rows = [row for pair in zip(compared, fixed, strict=True) for row in records(*pair)]
         write = table.records_json if format_ is FormatName.json else table.records_csv
@@ -266,6 +272,7 @@ def plot(
 ) -> None:
     """Draw accuracy over rate, one plot for each dataset, task and detector."""
     from icm_bench import figure
+    from icm_bench.result import main_metric
 
     endings = [ending.strip() for ending in formats.split(",")]
     for ending in endings:
@@ -275,7 +282,12 @@ def plot(
         group = curves[0].group
         home = folder.joinpath(*group) if output is None else output.joinpath(*group)
         drawn = figure.draw_group(
-            curves, home, metric=metric, scale=scale.value, panels=panels.value, formats=endings
+            curves,
+            home,
+            metric=main_metric(curves, metric),
+            scale=scale.value,
+            panels=panels.value,
+            formats=endings,
         )
         Console().print(str(drawn), highlight=False, soft_wrap=True)
 
@@ -357,6 +369,9 @@ def import_(
     task: Annotated[str, typer.Option(help="detection, segmentation or fidelity.")] = "fidelity",
     detector: Annotated[str, typer.Option(help="The detector, none for fidelity.")] = "none",
     codec: Annotated[str | None, typer.Option(help="What to call the codec.")] = None,
+    metric: Annotated[
+        str, typer.Option(help="What the accuracy of CompressAI-Vision's files is: map, map50-oic, ...")
+    ] = "map",
     bpp: Annotated[str | None, typer.Option(help="How bpp was taken: pooled, mean or unknown.")] = None,
     bits: Annotated[
         str | None, typer.Option(help="What was counted: bitstream, estimated or unknown.")
@@ -377,7 +392,7 @@ def import_(
     elif codec is None:
         raise UsageError("does not name its codec", where=source, mend="give --codec")
     else:
-        found = [importer.import_compressai_vision(source, group, codec=codec)]
+        found = [importer.import_compressai_vision(source, group, codec=codec, metric=metric)]
     for result in found:
         told = importer.with_conventions(result, bpp=bpp, bits=bits, pixels=pixels)
         Console().print(str(importer.save_imported(told, results)), highlight=False, soft_wrap=True)

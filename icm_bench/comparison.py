@@ -19,6 +19,7 @@ METRIC_NAMES: Mapping[str, str] = {
     "map": "AP",
     "map50": "AP50",
     "map75": "AP75",
+    "map50-oic": "mAP@0.5 (OIC)",
     "map_small": "AP small",
     "map_medium": "AP medium",
     "map_large": "AP large",

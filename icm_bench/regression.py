@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from icm_bench.bdrate import BdRate, Method
 from icm_bench.curve import Monotone
 from icm_bench.error import ResultError, UsageError
-from icm_bench.result import Draws, Result, find
+from icm_bench.result import Draws, Result, find, main_metric
 from icm_bench.verdict import AccuracyAt, Difference, Verdict, judge
 
 DIRECTION: Final = (
@@ -217,7 +217,8 @@ def _keyed(results: Iterable[Result], folder: Path) -> dict[Key, Result]:
 def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings) -> Row:
     if base is None or head is None:
         return Row(*key, verdict="new" if base is None else "removed")
-    points = _paired(base, head, settings.metric)
+    metric = main_metric([base, head], settings.metric)
+    points = _paired(base, head, metric)
     row = Row(
         *key,
         verdict="not comparable",
@@ -238,7 +239,7 @@ def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings
             base.curve,
             head.curve,
             *_same_resamples(base.draws, head.draws),
-            metric=settings.metric,
+            metric=metric,
             tolerance_percent=settings.tolerance_percent,
             method=settings.method,
             monotone=settings.monotone,

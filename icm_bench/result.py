@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the result files. 1: first."""
 
+MAIN_METRICS = ("map", "map50-oic")
+"""What curves are compared on where nobody asks for another: COCO's AP, or the Open Images Challenge's."""
+
 _ORIGINAL = -1
 _RESAMPLES = ".resamples.parquet"
 _TIMINGS = ".timings.json"
@@ -126,6 +129,17 @@ class Result:
         return [float(rate) for rate in rates if rate is not None]
 
 
+def main_metric(results: Sequence[Result], asked: str = MAIN_METRICS[0]) -> str:
+    """Return the metric that curves of one dataset are compared on.
+
+    Args:
+        results: The curves.
+        asked: What was asked for. AP stands for the dataset's own accuracy, where that is another.
+    """
+    found = [metric for metric in MAIN_METRICS if any(metric in result.results for result in results)]
+    return found[0] if found and asked == MAIN_METRICS[0] else asked
+
+
 def path_of(root: Path, dataset: str, task: str, detector: str, codec_file_name: str) -> Path:
     """Return where a curve's JSON file stands."""
     return root / dataset / task / detector / f"{codec_file_name}.json"
@@ -179,7 +193,8 @@ def front(result: Result, draws: Draws | None, metric: str) -> tuple[Result, Dra
 def save(result: Result, path: Path, draws: Draws | None) -> None:
     """Write a curve's files; each is whole or not there, and the JSON, which makes the curve exist, comes last.
 
-    Of a codec whose class names a metric in ``front_of``, the front alone is written.
+    Of a codec whose class names a metric in ``front_of``, the front alone is written; it is of the dataset's own
+    accuracy where the dataset has not that metric.
 
     Raises:
         ResultError: The folder cannot be written.
@@ -187,7 +202,7 @@ def save(result: Result, path: Path, draws: Draws | None) -> None:
     """
     metric = _front_metric(result.codec)
     if metric is not None:
-        result, draws = front(result, draws, metric)
+        result, draws = front(result, draws, metric if metric in result.results else main_metric([result]))
     if draws is not None:
         with replacing(_beside(path, _RESAMPLES), ResultError) as temporary:
             table = _draws_table(draws)

@@ -19,7 +19,7 @@ from icm_bench.comparison import METRIC_NAMES, Comparison, FixedAccuracy
 
 if TYPE_CHECKING:
     from icm_bench.doctor import Finding
-    from icm_bench.result import Result
+    from icm_bench.result import Result, main_metric
 
 MIXED = "†"
 """Marks a figure whose curves count their bits or pixels differently."""
@@ -54,13 +54,15 @@ def of_run(results: Sequence[Result]) -> Table:
     rows = []
     first = results[0]
     original = first.meta["uncompressed"]
+    main = main_metric(results)
+    shown = ("map", "map50", "map75") if main == "map" else (main,)
     rows.append(
         (
             "uncompressed",
             "",
             "",
-            *(_number(original.get(key), 1) for key in ("map", "map50", "map75")),
-            _interval(original.get("intervals", {}).get("map")),
+            *(_number(original.get(key), 1) for key in shown),
+            _interval(original.get("intervals", {}).get(main)),
             "",
             "",
             "",
@@ -68,7 +70,7 @@ def of_run(results: Sequence[Result]) -> Table:
     )
     for result in results:
         timed = result.timings.get("results", {})
-        bounds = result.meta.get("intervals", {}).get("map")
+        bounds = result.meta.get("intervals", {}).get(main)
         for index, quality in enumerate(result.qualities):
             figure = _column(result.results, index)
             rows.append(
@@ -76,7 +78,7 @@ def of_run(results: Sequence[Result]) -> Table:
                     result.codec,
                     _quality(quality),
                     _number(figure("bpp"), 4),
-                    *(_number(figure(key), 1) for key in ("map", "map50", "map75")),
+                    *(_number(figure(key), 1) for key in shown),
                     _interval(bounds[index] if bounds else None),
                     _number(figure("psnr-rgb"), 2),
                     _number(_column(timed, index)("encode_s"), 3),
@@ -84,13 +86,14 @@ def of_run(results: Sequence[Result]) -> Table:
                 )
             )
     dataset = first.meta["dataset"]
+    names = [METRIC_NAMES[key] for key in shown]
     return Table(
         title=f"{first.task} on {first.dataset} by {first.detector}: {dataset['images']} images",
-        header=("codec", "quality", "bpp", "AP", "AP50", "AP75", "AP 95 %", "PSNR dB", "enc s", "dec s"),
+        header=("codec", "quality", "bpp", *names, f"{names[0]} 95 %", "PSNR dB", "enc s", "dec s"),
         rows=tuple(rows),
         notes=(
             "bpp: length of the real bitstreams over the native pixels, pooled over the images. "
-            "AP 95 %: bootstrap interval over images. Seconds: mean an image, one thread.",
+            f"{names[0]} 95 %: bootstrap interval over images. Seconds: mean an image, one thread.",
         ),
     )
 

@@ -14,7 +14,7 @@ from icm_bench.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
 from icm_bench.comparison import METRIC_NAMES
 from icm_bench.error import ResultError
 from icm_bench.resample import bd_rate_interval, with_interval
-from icm_bench.result import Result
+from icm_bench.result import Result, main_metric
 
 HIDDEN_METRICS = ("bpp", "bpp_mean", "bpp_payload")
 """Columns of the results that are rates."""
@@ -49,8 +49,12 @@ class Group:
 
 
 def make_group(results: Sequence[Result], metric: str, method: Method = "pchip") -> Group:
-    """Compute the BD-rates of every codec of a group against every other."""
+    """Compute the BD-rates of every codec of a group against every other.
+
+    AP stands for the dataset's own accuracy, where that is another.
+    """
     matrix = {}
+    metric = main_metric(results, metric)
     for anchor, test in itertools.combinations(results, 2):
         figure = _bd_rate(anchor, test, metric, method)
         matrix[test.codec, anchor.codec] = figure
@@ -94,13 +98,14 @@ def matrix_table(group: Group) -> str:
 
 def points_table(group: Group) -> str:
     """Return every operating point as a sortable HTML table."""
-    shown = [key for key in ("map", "map50", "map75", "psnr-rgb") if key in group.metrics]
+    main = main_metric(group.results)
+    shown = [key for key in dict.fromkeys((main, "map50", "map75", "psnr-rgb")) if key in group.metrics]
     names = [
         "codec",
         "quality",
         "bpp",
         *(METRIC_NAMES[key] for key in shown),
-        "AP 95 %",
+        f"{METRIC_NAMES[main]} 95 %",
         "encode s",
         "decode s",
     ]
@@ -112,13 +117,13 @@ def points_table(group: Group) -> str:
             None,
             None,
             *(original.get(key) for key in shown),
-            original.get("intervals", {}).get("map"),
+            original.get("intervals", {}).get(main),
             None,
             None,
         ]
     ]
     for result in group.results:
-        rows += _point_rows(result, shown)
+        rows += _point_rows(result, shown, main)
     digits = [0, None, 4, *(1 if key.startswith("map") else 2 for key in shown), 1, 3, 3]
     body = "".join(
         "<tr>" + "".join(_cell(value, digit) for value, digit in zip(row, digits, strict=True)) + "</tr>"
@@ -144,9 +149,10 @@ def facts(group: Group) -> str:
     """Return what a reader must know of a group first, as one HTML paragraph."""
     dataset = group.results[0].meta.get("dataset", {})
     counted = [f"{dataset[key]:,} {key}" for key in ("images", "objects") if key in dataset]
-    original = (group.results[0].meta.get("uncompressed") or {}).get("map")
+    main = main_metric(group.results)
+    original = (group.results[0].meta.get("uncompressed") or {}).get(main)
     if original is not None:
-        counted.append(f"AP {original:.1f} on the uncompressed images")
+        counted.append(f"{METRIC_NAMES[main]} {original:.1f} on the uncompressed images")
     return f"<p>{_text('; '.join(counted))}.</p>" if counted else ""
 
 
@@ -192,9 +198,9 @@ def _curve_data(result: Result, metrics: Iterable[str]) -> dict[str, Any]:
     return {"codec": result.codec, "points": sorted(points, key=lambda point: point["bpp"])}
 
 
-def _point_rows(result: Result, shown: Sequence[str]) -> list[list[Any]]:
+def _point_rows(result: Result, shown: Sequence[str], main: str) -> list[list[Any]]:
     timed = result.timings.get("results", {})
-    bands = result.meta.get("intervals", {}).get("map")
+    bands = result.meta.get("intervals", {}).get(main)
 
     def at(columns: Mapping[str, Any], key: str, index: int) -> Any:
         return columns[key][index] if key in columns else None
