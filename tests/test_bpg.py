@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from icm_baselines import bpg, pillow
 from icm_baselines.bpg import Bpg
 from icm_bench.error import CodecError, ProgramError, UsageError
 from icm_bench.testing import check_codec, photograph
@@ -38,15 +41,21 @@ if not data.endswith(b"\\xff\\xd9"):
 Image.open(io.BytesIO(data[4:])).save(sys.argv[2], "PNG")
 """
 
+PNG = pillow.encode(photograph(16, 16), "PNG", {})
+
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder, scratch = tmp_path / "bin", tmp_path / "scratch"
+    for path in (folder, scratch):
+        path.mkdir()
     for name, code in (("bpgenc", ENCODER), ("bpgdec", DECODER)):
-        path = tmp_path / name
-        path.write_text(f"#!{sys.executable}\n{code}")
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    return tmp_path
+        (folder / name).write_text(f"#!{sys.executable}\n{code}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    yield folder
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -80,6 +89,62 @@ def test_an_absent_bpgenc_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ProgramError, match="^bpgenc: no such program; install libbpg"):
         Bpg(30).encode(photograph(8, 8))
+
+
+FAILURES = [
+    ("import sys; sys.exit('cannot open the file')", "failed with exit status 1: cannot open the file"),
+    ("import os; os.abort()", "crashed with SIGABRT"),
+    ("import time; time.sleep(60)", "killed because it was still running after 1 s"),
+    ("pass", "wrote nothing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [*FAILURES, ("import sys; sys.exit('Unsupported encoder: x265')", ".* Unsupported encoder: x265")],
+)
+def test_a_bpgenc_that_fails_gives_one_line(
+    code: str, complaint: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpg, "TIMEOUT_S", 1.0)
+    (stand_in / "bpgenc").write_text(f"#!{sys.executable}\n{code}")
+    with pytest.raises(ProgramError, match=f"^bpgenc: {complaint}$"):
+        Bpg(30).encode(photograph(16, 16))
+
+
+@pytest.mark.parametrize(("code", "complaint"), FAILURES)
+def test_a_bpgdec_that_fails_gives_one_line(
+    code: str, complaint: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Bpg(30).encode(photograph(16, 16))
+    monkeypatch.setattr(bpg, "TIMEOUT_S", 1.0)
+    (stand_in / "bpgdec").write_text(f"#!{sys.executable}\n{code}")
+    with pytest.raises(ProgramError, match=f"^bpgdec: {complaint}$"):
+        Bpg(30).decode(data)
+
+
+def test_a_stream_that_bpgenc_cut_short_is_not_decoded(stand_in: Path) -> None:
+    cut = ENCODER.replace("file.getvalue())", "file.getvalue()[:-40])")
+    (stand_in / "bpgenc").write_text(f"#!{sys.executable}\n{cut}")
+    with pytest.raises(ProgramError, match="^bpgdec: failed with exit status 1: Could not decode image$"):
+        Bpg(30).decode(Bpg(30).encode(photograph(16, 16)))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"P6 1 1 255 abc", "PNG: the bitstream is damaged or of another format"),
+        (PNG[: len(PNG) // 2], "PNG: the bitstream is truncated or damaged"),
+    ],
+)
+def test_a_bpgdec_that_writes_no_whole_picture_is_not_believed(
+    content: bytes, complaint: str, stand_in: Path
+) -> None:
+    data = Bpg(30).encode(photograph(16, 16))
+    code = f"import sys; open(sys.argv[2], 'wb').write({content!r})"
+    (stand_in / "bpgdec").write_text(f"#!{sys.executable}\n{code}")
+    with pytest.raises(CodecError, match=f"^{complaint}"):
+        Bpg(30).decode(data)
 
 
 @pytest.mark.slow

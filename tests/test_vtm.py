@@ -141,10 +141,19 @@ def test_missing_settings_are_named(stand_in: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
-        ("import sys; sys.exit('cannot open the file')", "failed with exit status 1: cannot open the file"),
+        (
+            "import sys; sys.exit('cannot open the file')",
+            "EncoderAppStatic: failed with exit status 1: cannot open the file",
+        ),
         ("import os; os.abort()", "EncoderAppStatic: crashed with SIGABRT"),
         ("import time; time.sleep(60)", "EncoderAppStatic: killed because it was still running after 1 s"),
         ("pass", "EncoderAppStatic: wrote nothing"),
+        # What VTM says to an option that it does not know yet.
+        (
+            "import sys; sys.exit('Unknown option: `ConformanceWindowMode\\' (value:`1\\')')",
+            "EncoderAppStatic: failed with exit status 1: Unknown option: `ConformanceWindowMode'",
+        ),
+        ("open('coded', 'wb').write(b'VVC')", "VVC: the bitstream holds no picture parameter set"),
     ],
 )
 def test_an_encoder_that_fails_gives_one_line(
@@ -152,8 +161,50 @@ def test_an_encoder_that_fails_gives_one_line(
 ) -> None:
     monkeypatch.setattr(vtm, "TIMEOUT_S", 1.0)
     install(stand_in, "EncoderAppStatic", code)
-    with pytest.raises(ProgramError, match=complaint):
+    with pytest.raises(CodecError, match=f"^{complaint}"):
         Vtm(32).encode(photograph(8, 8))
+
+
+def test_an_encoder_that_codes_another_size_is_not_believed(stand_in: Path) -> None:
+    other = ENCODER.replace('arguments["-wdt"] + "x" + arguments["-hgt"]', '"16x16"')
+    install(stand_in, "EncoderAppStatic", other)
+    with pytest.raises(ProgramError, match="^EncoderAppStatic: coded 16x16 where 24x16 was due$"):
+        Vtm(32).encode(photograph(20, 10))
+
+
+def test_a_stream_that_the_encoder_cut_short_is_not_decoded(stand_in: Path) -> None:
+    cut = "data = open('coded', 'rb').read(); open('coded', 'wb').write(data[: 2 * len(data) // 3])"
+    install(stand_in, "EncoderAppStatic", f"{ENCODER}\n{cut}\n")
+    data = Vtm(32).encode(photograph(96, 96))
+    with pytest.raises(CodecError) as caught:
+        Vtm(32).decode(data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("import sys; sys.exit('ERROR: bad NAL unit')", "failed with exit status 1: ERROR: bad NAL unit"),
+        ("import os; os.abort()", "crashed with SIGABRT"),
+        ("import time; time.sleep(60)", "killed because it was still running after 1 s"),
+        ("pass", "wrote nothing"),
+    ],
+)
+def test_a_decoder_that_fails_gives_one_line(
+    code: str, complaint: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Vtm(32).encode(photograph(8, 8))
+    monkeypatch.setattr(vtm, "TIMEOUT_S", 1.0)
+    install(stand_in, "DecoderAppStatic", code)
+    with pytest.raises(ProgramError, match=f"^DecoderAppStatic: {complaint}$"):
+        Vtm(32).decode(data)
+
+
+def test_an_absent_decoder_is_named_with_the_mend(stand_in: Path) -> None:
+    data = Vtm(32).encode(photograph(8, 8))
+    (stand_in / "DecoderAppStatic").unlink()
+    with pytest.raises(ProgramError, match="^DecoderAppStatic: no such program in .*; build VTM"):
+        Vtm(32).decode(data)
 
 
 def test_a_decoder_that_writes_another_size_is_not_believed(stand_in: Path) -> None:

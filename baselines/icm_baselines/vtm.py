@@ -103,7 +103,13 @@ class Vtm:
             output="coded",
             timeout_s=TIMEOUT_S,
         )
-        return envelope.Envelope(run(call), columns - width, rows - height).pack()
+        stream = run(call)
+        coded = vvc.picture_size(stream)
+        if coded != (columns, rows):
+            raise ProgramError(
+                "coded {}x{} where {}x{} was due".format(*coded, columns, rows), where=_ENCODER
+            )
+        return envelope.Envelope(stream, columns - width, rows - height).pack()
 
     def _decode_coded_size(self, data: bytes) -> Image:
         packed = envelope.unpack(data)
