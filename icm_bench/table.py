@@ -16,10 +16,10 @@ from rich.text import Text
 
 from icm_bench.bdrate import LOW_OVERLAP, BdRate
 from icm_bench.comparison import METRIC_NAMES, Comparison, FixedAccuracy
+from icm_bench.result import Result, main_metric
 
 if TYPE_CHECKING:
     from icm_bench.doctor import Finding
-    from icm_bench.result import Result, main_metric
 
 MIXED = "†"
 """Marks a figure whose curves count their bits or pixels differently."""
