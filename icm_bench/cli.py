@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,10 +32,11 @@ app.add_typer(data_app, name="data")
 
 
 class TaskName(enum.StrEnum):
-    """What accuracy is measured on."""
+    """What is measured: boxes, instance masks, or the pixels themselves."""
 
     detection = "detection"
     segmentation = "segmentation"
+    fidelity = "fidelity"
 
 
 class DeviceName(enum.StrEnum):
@@ -132,7 +134,9 @@ def _options(
 
 @app.command()
 def run(
-    task: Annotated[TaskName, typer.Option(help="What accuracy is measured on.")] = TaskName.detection,
+    task: Annotated[
+        TaskName, typer.Option(help="What is measured; fidelity needs no detector.")
+    ] = TaskName.detection,
     codecs: Annotated[
         str, typer.Option(help="Codec specs, name[:option=value]..., separated by commas.")
     ] = "icm,vvc,jpeg",
@@ -169,7 +173,9 @@ def run(
     )
     chosen = detector or runner.default_detector(opened, task.value)
     console = Console()
-    console.print(_describe(opened, chosen), highlight=False, soft_wrap=True)
+    console.print(
+        _describe(opened, None if task is TaskName.fidelity else chosen), highlight=False, soft_wrap=True
+    )
     with _Bar(console) as bar:
         summary = runner.run(
             opened,
@@ -229,7 +235,7 @@ def bdrate(
     from icm_bench.result import main_metric
 
     compared, fixed = [], []
-    for group in _groups(folder, force=force):
+    for group in _groups(folder, metric, force=force):
         options: Any = {
             "metric": main_metric(group, metric),
             "method": method.value,
@@ -272,13 +278,19 @@ def plot(
 ) -> None:
     """Draw accuracy over rate, one plot for each dataset, task and detector."""
     from icm_bench import figure
+    from icm_bench.detector import NO_DETECTOR
     from icm_bench.result import main_metric
 
     endings = [ending.strip() for ending in formats.split(",")]
     for ending in endings:
         if ending not in figure.FORMATS:
             raise unknown("format", ending, list(figure.FORMATS))
-    for curves in _groups(folder, force=force):
+    groups = _groups(folder, metric, force=force)
+    if panels is not PanelsName.one:
+        plain = [curves for curves in groups if curves[0].detector == NO_DETECTOR]
+        groups = [curves for curves in groups if curves not in plain] or plain
+        _say_left_out([curves for curves in plain if curves not in groups], f"without {panels.value}")
+    for curves in groups:
         group = curves[0].group
         home = folder.joinpath(*group) if output is None else output.joinpath(*group)
         drawn = figure.draw_group(
@@ -485,6 +497,21 @@ def data_scenes(
     console.print(f"{count // N_SCENES * N_SCENES} scenes are in {folder}", highlight=False, soft_wrap=True)
 
 
+@data_app.command("kodak")
+def data_kodak(
+    root: Annotated[Path, typer.Option("--data-root", help="Where kodim01.png to kodim24.png go.")] = Path(
+        "data/kodak"
+    ),
+) -> None:
+    """Download and verify the 24 pictures of the Kodak set (15 MB)."""
+    from icm_bench import kodak
+
+    console = Console()
+    with _Bar(console) as bar:
+        kodak.fetch_kodak(root, progress=bar.bytes)
+    console.print(f"the Kodak set is complete in {root}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a TOML file.")],
@@ -555,16 +582,30 @@ class _Bar:
         self(done, total or done, f"{what}, bytes")
 
 
-def _groups(folder: Path, *, force: bool) -> list[list[Result]]:
+def _groups(folder: Path, metric: str, *, force: bool) -> list[list[Result]]:
+    """Return the groups whose curves have a metric, and say which are left out."""
     from icm_bench.comparison import check_conventions, grouped
-    from icm_bench.result import find
+    from icm_bench.result import find, main_metric
 
     groups = list(grouped(find(folder)).values())
     if not groups:
         raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
-    for group in () if force else groups:
+    having = [group for group in groups if any(main_metric(group, metric) in item.results for item in group)]
+    if not having:
+        known = ", ".join(sorted({key for group in groups for item in group for key in item.results}))
+        raise ResultError(f"no curve has the metric '{metric}'", where=folder, mend=f"known: {known}")
+    for group in () if force else having:
         check_conventions(group)
-    return groups
+    _say_left_out([group for group in groups if group not in having], f"without {metric}")
+    return having
+
+
+def _say_left_out(groups: Iterable[list[Result]], why: str) -> None:
+    from icm_bench.result import titled
+
+    for group in groups:
+        name = titled(group[0].task, group[0].dataset, group[0].detector)
+        Console(stderr=True).print(f"left out, {why}: {name}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _numbers(text: str) -> list[float]:
@@ -574,7 +615,9 @@ def _numbers(text: str) -> list[float]:
         raise UsageError(f"'{text}' is not a list of numbers", where="--at", mend="write -1,-2,-5") from error
 
 
-def _describe(dataset: Dataset, detector: str) -> str:
+def _describe(dataset: Dataset, detector: str | None) -> str:
+    if detector is None:
+        return f"dataset {dataset.name}: {len(dataset.images)} images"
     objects = len((dataset.ground_truth or {}).get("annotations", []))
     return f"dataset {dataset.name}: {len(dataset.images)} images, {objects} objects; detector {detector}"
 

@@ -25,6 +25,12 @@ METRIC_NAMES: Mapping[str, str] = {
     "map_large": "AP large",
     "psnr-rgb": "PSNR",
     "psnr-rgb-pooled": "PSNR (pooled)",
+    "psnr-luma": "PSNR of luma",
+    "psnr-luma-pooled": "PSNR of luma (pooled)",
+    "ms-ssim-rgb": "MS-SSIM",
+    "ms-ssim-rgb-db": "MS-SSIM (dB)",
+    "ms-ssim-luma": "MS-SSIM of luma",
+    "ms-ssim-luma-db": "MS-SSIM of luma (dB)",
 }
 """How metrics are called where people read them."""
 
@@ -115,6 +121,13 @@ class FixedAccuracy:
             f"{name}_high": self.rate.high,
             f"{name}_reason": self.rate.reason,
         }
+
+
+def unit(metric: str) -> str:
+    """Return the unit that follows a metric's figures: ``%``, ``dB`` or nothing."""
+    if metric.startswith("psnr") or metric.endswith("-db"):
+        return "dB"
+    return "" if metric.startswith("ms-ssim") else "%"
 
 
 def grouped(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:

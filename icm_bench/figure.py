@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from icm_bench.comparison import METRIC_NAMES
+from icm_bench.comparison import METRIC_NAMES, unit
 from icm_bench.convention import differing
+from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
 from icm_bench.file import replacing
+from icm_bench.result import main_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +45,7 @@ def plot(
 
     Args:
         results: The curves, in the order of the legend.
-        metric: A column of the results.
+        metric: A column of the results; AP stands for what curves that have none are compared on.
         scale: Of the rate axis.
         bands: Draw the 95 % intervals where the results carry them.
         axes: Where to draw; new axes by default.
@@ -53,6 +55,7 @@ def plot(
     """
     import matplotlib.pyplot as plt
 
+    metric = main_metric(results, metric)
     drawn = [
         result for result in results if any(value is not None for value in result.results.get(metric, ()))
     ]
@@ -79,9 +82,10 @@ def plot(
     first = drawn[0]
     dataset = first.meta["dataset"]
     n_images = f" ({dataset['images']} images)" if "images" in dataset else ""
-    axes.set_title(f"{first.task} on {first.dataset}{n_images}, {first.detector}", fontsize=10, loc="left")
+    detector = "" if first.detector == NO_DETECTOR else f", {first.detector}"
+    axes.set_title(f"{first.task} on {first.dataset}{n_images}{detector}", fontsize=10, loc="left")
     axes.set_xlabel("rate / bits per pixel of the native image")
-    axes.set_ylabel(METRIC_NAMES.get(metric, metric) + (" / %" if metric.startswith("map") else " / dB"))
+    axes.set_ylabel(_axis_label(metric))
     axes.grid(visible=True, which="major", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -103,7 +107,8 @@ def draw_group(
     Args:
         results: The curves, in the order of the legend.
         folder: Where the files go.
-        metric: A column of the results; of no account for panels by category, which show AP.
+        metric: A column of the results; AP stands for what curves that have none are compared on. Of no account for
+            panels by category, which show AP.
         scale: Of the rate axis.
         panels: One; one for each size of object; or one for each category.
         formats: Of ``png``, ``svg`` and ``pdf``.
@@ -117,6 +122,7 @@ def draw_group(
     import matplotlib.pyplot as plt
 
     if panels == "one":
+        metric = main_metric(results, metric)
         figure, stem = plot(results, metric=metric, scale=scale).get_figure(), f"{metric}-{scale}"
     else:
         figure, stem = _draw_panels(results, panels, scale), f"{panels}-{scale}"
@@ -219,6 +225,11 @@ def _draw_original(axes: Axes, result: Result, metric: str, *, bands: bool) -> N
     bounds = original.get("intervals", {}).get(metric)
     if bands and bounds and None not in bounds:
         axes.axhspan(*bounds, color="0.35", alpha=0.06, linewidth=0)
+
+
+def _axis_label(metric: str) -> str:
+    name = METRIC_NAMES.get(metric, metric).removesuffix(" (dB)")
+    return f"{name} / {unit(metric)}" if unit(metric) else name
 
 
 def _name_rates(axes: Axes) -> None:

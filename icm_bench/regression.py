@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from icm_bench.bdrate import BdRate, Method
 from icm_bench.curve import Monotone
 from icm_bench.error import ResultError, UsageError
-from icm_bench.result import Draws, Result, find, main_metric
+from icm_bench.result import MAIN_METRICS, Draws, Result, find, main_metric
 from icm_bench.verdict import AccuracyAt, Difference, Verdict, judge
 
 DIRECTION: Final = (
@@ -105,6 +105,7 @@ class Row:
         decode_s: Mean seconds an image over those points.
         same_machine: Whether both sides' seconds are of one kind of machine; None where a side does not tell.
         changes: Versions, conventions and ladders that differ.
+        metric: The accuracy that was compared.
     """
 
     dataset: str
@@ -122,6 +123,7 @@ class Row:
     decode_s: Pair = Pair(None, None)
     same_machine: bool | None = None
     changes: tuple[Change, ...] = ()
+    metric: str = MAIN_METRICS[0]
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,14 @@ class Regression:
     Attributes:
         base: What the earlier results are called.
         head: What the later results are called.
-        metric: The accuracy that was compared.
+        metrics: The accuracies that were compared: the one asked for, or each curve's own.
         tolerance_percent: The BD-rate that was let pass.
         rows: One a curve, those that need a reader's eye first.
     """
 
     base: str
     head: str
-    metric: str
+    metrics: tuple[str, ...]
     tolerance_percent: float
     rows: tuple[Row, ...]
 
@@ -172,7 +174,7 @@ def compare(
         head: The folder of the later ones.
         base_name: What to call base; its path where None.
         head_name: What to call head; its path where None.
-        metric: A column of the results.
+        metric: A column of the results; AP stands for what curves that have none are compared on.
         tolerance_percent: The BD-rate that is let pass, percent, 0 or more.
         method: How a curve runs between its points.
         monotone: ``pareto`` or ``isotonic``.
@@ -191,7 +193,8 @@ def compare(
     settings = _Settings(metric, tolerance_percent, method, monotone)
     rows = [_row(key, sides[0].get(key), sides[1].get(key), settings) for key in {**sides[0], **sides[1]}]
     rows.sort(key=lambda row: (ORDER.index(row.verdict), row.dataset, row.task, row.detector, row.codec))
-    return Regression(base_name or str(base), head_name or str(head), metric, tolerance_percent, tuple(rows))
+    metrics = tuple(sorted({row.metric for row in rows}))
+    return Regression(base_name or str(base), head_name or str(head), metrics, tolerance_percent, tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -215,9 +218,9 @@ def _keyed(results: Iterable[Result], folder: Path) -> dict[Key, Result]:
 
 
 def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings) -> Row:
+    metric = main_metric([side for side in (base, head) if side is not None], settings.metric)
     if base is None or head is None:
-        return Row(*key, verdict="new" if base is None else "removed")
-    metric = main_metric([base, head], settings.metric)
+        return Row(*key, verdict="new" if base is None else "removed", metric=metric)
     points = _paired(base, head, metric)
     row = Row(
         *key,
@@ -228,6 +231,7 @@ def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings
         decode_s=_pooled([point.decode_s for point in points]),
         same_machine=_same_machine(base, head),
         changes=tuple(_changes(base, head)),
+        metric=metric,
     )
     refusal = _refusal(base, head)
     if refusal:

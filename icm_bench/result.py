@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the result files. 1: first."""
 
-MAIN_METRICS = ("map", "map50-oic")
-"""What curves are compared on where nobody asks for another: COCO's AP, or the Open Images Challenge's."""
+MAIN_METRICS = ("map", "map50-oic", "psnr-rgb")
+"""What curves are compared on where nobody asks for another: COCO's AP, the Open Images Challenge's, or PSNR."""
 
 _ORIGINAL = -1
 _RESAMPLES = ".resamples.parquet"
@@ -130,11 +130,12 @@ class Result:
 
 
 def main_metric(results: Sequence[Result], asked: str = MAIN_METRICS[0]) -> str:
-    """Return the metric that curves of one dataset are compared on.
+    """Return the metric that curves of one dataset and task are compared on.
 
     Args:
         results: The curves.
-        asked: What was asked for. AP stands for the dataset's own accuracy, where that is another.
+        asked: What was asked for. AP stands for the dataset's own accuracy, where that is another, and where there is
+            no detector for PSNR.
     """
     found = [metric for metric in MAIN_METRICS if any(metric in result.results for result in results)]
     return found[0] if found and asked == MAIN_METRICS[0] else asked

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from icm_bench.bdrate import LOW_OVERLAP, BdRate
 from icm_bench.comparison import METRIC_NAMES, Comparison, FixedAccuracy
-from icm_bench.result import Result, main_metric
+from icm_bench.detector import NO_DETECTOR
+from icm_bench.result import Result, main_metric, titled
 
 if TYPE_CHECKING:
     from icm_bench.doctor import Finding
@@ -51,8 +52,10 @@ class Table:
 
 def of_run(results: Sequence[Result]) -> Table:
     """Return every operating point of curves that were measured together."""
-    rows = []
     first = results[0]
+    if first.detector == NO_DETECTOR:
+        return _of_fidelity(results)
+    rows = []
     original = first.meta["uncompressed"]
     main = main_metric(results)
     shown = ("map", "map50", "map75") if main == "map" else (main,)
@@ -88,12 +91,55 @@ def of_run(results: Sequence[Result]) -> Table:
     dataset = first.meta["dataset"]
     names = [METRIC_NAMES[key] for key in shown]
     return Table(
-        title=f"{first.task} on {first.dataset} by {first.detector}: {dataset['images']} images",
+        title=f"{titled(first.task, first.dataset, first.detector)}: {dataset['images']} images",
         header=("codec", "quality", "bpp", *names, f"{names[0]} 95 %", "PSNR dB", "enc s", "dec s"),
         rows=tuple(rows),
         notes=(
             "bpp: length of the real bitstreams over the native pixels, pooled over the images. "
             f"{names[0]} 95 %: bootstrap interval over images. Seconds: mean an image, one thread.",
+        ),
+    )
+
+
+def _of_fidelity(results: Sequence[Result]) -> Table:
+    rows = []
+    for result in results:
+        bounds = result.meta.get("intervals", {}).get("psnr-rgb")
+        for index, quality in enumerate(result.qualities):
+            figure, timed = _column(result.results, index), _column(result.timings.get("results", {}), index)
+            rows.append(
+                (
+                    result.codec,
+                    _quality(quality),
+                    _number(figure("bpp"), 4),
+                    _number(figure("psnr-rgb"), 2),
+                    _interval(bounds[index] if bounds else None),
+                    _number(figure("psnr-luma"), 2),
+                    _number(figure("ms-ssim-rgb"), 4),
+                    _number(figure("ms-ssim-rgb-db"), 2),
+                    _number(figure("ms-ssim-luma"), 4),
+                    _number(timed("encode_s"), 3),
+                    _number(timed("decode_s"), 3),
+                )
+            )
+    first = results[0]
+    undefined = dict.fromkeys(
+        f"{result.codec}: no {METRIC_NAMES.get(key, key)}, since {reason}."
+        for result in results
+        for key, reason in result.meta.get("fidelity", {}).get("undefined", {}).items()
+    )
+    return Table(
+        title=f"{titled(first.task, first.dataset, first.detector)}: {first.meta['dataset']['images']} images",
+        header=(
+            *("codec", "quality", "bpp", "PSNR dB", "PSNR 95 %", "luma dB"),
+            *("MS-SSIM", "in dB", "of luma", "enc s", "dec s"),
+        ),
+        rows=tuple(rows),
+        notes=(
+            "bpp: length of the real bitstreams over the native pixels, pooled over the images. PSNR and MS-SSIM: mean "
+            "over the images, of RGB unless said otherwise. PSNR 95 %: bootstrap interval over images. Seconds: mean "
+            "an image, one thread.",
+            *undefined,
         ),
     )
 
@@ -117,7 +163,7 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
             )
         )
     return Table(
-        title=f"BD-rate against {first.anchor}: {first.task} on {first.dataset} by {first.detector}",
+        title=f"BD-rate against {first.anchor}: {titled(first.task, first.dataset, first.detector)}",
         header=("codec", "BD-rate", "95 %", "overlap", f"BD-{metric}", "95 %", "remark"),
         rows=tuple(rows),
         notes=(
@@ -145,7 +191,7 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
 
     metric = METRIC_NAMES.get(first.metric, first.metric)
     return Table(
-        title=f"BD-rate of each codec against each: {first.task} on {first.dataset} by {first.detector}",
+        title=f"BD-rate of each codec against each: {titled(first.task, first.dataset, first.detector)}",
         header=("codec against", *codecs),
         rows=tuple((codec, *(cell(codec, anchor) for anchor in codecs)) for codec in codecs),
         notes=(
@@ -178,7 +224,7 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
         (codec, rate.reason) for (codec, _), rate in found.items() if rate.reason is not None
     )
     return Table(
-        title=f"Bits per pixel at a fixed {metric}: {first.task} on {first.dataset} by {first.detector}",
+        title=f"Bits per pixel at a fixed {metric}: {titled(first.task, first.dataset, first.detector)}",
         header=("codec", *(text for target in targets for text in (f"{metric} {name(target)}", "95 %"))),
         rows=tuple((f"{codec} {MIXED}" if codec in mixed else codec, *cells(codec)) for codec in codecs),
         notes=(

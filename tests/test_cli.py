@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 
 from icm_bench import cli
 from icm_bench.comparison import fixed_accuracies
 from icm_bench.result import find
+from icm_bench.testing import photograph
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -281,3 +283,72 @@ def test_curves_go_out_and_come_back_and_conventions_are_not_mixed_unseen(
     )
     code, _, error = run("export", "seen.json", "--to", "coco")
     assert (code, one_line(error)) == (2, True)
+
+
+def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(3):
+        Pillow.fromarray(photograph(190, 170 + seed, seed)).save(folder / f"{seed}.png")
+    measured = (
+        "run",
+        "--task",
+        "fidelity",
+        "--codecs",
+        "fake,jpeg",
+        "--qualities",
+        "jpeg=5,20,60",
+        "--workers",
+        1,
+    )
+    chosen = ("--dataset", "folder", "--images", folder, "--bootstrap", 20)
+    code, output, error = run(*measured, *chosen)
+    assert code == 0, error
+    assert "dataset photos: 3 images\n" in output
+    assert "fidelity on photos: 3 images" in output
+    assert "BD-PSNR" in output
+    assert "plot: results/photos/fidelity/none/psnr-rgb-log.png" in output
+    assert run(*measured, *chosen, "--detector", "yolox")[0] == 2
+
+    code, output, _ = run("bdrate", "results", "--anchor", "jpeg", "--format", "json")
+    records = [record for record in json.loads(output) if record.get("codec") == "fake"]
+    assert records[0]["metric"] == "psnr-rgb"
+    assert records[0]["low"] <= records[0]["bd_rate_percent"] <= records[0]["high"]
+    code, output, _ = run("bdrate", "results", "--anchor", "jpeg", "--metric", "ms-ssim-luma-db")
+    assert (code, "BD-MS-SSIM of luma (dB)" in output) == (0, True)
+    code, output, _ = run("plot", "results", "--metric", "ms-ssim-rgb", "--formats", "svg")
+    assert code == 0
+    drawn = (tmp_path / "results/photos/fidelity/none/ms-ssim-rgb-log.svg").read_text()
+    assert "fidelity on photos (3 images)" in drawn
+    code, _, error = run("report", "results")
+    assert (code, error) == (0, "")
+    page = (tmp_path / "report.html").read_text()
+    assert "fidelity on photos" in page
+    assert "by none" not in page
+    code, output, _ = run("compare", "results", "results")
+    assert (code, "2 identical" in output) == (0, True)
+
+    code, _, error = run("bdrate", "results", "--metric", "ar100")
+    assert (code, one_line(error)) == (1, True)
+    assert "no curve has the metric 'ar100'; known: bpp" in error
+
+
+def test_groups_without_the_metric_are_left_out_and_named(
+    run: Run, on_blobs: list[object], tmp_path: Path
+) -> None:
+    ladder = ("--codecs", "fake,jpeg", "--qualities", "jpeg=5,20,60", "--bootstrap", 0)
+    assert run("run", *ladder, *on_blobs)[0] == 0
+    fidelity = [option for option in on_blobs if option not in ("--detector", "fake")]
+    assert run("run", "--task", "fidelity", *ladder, *fidelity)[0] == 0
+    code, output, error = run("bdrate", "results", "--metric", "map50", "--anchor", "jpeg", "--format", "csv")
+    assert code == 0
+    assert error == "left out, without map50: fidelity on blobs-4\n"
+    code, output, error = run("plot", "results", "--panels", "sizes")
+    assert (code, error) == (0, "left out, without sizes: fidelity on blobs-4\n")
+    assert {row["task"] for row in csv.DictReader(io.StringIO(output))} == {"detection"}
+    code, output, error = run("bdrate", "results", "--anchor", "jpeg", "--format", "csv")
+    assert (code, error) == (0, "")
+    compared = {(row["task"], row["metric"]) for row in csv.DictReader(io.StringIO(output))}
+    assert compared == {("detection", "map"), ("fidelity", "psnr-rgb")}

@@ -20,7 +20,7 @@ from pycocotools import mask as rle
 from icm_bench import registry, store
 from icm_bench.codec import Codec, Quality
 from icm_bench.dataset import Dataset, ImageRecord
-from icm_bench.detector import Task
+from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import IcmBenchError, StoreError, UsageError
 from icm_bench.image import Image, pixel_digest
 from icm_bench.match import MAX_DETECTIONS, GroundTruth, match
@@ -131,6 +131,8 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
     Raises:
         IcmBenchError: The dataset is not at hand or is another, or the stores lack a shard or are of another run.
     """
+    if group.results[0].detector == NO_DETECTOR:
+        raise UsageError("pictures show what a detector saw, and there is none", where=group.title)
     dataset = _open(group.results[0].dataset, places)
     _check(dataset, group.results)
     points = [

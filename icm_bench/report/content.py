@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from icm_bench.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
-from icm_bench.comparison import METRIC_NAMES
+from icm_bench.comparison import METRIC_NAMES, unit
 from icm_bench.error import ResultError
 from icm_bench.resample import bd_rate_interval, with_interval
-from icm_bench.result import Result, main_metric
+from icm_bench.result import Result, main_metric, titled
 
 HIDDEN_METRICS = ("bpp", "bpp_mean", "bpp_payload")
 """Columns of the results that are rates."""
+
+_SHOWN = ("map50", "map75", "psnr-rgb", "psnr-luma", "ms-ssim-rgb", "ms-ssim-luma")
+_DIGITS = {"%": 1, "dB": 2, "": 4}
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Group:
     def title(self) -> str:
         """What the curves have in common."""
         dataset, task, detector = self.results[0].group
-        return f"{task} on {dataset} by {detector}"
+        return titled(task, dataset, detector)
 
     @property
     def metrics(self) -> list[str]:
@@ -69,7 +72,7 @@ def plot_data(group: Group) -> dict[str, Any]:
         "title": group.title,
         "metric": group.metric if group.metric in group.metrics else group.metrics[0],
         "metrics": [
-            {"key": key, "name": METRIC_NAMES.get(key, key), "unit": _unit(key)} for key in group.metrics
+            {"key": key, "name": METRIC_NAMES.get(key, key), "unit": unit(key)} for key in group.metrics
         ],
         "original": {key: original.get(key) for key in group.metrics if original.get(key) is not None},
         "originalBands": original.get("intervals", {}),
@@ -99,7 +102,7 @@ def matrix_table(group: Group) -> str:
 def points_table(group: Group) -> str:
     """Return every operating point as a sortable HTML table."""
     main = main_metric(group.results)
-    shown = [key for key in dict.fromkeys((main, "map50", "map75", "psnr-rgb")) if key in group.metrics]
+    shown = [key for key in dict.fromkeys((main, *_SHOWN)) if key in group.metrics]
     names = [
         "codec",
         "quality",
@@ -124,7 +127,7 @@ def points_table(group: Group) -> str:
     ]
     for result in group.results:
         rows += _point_rows(result, shown, main)
-    digits = [0, None, 4, *(1 if key.startswith("map") else 2 for key in shown), 1, 3, 3]
+    digits = [0, None, 4, *(_DIGITS[unit(key)] for key in shown), 1, 3, 3]
     body = "".join(
         "<tr>" + "".join(_cell(value, digit) for value, digit in zip(row, digits, strict=True)) + "</tr>"
         for row in rows
@@ -274,10 +277,6 @@ def _cell(value: Any, digits: int | None) -> str:
         return f'<td class="number" data-value="{value[0]}">[{value[0]:.1f}, {value[1]:.1f}]</td>'
     shown = f"{value:g}" if digits is None else f"{value:.{digits}f}"
     return f'<td class="number" data-value="{value}">{shown}</td>'
-
-
-def _unit(metric: str) -> str:
-    return "dB" if metric.startswith("psnr") else "%"
 
 
 def _text(text: str) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from icm_bench import table
 from icm_bench.comparison import METRIC_NAMES
 from icm_bench.regression import DIRECTION, Pair, Regression, Row
+from icm_bench.result import titled
 from icm_bench.table import Table
 from icm_bench.verdict import SURE
 
@@ -82,9 +83,7 @@ def markdown(regression: Regression) -> str:
     """Return a comparison as GitHub's Markdown, the long part folded away."""
     parts = [f"### {_escaped(headline(regression))}", DIRECTION]
     parts += [table.markdown(_escaped_table(shown)).strip() for shown in _tables(regression)]
-    details = "\n\n".join(
-        _markdown_details(row, regression) for row in regression.rows if row.points or row.changes
-    )
+    details = "\n\n".join(_markdown_details(row) for row in regression.rows if row.points or row.changes)
     if details:
         parts.append(f"<details>\n<summary>Operating points, versions</summary>\n\n{details}\n\n</details>")
     parts += [_escaped(note) for note in _notes(regression)[1:]]
@@ -98,7 +97,7 @@ def to_json(regression: Regression) -> str:
         "direction": DIRECTION,
         "base": regression.base,
         "head": regression.head,
-        "metric": regression.metric,
+        "metric": ", ".join(regression.metrics),
         "tolerance_percent": regression.tolerance_percent,
         "is_worse": regression.is_worse,
         "counts": regression.counts,
@@ -143,13 +142,13 @@ def _groups(regression: Regression) -> dict[tuple[str, str, str], list[Row]]:
 
 def _tables(regression: Regression) -> list[Table]:
     return [
-        Table(f"{task} on {dataset} by {detector}", _HEADER, tuple(_cells(row) for row in rows), n_text=1)
+        Table(titled(task, dataset, detector), _HEADER, tuple(_cells(row) for row in rows), n_text=1)
         for (dataset, task, detector), rows in _groups(regression).items()
     ]
 
 
 def _notes(regression: Regression) -> list[str]:
-    name = METRIC_NAMES.get(regression.metric, regression.metric)
+    name = " or ".join(METRIC_NAMES.get(metric, metric) for metric in regression.metrics)
     return [
         DIRECTION,
         f"Worse: the BD-rate on {name} is above {regression.tolerance_percent:g} % and its paired {100 * SURE:g} % "
@@ -198,8 +197,8 @@ def _detail_lines(row: Row) -> list[str]:
     return [f"{row.codec}: {change.name}: {change.base} -> {change.head}" for change in row.changes]
 
 
-def _markdown_details(row: Row, regression: Regression) -> str:
-    name = METRIC_NAMES.get(regression.metric, regression.metric)
+def _markdown_details(row: Row) -> str:
+    name = METRIC_NAMES.get(row.metric, row.metric)
     where = f"{row.dataset}, {row.task}, {row.detector}"
     parts = []
     if row.points:

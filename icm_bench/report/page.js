@@ -182,7 +182,7 @@ class Plot {
     const middle = (frame.top + frame.bottom) / 2;
     svg.append(
       element("text", { x: (frame.left + frame.right) / 2, y: frame.bottom + 38, "text-anchor": "middle" }, "rate / bits per pixel of the native image"),
-      element("text", { transform: `translate(14 ${middle}) rotate(-90)`, "text-anchor": "middle" }, `${metric.name} / ${metric.unit}`),
+      element("text", { transform: `translate(14 ${middle}) rotate(-90)`, "text-anchor": "middle" }, metric.unit ? `${metric.name.replace(" (dB)", "")} / ${metric.unit}` : metric.name),
     );
   }
 
@@ -218,12 +218,13 @@ class Plot {
 
   points(svg, curve, x, y, metric) {
     const style = styleOf(curve.index);
+    const figure = (value) => number(value, metric.unit ? 2 : 4);
     for (const point of curve.points) {
       const value = point.values[metric.key];
       const band = point.bands[metric.key];
-      const interval = band && band.every(Number.isFinite) ? `\n95 %: ${number(band[0], 2)} to ${number(band[1], 2)}` : "";
+      const interval = band && band.every(Number.isFinite) ? `\n95 %: ${figure(band[0])} to ${figure(band[1])}` : "";
       const quality = point.quality === null ? "" : ` at ${point.quality}`;
-      const said = `${curve.codec}${quality}\n${number(point.bpp, 4)} bpp, ${metric.name} ${number(value, 2)} ${metric.unit}${interval}`;
+      const said = `${curve.codec}${quality}\n${number(point.bpp, 4)} bpp, ${metric.name} ${figure(value)} ${metric.unit}${interval}`;
       const mark = element("path", {
         class: "point", d: style.marker(x(point.bpp), y(value)), fill: style.color, tabindex: 0, role: "img", "aria-label": said.replaceAll("\n", ", "),
       });
