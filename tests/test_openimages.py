@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 from icm_bench.dataset import Dataset
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.evaluation import EVALUATIONS
+from icm_bench.image import Image
 from icm_bench.openimages import OpenImages
 from icm_bench.result import MAIN_METRICS, load
 from icm_bench.runner import open_dataset
@@ -29,9 +30,9 @@ LISTING = "detection_validation_input_5k.lst"
 Row = tuple[str, str, float, float, float, float, int]
 
 
-def _picture(path: Path, width: int, height: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _picture(path: Path, width: int, height: int, seed: int) -> Image:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = photograph(width, height, seed=seed) // 2 + 60
+    picture: Image = (photograph(width, height, seed=seed) // 2 + 60).astype(np.uint8)
     Pillow.fromarray(picture).save(path, quality=95)
     return picture
 
