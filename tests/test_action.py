@@ -242,6 +242,14 @@ def test_every_input_is_used_and_every_used_input_is_declared() -> None:
     assert set(re.findall(r"inputs\.([a-z-]+)", text)) == set(load(ROOT / "action.yml")["inputs"])
 
 
+def test_actionlint_finds_no_fault() -> None:
+    linter = shutil.which("actionlint")
+    if linter is None:
+        pytest.skip("no actionlint on this machine")
+    done = subprocess.run([linter, "-no-color"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture
 def comment(tmp_path: Path) -> Runner:
     folder = tmp_path / "comment"
