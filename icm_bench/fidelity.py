@@ -107,7 +107,7 @@ def distortion(original: Image, decoded: Image) -> Distortion:
 def _squared_errors(difference: NDArray[np.float32]) -> tuple[float, float]:
     # Whole numbers below 2^53 are exact in float64, in whatever order they are added.
     flat = difference.reshape(3, -1).astype(np.float64)
-    products = flat @ flat.T / flat.shape[1]
+    products = np.array([[one @ other for other in flat] for one in flat]) / flat.shape[1]
     weights = np.array(LUMA_WEIGHTS)
     return float(np.trace(products)) / 3, float(weights @ products @ weights)
 

@@ -88,18 +88,20 @@ def _filtered(maps: Planes, band: NDArray[np.float32]) -> Planes:
     """Filter by the window along both axes, as products with a band matrix, block by block."""
     n_maps, height, width = maps.shape
     margin = _WINDOW - 1
-    along = np.empty((n_maps, height, width - margin), np.float32)
+    lines = maps.reshape(n_maps * height, width)
+    along = np.empty((n_maps * height, width - margin), np.float32)
     for start in range(0, width - margin, _BLOCK):
         n = min(_BLOCK, width - margin - start)
         np.matmul(
-            maps[:, :, start : start + n + margin], band[: n + margin, :n], out=along[:, :, start : start + n]
+            lines[:, start : start + n + margin], band[: n + margin, :n], out=along[:, start : start + n]
         )
+    rows = along.reshape(n_maps, height, width - margin)
     filtered = np.empty((n_maps, height - margin, width - margin), np.float32)
     across = np.ascontiguousarray(band.T)
     for start in range(0, height - margin, _BLOCK):
         n = min(_BLOCK, height - margin - start)
         np.matmul(
-            across[:n, : n + margin], along[:, start : start + n + margin], out=filtered[:, start : start + n]
+            across[:n, : n + margin], rows[:, start : start + n + margin], out=filtered[:, start : start + n]
         )
     return filtered
 
