@@ -265,6 +265,12 @@ def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Datas
             where=f"dataset '{dataset.name}'",
             mend="give --annotations FILE in COCO format",
         )
+    if task not in dataset.tasks:
+        raise UsageError(
+            f"has objects without a mask to measure {task} on",
+            where=f"dataset '{dataset.name}'",
+            mend=f"it can score {', '.join(dataset.tasks)}",
+        )
     spec = Spec.parse(text)
     cls = registry.load("detector", spec.name)
     if task not in cls.tasks:

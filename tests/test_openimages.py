@@ -19,7 +19,7 @@ from icm_bench.evaluation import EVALUATIONS
 from icm_bench.image import Image
 from icm_bench.openimages import OpenImages
 from icm_bench.result import MAIN_METRICS, load
-from icm_bench.runner import open_dataset
+from icm_bench.runner import open_dataset, run
 from icm_bench.testing import photograph
 
 PERSON, BICYCLE, CAR, TRAFFIC_LIGHT = 1, 2, 3, 10
@@ -192,8 +192,22 @@ def test_missing_and_ambiguous_files_are_said(mpeg: Path, validation: Path) -> N
         OpenImages.open(data_root=mpeg, images=mpeg)
 
 
+def test_boxes_are_refused_for_segmentation_before_anything_is_coded(mpeg: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("openimages", data_root=mpeg)
+    with pytest.raises(UsageError, match="it can score detection"):
+        run(
+            dataset,
+            task="segmentation",
+            codecs=["jpeg"],
+            detector="maskrcnn_resnet50_fpn",
+            runs=tmp_path / "runs",
+            results=tmp_path / "results",
+        )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_every_evaluation_has_a_main_accuracy_that_comparisons_know() -> None:
-    assert sorted(item.figures[0] for item in EVALUATIONS.values()) == sorted(MAIN_METRICS)
+    assert {item.figures[0] for item in EVALUATIONS.values()} < set(MAIN_METRICS)
 
 
 DETECTOR = """
