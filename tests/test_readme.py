@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -21,6 +22,7 @@ from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.testing import photograph
 
 ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -82,6 +84,13 @@ def coco(folder: Path) -> None:
     (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
 
 
+def kodak(folder: Path) -> None:
+    """Lay out the Kodak set, of which no stand-in will do: its pixels are known."""
+    if not (SHARED / "kodak").is_dir():
+        pytest.skip("the Kodak set is not beside the checkout")
+    shutil.copytree(SHARED / "kodak", folder, dirs_exist_ok=True)
+
+
 def random_weights(folder: Path, name: str) -> Path:
     """Write a detector of torchvision's with random weights, since the published ones need a network."""
     import torch
@@ -101,7 +110,11 @@ def test_each_command_runs_as_printed(line: str, here: Path) -> None:
     arguments += QUICK.get(arguments[0], [])
     if arguments[:2] == ["data", "coco"]:
         coco(here / "data" / "coco")
-    if "--dataset" in arguments:
+    if "kodak" in arguments:
+        kodak(here / "data" / "kodak")
+    if "fidelity" in arguments:
+        arguments += ["--qualities", "vvc=47,42", "--qualities", "jpeg2000=0.06,0.25"]
+    elif "--dataset" in arguments:
         name = "maskrcnn_resnet50_fpn" if "segmentation" in arguments else "fasterrcnn_resnet50_fpn"
         arguments[arguments.index("cuda")] = "cpu"
         arguments += ["--detector-weights", str(random_weights(here, name))]
@@ -114,7 +127,7 @@ def test_each_command_runs_as_printed(line: str, here: Path) -> None:
         arguments += ["--max-steps", "1", "--device", "cpu"]
     output = call(here, arguments)
     if arguments[0] == "run":
-        assert "| uncompressed" in output
+        assert ("fidelity on kodak-2: 2 images" if "fidelity" in arguments else "| uncompressed") in output
         plot = here / output.rpartition("plot: ")[2].strip()
         assert plot.is_file()
 
