@@ -329,7 +329,11 @@ def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
     assert "by none" not in page
     code, output, _ = run("compare", "results", "results")
     assert (code, "2 identical" in output) == (0, True)
+    assert "Worse: the BD-rate on PSNR is above 0.5 %" in output
 
+    code, _, error = run("report", "results", "--runs", "runs")
+    assert (code, one_line(error)) == (2, True)
+    assert "fidelity on photos: pictures show what a detector saw, and there is none" in error
     code, _, error = run("bdrate", "results", "--metric", "ar100")
     assert (code, one_line(error)) == (1, True)
     assert "no curve has the metric 'ar100'; known: bpp" in error
@@ -345,9 +349,9 @@ def test_groups_without_the_metric_are_left_out_and_named(
     code, output, error = run("bdrate", "results", "--metric", "map50", "--anchor", "jpeg", "--format", "csv")
     assert code == 0
     assert error == "left out, without map50: fidelity on blobs-4\n"
-    code, output, error = run("plot", "results", "--panels", "sizes")
-    assert (code, error) == (0, "left out, without sizes: fidelity on blobs-4\n")
     assert {row["task"] for row in csv.DictReader(io.StringIO(output))} == {"detection"}
+    code, _, error = run("plot", "results", "--panels", "sizes")
+    assert (code, error) == (0, "left out, without sizes: fidelity on blobs-4\n")
     code, output, error = run("bdrate", "results", "--anchor", "jpeg", "--format", "csv")
     assert (code, error) == (0, "")
     compared = {(row["task"], row["metric"]) for row in csv.DictReader(io.StringIO(output))}
