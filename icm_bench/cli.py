@@ -318,6 +318,12 @@ def compare(
     format_: Annotated[
         DifferenceFormatName, typer.Option("--format", help="How to print.")
     ] = DifferenceFormatName.text,
+    base_name: Annotated[
+        str | None, typer.Option(help="What to call the earlier results.", show_default="as they are given")
+    ] = None,
+    head_name: Annotated[
+        str | None, typer.Option(help="What to call the later ones.", show_default="as they are given")
+    ] = None,
     output: Annotated[
         list[Path] | None,
         typer.Option(help="Write it to a file too: .txt, .md, .json or .xml (JUnit). May be repeated."),
@@ -333,8 +339,8 @@ def compare(
         found = regression.compare(
             earlier,
             later,
-            base_name=base,
-            head_name=head,
+            base_name=base_name or base,
+            head_name=head_name or head,
             metric=metric,
             tolerance_percent=tolerance,
             method=method.value,

@@ -106,6 +106,7 @@ class Row:
         same_machine: Whether both sides' seconds are of one kind of machine; None where a side does not tell.
         changes: Versions, conventions and ladders that differ.
         metric: The accuracy that was compared.
+        n_images: Images that head, or else base, was measured on; None where it does not tell.
     """
 
     dataset: str
@@ -124,6 +125,7 @@ class Row:
     same_machine: bool | None = None
     changes: tuple[Change, ...] = ()
     metric: str = MAIN_METRICS[0]
+    n_images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,9 @@ def _keyed(results: Iterable[Result], folder: Path) -> dict[Key, Result]:
 
 def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings) -> Row:
     metric = main_metric([side for side in (base, head) if side is not None], settings.metric)
+    n_images = next((side.meta["dataset"].get("images") for side in (head, base) if side is not None), None)
     if base is None or head is None:
-        return Row(*key, verdict="new" if base is None else "removed", metric=metric)
+        return Row(*key, verdict="new" if base is None else "removed", metric=metric, n_images=n_images)
     points = _paired(base, head, metric)
     row = Row(
         *key,
@@ -232,6 +235,7 @@ def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings
         same_machine=_same_machine(base, head),
         changes=tuple(_changes(base, head)),
         metric=metric,
+        n_images=n_images,
     )
     refusal = _refusal(base, head)
     if refusal:

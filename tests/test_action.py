@@ -179,7 +179,7 @@ def test_a_pull_request_that_loses_is_told_so_and_fails(
     assert done.returncode == 0, done.stderr
     assert action.output.read_text() == "status=1\n"
     summary = action.summary.read_text()
-    assert "1 worse, 1 identical" in summary
+    assert f"this change against results of {base[:12]}: 1 worse, 1 identical" in summary
     assert "negative BD-rate means fewer bits" in summary
     out = folder / "runs/report/out"
     assert sorted(path.name for path in out.iterdir()) == [
@@ -196,7 +196,7 @@ def test_a_pull_request_that_loses_is_told_so_and_fails(
     shutil.copytree(tmp_path / "measured", folder / "runs/report/base")
     done = action("Compare", BASE="0" * 40, **settings)
     assert done.returncode == 0, done.stderr
-    assert "runs/report/head against runs/report/base" in (out / "report.md").read_text()
+    assert "this change against the base branch, measured" in (out / "report.md").read_text()
     shutil.rmtree(folder / "runs/report/base")
 
     # A new branch has no commit before: what is committed at its head is taken.
