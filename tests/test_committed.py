@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from icm_bench.comparison import check_conventions, compare_with_anchor, fixed_accuracies, grouped
-from icm_bench.result import Result, find
+from icm_bench.result import Result, find, main_metric
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ANCHORS = {"fidelity": "jpeg"}
 GROUPS = list(grouped(find(ROOT / "results")).values())
 
 
@@ -18,7 +19,7 @@ GROUPS = list(grouped(find(ROOT / "results")).values())
 def test_every_group_is_of_one_dataset_detector_and_convention(group: list[Result]) -> None:
     check_conventions(group)
     assert len({result.meta["dataset"]["fingerprint"] for result in group}) == 1
-    assert len({result.meta["detector"]["version"] for result in group}) == 1
+    assert len({result.meta["detector"].get("version") for result in group}) == 1
     for result in group:
         assert result.draws is not None
         assert len(set(result.meta["bitstreams"])) == len(result.qualities)
@@ -26,7 +27,9 @@ def test_every_group_is_of_one_dataset_detector_and_convention(group: list[Resul
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
 def test_the_readme_prints_the_bd_rates_of_the_committed_curves(group: list[Result]) -> None:
-    for item in compare_with_anchor(group, anchor="vvc"):
+    for item in compare_with_anchor(
+        group, anchor=ANCHORS.get(group[0].task, "vvc"), metric=main_metric(group)
+    ):
         rate, gain = item.bd_rate, item.bd_accuracy
         figures = (
             f"| {rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] | {rate.overlap:.2f}",
@@ -51,3 +54,15 @@ def test_the_real_images_uncompressed_accuracy_is_the_known_one() -> None:
     assert original["map"] == pytest.approx(29.8, abs=0.3)
     assert original["map50"] == pytest.approx(46.2, abs=0.3)
     assert original["map75"] == pytest.approx(31.7, abs=0.3)
+
+
+def test_the_readme_prints_the_fidelity_of_the_kodak_curves() -> None:
+    (group,) = [group for group in GROUPS if group[0].group == ("kodak", "fidelity", "none")]
+    for figure in fixed_accuracies(group, (28.0, 32.0, 36.0), metric="psnr-rgb"):
+        rows = [line for line in README.splitlines() if line.startswith(f"| `{figure.codec}`")]
+        shown = "none" if figure.rate.bpp is None else f"{figure.rate.bpp:.3f}"
+        assert any(f"| {shown} |" in row for row in rows), (figure.codec, figure.target, shown)
+    for item in compare_with_anchor(group, anchor=ANCHORS["fidelity"], metric="ms-ssim-rgb-db"):
+        rate = item.bd_rate
+        rows = [line for line in README.splitlines() if line.startswith(f"| `{item.codec}`")]
+        assert any(f"| {rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] |" in row for row in rows)
