@@ -235,7 +235,10 @@ def bdrate(
     from icm_bench.result import main_metric
 
     compared, fixed = [], []
-    for group in _groups(folder, metric, force=force):
+    groups = _groups(folder, metric, force=force)
+    if anchor is not None and not matrix:
+        groups = _with_anchor(groups, anchor)
+    for group in groups:
         options: Any = {
             "metric": main_metric(group, metric),
             "method": method.value,
@@ -604,6 +607,17 @@ def _groups(folder: Path, metric: str, *, force: bool) -> list[list[Result]]:
         check_conventions(group)
     _say_left_out([group for group in groups if group not in having], f"without {metric}")
     return having
+
+
+def _with_anchor(groups: list[list[Result]], anchor: str) -> list[list[Result]]:
+    """Return the groups in which a curve answers to the anchor's name, and say which are left out; all if none."""
+    from icm_bench.spec import Spec
+
+    name = Spec.parse(anchor).name
+    having = [group for group in groups if any(Spec.parse(item.codec).name == name for item in group)]
+    if having:
+        _say_left_out([group for group in groups if group not in having], f"without {name}")
+    return having or groups
 
 
 def _say_left_out(groups: Iterable[list[Result]], why: str) -> None:

@@ -352,6 +352,13 @@ def test_groups_without_the_metric_are_left_out_and_named(
     assert {row["task"] for row in csv.DictReader(io.StringIO(output))} == {"detection"}
     code, _, error = run("plot", "results", "--panels", "sizes")
     assert (code, error) == (0, "left out, without sizes: fidelity on blobs-4\n")
+    (tmp_path / "results/blobs-4/fidelity/none/jpeg.json").rename(tmp_path / "kept.json")
+    code, output, error = run("bdrate", "results", "--anchor", "jpeg", "--format", "csv")
+    assert (code, error) == (0, "left out, without jpeg: fidelity on blobs-4\n")
+    assert {row["task"] for row in csv.DictReader(io.StringIO(output))} == {"detection"}
+    code, _, error = run("bdrate", "results", "--anchor", "jepg")
+    assert (code, "unknown anchor 'jepg'; did you mean 'jpeg'?" in error) == (2, True)
+    (tmp_path / "kept.json").rename(tmp_path / "results/blobs-4/fidelity/none/jpeg.json")
     code, output, error = run("bdrate", "results", "--anchor", "jpeg", "--format", "csv")
     assert (code, error) == (0, "")
     compared = {(row["task"], row["metric"]) for row in csv.DictReader(io.StringIO(output))}
