@@ -23,6 +23,9 @@ Prediction: TypeAlias = dict[str, Any]
 class Detector(Protocol):
     """A frozen detector.
 
+    The class says what its instances may do; one whose options choose a variant may narrow ``tasks`` and ``published``
+    to that variant's.
+
     Attributes:
         name: The detector's name: entry point, command line, file names and legends.
         tasks: What it predicts: boxes, or boxes and masks.

@@ -81,6 +81,10 @@ def _detectors() -> Iterator[Finding]:
             yield Finding("detector", name, "absent", str(error))
     if find_spec("onnxruntime") is None:
         yield Finding("detector", "yolox", "absent", "onnxruntime is missing; pip install 'icm-bench[onnx]'")
+    if find_spec("detectron2") is None:
+        yield Finding(
+            "detector", "detectron2", "absent", "detectron2 is missing; docs/detectron2.md says how"
+        )
 
 
 def _datasets() -> Iterator[Finding]:

@@ -163,6 +163,12 @@ def printable(text: object) -> str:
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, or its type where it says nothing, in at most 160 characters."""
+    lines = printable(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 def _refuse_lenient_decoding() -> None:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise DatasetError(

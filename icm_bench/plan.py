@@ -63,6 +63,7 @@ class Plan:
         task: What is measured.
         detector: What looks; None where fidelity alone is measured.
         detector_version: Its version, None with no detector.
+        published: Its published AP for the task on the whole of COCO val2017, where there is one.
         points: The uncompressed images first, where there is a detector to look at them, then each codec's ladder in
             order.
         store: Where shards stand.
@@ -73,6 +74,7 @@ class Plan:
     task: Task
     detector: DetectorChoice | None
     detector_version: str | None
+    published: float | None
     points: tuple[OperatingPoint, ...]
     store: Store
     device: str
@@ -223,8 +225,22 @@ def make_plan(
         points += [_point(spec, quality) for quality in override or cls.qualities]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
-    version = None if choice is None else choice.create(device).version()
-    return Plan(dataset, task, choice, version, tuple(points), store, device)
+    version, published = (None, None) if choice is None else _examine(choice, task, device)
+    return Plan(dataset, task, choice, version, published, tuple(points), store, device)
+
+
+def _examine(choice: DetectorChoice, task: Task, device: str) -> tuple[str, float | None]:
+    """Return a detector's version and published accuracy, of the variant that its options name."""
+    detector = choice.create(device)
+    _check_task(detector.tasks, task, choice.spec)
+    return detector.version(), detector.published.get(task)
+
+
+def _check_task(tasks: Sequence[Task], task: Task, spec: Spec) -> None:
+    if task not in tasks:
+        raise UsageError(
+            f"does not do {task}", where=f"detector '{spec}'", mend=f"it does {', '.join(tasks)}"
+        )
 
 
 def stored_as(spec: Spec, quality: Quality) -> tuple[Spec, Quality]:
@@ -273,10 +289,7 @@ def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Datas
         )
     spec = Spec.parse(text)
     cls = registry.load("detector", spec.name)
-    if task not in cls.tasks:
-        raise UsageError(
-            f"does not do {task}", where=f"detector '{spec}'", mend=f"it does {', '.join(cls.tasks)}"
-        )
+    _check_task(cls.tasks, task, spec)
     if weights is not None and not weights.is_file():
         raise UsageError("no such file", where=f"--detector-weights {weights}")
     _check_categories(dataset.categories, cls.categories, spec, dataset.name)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from icm_bench.download import download
 from icm_bench.error import DetectorError
-from icm_bench.image import printable
+from icm_bench.image import first_line, printable
 
 CACHE_VARIABLE = "ICM_BENCH_CACHE"
 
@@ -76,11 +76,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         state = reader(data)
     except Exception as error:  # the readers raise whatever the damage leads to: EOFError, KeyError, ...
         raise DetectorError(
-            f"the weights are damaged, or hold more than tensors ({_first_line(error)})",
+            f"the weights are damaged, or hold more than tensors ({first_line(error)})",
             where=where,
             mend="fetch them again, or save the model's state dictionary alone",
         ) from error
-    _check_state(state, where)
+    check_state(state, where)
     return Checkpoint(state, hashlib.sha256(data).hexdigest())
 
 
@@ -119,7 +119,12 @@ def _read_pth(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def _check_state(state: object, where: str) -> None:
+def check_state(state: object, where: str) -> None:
+    """Make sure that weights are tensors by name, all of them finite.
+
+    Raises:
+        DetectorError: They are something else.
+    """
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
     ):
@@ -143,8 +148,3 @@ def _difference(needed: set[str], given: Any) -> str | None:
         if names
     ]
     return " and ".join(parts) or None
-
-
-def _first_line(error: Exception) -> str:
-    lines = printable(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from icm_bench import registry
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.array_pickle import read_pickled_state
-from icm_bench.detectors.checkpoint import Checkpoint, _check_state, _first_line, cache_folder, load_into
+from icm_bench.detectors.checkpoint import Checkpoint, cache_folder, check_state, load_into
 from icm_bench.detectors.coco import CATEGORIES
-from icm_bench.detectors.torchvision_rcnn import _open_device, _run_lengths
+from icm_bench.detectors.device import open_device
+from icm_bench.detectors.mask import run_lengths
 from icm_bench.download import download
 from icm_bench.error import DetectorError, DownloadError, UsageError
-from icm_bench.image import Image, printable
+from icm_bench.image import Image, first_line, printable
 
 INSTALLATION = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
 """Where detectron2 says how it is installed."""
@@ -135,7 +136,7 @@ class Detectron2:
         self.published = model.published
         self.tasks = tuple(model.published)
         library = _Library.load()
-        self._device = _open_device(device, self.name)
+        self._device = open_device(device, self.name)
         config = library.config(model, self._device)
         path = fetch_weights(library.url(model), model.name) if weights is None else weights
         checkpoint = read_weights(path)
@@ -163,7 +164,7 @@ class Detectron2:
         ]
         if found.has("pred_masks"):
             for row, mask in zip(rows, found.pred_masks, strict=True):
-                row["segmentation"] = _run_lengths(mask)
+                row["segmentation"] = run_lengths(mask)
         return rows
 
     def version(self) -> str:
@@ -186,7 +187,7 @@ class Detectron2:
                 return found["instances"].to("cpu")
         except (RuntimeError, ValueError, AssertionError) as error:
             raise DetectorError(
-                f"the network failed on an image of {width}x{height} ({_first_line(error)})",
+                f"the network failed on an image of {width}x{height} ({first_line(error)})",
                 where=f"detector '{self.name}'",
                 mend="leave out extreme sizes, or free memory on the device",
             ) from error
@@ -258,11 +259,11 @@ def read_weights(path: Path) -> Checkpoint:
         state = reader(data)
     except Exception as error:  # the readers raise whatever the damage leads to: EOFError, KeyError, ...
         raise DetectorError(
-            f"the weights are damaged, or hold more than tensors ({_first_line(error)})",
+            f"the weights are damaged, or hold more than tensors ({first_line(error)})",
             where=where,
             mend="fetch them again, or save the model's state dictionary alone",
         ) from error
-    _check_state(state, where)
+    check_state(state, where)
     return Checkpoint(state, hashlib.sha256(data).hexdigest())
 
 
@@ -321,7 +322,7 @@ class _Library:
                 )
         except ImportError as error:
             is_absent = isinstance(error, ModuleNotFoundError) and error.name == "detectron2"
-            what = "is not installed" if is_absent else f"cannot be imported ({_first_line(error)})"
+            what = "is not installed" if is_absent else f"cannot be imported ({first_line(error)})"
             raise DetectorError(
                 f"detectron2 {what}",
                 where="detector 'detectron2'",
@@ -368,7 +369,7 @@ class _Library:
             return question(model.config)
         except RuntimeError as error:
             raise DetectorError(
-                f"the detectron2 that is installed does not know {model.name} ({_first_line(error)})",
+                f"the detectron2 that is installed does not know {model.name} ({first_line(error)})",
                 where="detector 'detectron2'",
                 mend=f"install it anew as {INSTALLATION} says",
             ) from error

@@ -7,11 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import numpy as np
-import pycocotools.mask
 import torch
 import torchvision
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -19,8 +16,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.checkpoint import fetch_checkpoint, load_into, read_checkpoint
 from icm_bench.detectors.coco import CATEGORIES
+from icm_bench.detectors.device import open_device
+from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError
-from icm_bench.image import Image, printable
+from icm_bench.image import Image, first_line, printable
 
 _MASK_THRESHOLD = 0.5
 _N_CLASSES = 91
@@ -50,7 +49,7 @@ class _TorchvisionRcnn:
     """The published model's epsilon of its frozen batch normalisation; None where it is not the frozen kind."""
 
     def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None:
-        self._device = _open_device(device, self.name)
+        self._device = open_device(device, self.name)
         model, sha256 = self._load(weights)
         self._model = model.to(self._device)
         self._version = (
@@ -93,7 +92,7 @@ class _TorchvisionRcnn:
         ]
         if "masks" in found:
             for row, mask in zip(rows, found["masks"], strict=True):
-                row["segmentation"] = _run_lengths(mask[0] > _MASK_THRESHOLD)
+                row["segmentation"] = run_lengths((mask[0] > _MASK_THRESHOLD).numpy())
         # torchvision numbers 91 classes, of which COCO annotates 80.
         return [row for row in rows if row["category_id"] in CATEGORIES]
 
@@ -115,7 +114,7 @@ class _TorchvisionRcnn:
         except (RuntimeError, ValueError, AssertionError) as error:
             height, width = image.shape[:2]
             raise DetectorError(
-                f"the network failed on an image of {width}x{height} ({_first_line(error)})",
+                f"the network failed on an image of {width}x{height} ({first_line(error)})",
                 where=f"detector '{self.name}'",
                 mend="leave out extreme sizes, or free memory on the device",
             ) from error
@@ -200,26 +199,3 @@ def _check_norms(model: nn.Module, weights: Path) -> None:
                 where=printable(weights),
                 mend="give weights that were trained with this detector's normalisation",
             )
-
-
-def _run_lengths(mask: Tensor) -> dict[str, Any]:
-    array: NDArray[np.uint8] = np.asfortranarray(mask.numpy().astype(np.uint8))
-    encoded: dict[str, Any] = pycocotools.mask.encode(array)
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
-
-
-def _open_device(name: str, detector: str) -> torch.device:
-    where = f"detector '{detector}'"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DetectorError(f"there is no device '{name}'", where=where, mend="use cpu or cuda") from error
-    if device.type not in {"cpu", "cuda"}:
-        raise DetectorError(f"the device '{name}' is not supported", where=where, mend="use cpu or cuda")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DetectorError(f"this machine has no device '{name}'", where=where, mend="use --device cpu")
-    return device
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
