@@ -31,7 +31,7 @@ from icm_bench.scenes.validation import ANNOTATIONS
 from icm_bench.testing import check_detector
 
 N_IMAGES = 12
-BOX_AP, MASK_AP = 58.8, 49.6
+BOX_AP, MASK_AP = 63.6, 59.8
 """Measured on the first 12 images of the validation set."""
 
 _DETECTORS: tuple[type[FasterRcnnScenes], ...] = (FasterRcnnScenes, MaskRcnnScenes)
@@ -112,7 +112,7 @@ def test_losses_in_training_mode_have_gradients_to_the_image_alone() -> None:
 
 def test_the_stored_weights_are_small_and_predictions_are_theirs() -> None:
     stored = load_file(SHIPPED_WEIGHTS)
-    assert SHIPPED_WEIGHTS.stat().st_size <= 4 * 2**20
+    assert SHIPPED_WEIGHTS.stat().st_size <= 5 * 2**20
     assert {value.dtype for value in stored.values()} == {torch.float16}
     for name, value in load_mask_rcnn().state_dict().items():
         assert torch.equal(value, stored[name].float())

@@ -116,7 +116,8 @@ class FrozenDetector:
             images, _ = self.network.transform(list(original), None)
             wanted: dict[str, Tensor] = self.network.backbone(images.tensors)
         lost = []
-        for level, value in wanted.items():
+        for level in self.network.roi_heads.box_roi_pool.featmap_names:
+            value = wanted[level]
             error = (features[level] - value).square().mean(dim=1, keepdim=True)
             if focus is not None:
                 error = error * functional.adaptive_max_pool2d(focus, error.shape[2:])

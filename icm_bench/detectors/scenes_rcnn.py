@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
-from pycocotools import mask as run_lengths
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.detection import FasterRCNN, MaskRCNN
@@ -26,6 +25,8 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.checkpoint import Checkpoint, load_into, read_checkpoint
+from icm_bench.detectors.device import open_device
+from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError
 from icm_bench.image import Image
 from icm_bench.scenes.form import FORMS
@@ -36,6 +37,8 @@ SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "scenes_rcnn.safetensors"
 _CHANNELS = 64
 _BOX_FEATURES = 160
 _MAPS = ("4", "8", "16", "32")
+_FINEST = "2"
+_FINEST_CHANNELS = 32
 
 
 class _ConvNorm(nn.Sequential):
@@ -68,14 +71,17 @@ class _Block(nn.Module):
 
 
 class _Backbone(nn.Module):
-    """Features at strides 4, 8, 16 and 32 for images of N x 3 x H x W."""
+    """Features for images of N x 3 x H x W: a pyramid at strides 4, 8, 16 and 32, and edges at stride 2 for masks."""
 
     out_channels = _CHANNELS
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _ConvNorm(3, 32, stride=2), nn.ReLU(), _Block(32, 48, stride=2), _Block(48, 48)
+            _ConvNorm(3, _FINEST_CHANNELS, stride=2),
+            nn.ReLU(),
+            _Block(_FINEST_CHANNELS, 48, stride=2),
+            _Block(48, 48),
         )
         self.stages = nn.ModuleList(
             [
@@ -87,12 +93,13 @@ class _Backbone(nn.Module):
         self.fpn = FeaturePyramidNetwork([48, 80, 128, 128], self.out_channels)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        x = self.stem(x)
+        finest = self.stem[:2](x)
+        x = self.stem[2:](finest)
         features = OrderedDict({_MAPS[0]: x})
         for name, stage in zip(_MAPS[1:], self.stages, strict=True):
             x = stage(x)
             features[name] = x
-        return dict(self.fpn(features))
+        return {**self.fpn(features), _FINEST: finest}
 
 
 def build_mask_rcnn() -> MaskRCNN:
@@ -102,9 +109,8 @@ def build_mask_rcnn() -> MaskRCNN:
     """
     network = MaskRCNN(
         **_shared_parts(),
-        # Thin parts of an object, such as a ladder's rungs, are lost on any map coarser than the finest.
-        mask_roi_pool=MultiScaleRoIAlign([_MAPS[0]], 28, 1),
-        mask_head=MaskRCNNHeads(_CHANNELS, (_CHANNELS,) * 3, 1),
+        mask_roi_pool=_MaskPooler(),
+        mask_head=MaskRCNNHeads(_CHANNELS + 4 * _FINEST_CHANNELS, (_CHANNELS,) * 5, 1),
         mask_predictor=_MaskPredictor(),
     )
     _adapt(network)
@@ -174,6 +180,26 @@ def _pooler(side: int, *, samples: int) -> MultiScaleRoIAlign:
     return MultiScaleRoIAlign(list(_MAPS), side, samples, canonical_scale=112, canonical_level=4)
 
 
+class _MaskPooler(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is untyped
+    """Pools 28 x 28 cells of a box from the finest of the pyramid, and 56 x 56 of the edges, four in a cell's channels.
+
+    Thin parts of an object, such as a ladder's rungs, are lost on coarser maps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([_MAPS[0]], 28, 1)
+        self.edges = MultiScaleRoIAlign([_FINEST], 56, 1)
+
+    def forward(
+        self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        forms = super().forward(features, boxes, image_shapes)
+        edges = self.edges(features, boxes, image_shapes)
+        # Pixel unshuffling, which torch gets wrong where there is no box.
+        cells = edges.reshape(len(edges), _FINEST_CHANNELS, 28, 2, 28, 2).permute(0, 1, 3, 5, 2, 4)
+        return torch.cat((forms, cells.reshape(len(edges), 4 * _FINEST_CHANNELS, 28, 28)), dim=1)
+
+
 class _BoxPredictor(nn.Module):
     """Class scores and box corrections from box features; the corrections are the same for every class."""
 
@@ -228,7 +254,7 @@ class FasterRcnnScenes:
 
     def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None:
         path = SHIPPED_WEIGHTS if weights is None else weights
-        self._device = _open_device(device, self.name)
+        self._device = open_device(device, self.name)
         self._network = self._load(path).to(self._device)
         self._version = (
             f"torchvision {torchvision.__version__}, torch {torch.__version__}, "
@@ -317,17 +343,6 @@ def _freeze(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     network.requires_grad_(False)
 
 
-def _open_device(name: str, detector: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DetectorError(
-            f"this machine has no device '{name}'", where=f"detector '{detector}'", mend="use cpu"
-        ) from error
-    return device
-
-
 def _rows(found: dict[str, NDArray[Any]]) -> list[Prediction]:
     """Return torchvision's detections as COCO result rows."""
     rows: list[Prediction] = []
@@ -339,8 +354,6 @@ def _rows(found: dict[str, NDArray[Any]]) -> list[Prediction]:
             "score": float(found["scores"][k]),
         }
         if "masks" in found:
-            mask = np.asfortranarray(found["masks"][k, 0] > 0.5, np.uint8)
-            encoded = run_lengths.encode(mask)
-            row["segmentation"] = {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
+            row["segmentation"] = run_lengths(found["masks"][k, 0] > 0.5)
         rows.append(row)
     return rows

@@ -50,12 +50,14 @@ def train_detector(
     seed: int = 1,
     device: str = "cpu",
     resume: bool = True,
+    mask_steps: int = 0,
 ) -> Path:
     """Train the Mask R-CNN whose backbone, proposals and box head also are the Faster R-CNN.
 
     The learning rate rises over 300 steps, stays, and falls linearly over the last 60 % of the steps. Over
-    the last quarter the batch norms keep their statistics, as they will when folded. What is saved is
-    the moving average of the weights, its batch norms folded, in half precision.
+    the last quarter the batch norms keep their statistics, as they will when folded. Then the mask head alone learns
+    for ``mask_steps`` more, at a rate that falls linearly. What is saved is the moving average of the weights, its
+    batch norms folded, in half precision.
 
     Args:
         output: Folder of the checkpoint, of the log and of the weights.
@@ -64,6 +66,7 @@ def train_detector(
         seed: Fixes the first weights and the order of the scenes.
         device: Where to train.
         resume: Go on from the checkpoint in ``output`` if there is one.
+        mask_steps: Steps of the mask head alone, after the others.
 
     Returns:
         The file of the weights.
@@ -80,11 +83,13 @@ def train_detector(
     rng = np.random.default_rng((seed, run.step))
     started, saved = time.monotonic(), time.monotonic()
     for batch in _batches(rng, scenes):
-        if run.step >= steps:
+        if run.step >= steps + mask_steps:
             break
         if run.step >= (1 - _FIXED_NORMS_SHARE) * steps:
             run.fix_norms()
-        losses = run.advance(batch, _learning_rate(run.step, steps), device)
+        if run.step >= steps:
+            run.freeze_all_but_masks()
+        losses = run.advance(batch, _learning_rate(run.step, steps, mask_steps), device)
         if run.step % _LOG_STEPS == 0:
             record = {"step": run.step, "elapsed_s": round(time.monotonic() - started, 1), **losses}
             with (output / "log.jsonl").open("a") as log:
@@ -140,6 +145,13 @@ class _Run:
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
 
+    def freeze_all_but_masks(self) -> None:
+        """Let the mask head learn and nothing else."""
+        self.network.requires_grad_(False)
+        self.dense.requires_grad_(False)
+        for module in (self.network.roi_heads.mask_head, self.network.roi_heads.mask_predictor):
+            module.requires_grad_(True)
+
     def advance(self, batch: list[tuple[Tensor, Target]], rate: float, device: str) -> dict[str, float]:
         """Take a step and return the losses."""
         for group in self.optimizer.param_groups:
@@ -148,7 +160,7 @@ class _Run:
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
         losses: dict[str, Tensor] = self.network(images, targets)
         losses["loss_dense"] = self.dense.loss(targets)
-        total = torch.stack(list(losses.values())).sum()
+        total = torch.stack([loss for loss in losses.values() if loss.requires_grad]).sum()
         if not torch.isfinite(total):
             raise TrainingError(
                 f"the loss is {total.item()} at step {self.step}", mend="resume with another seed"
@@ -219,7 +231,7 @@ class _DenseHead(nn.Module):
         network.backbone.register_forward_hook(self._keep)
 
     def _keep(self, _module: nn.Module, _inputs: Any, features: dict[str, Tensor]) -> None:
-        self.maps = list(features.values())
+        self.maps = [map_ for map_ in features.values() if map_.shape[1] == self.classify.in_channels]
 
     def loss(self, targets: list[Target]) -> Tensor:
         """Return the cross-entropy on the features of the last forward pass, objects and ground weighing the same."""
@@ -246,7 +258,9 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
     partial.replace(path)
 
 
-def _learning_rate(step: int, steps: int) -> float:
+def _learning_rate(step: int, steps: int, mask_steps: int) -> float:
+    if step >= steps:
+        return _PEAK_RATE * (steps + mask_steps - step) / mask_steps
     rising = min(1.0, (step + 1) / _WARM_UP_STEPS)
     falling = min(1.0, (steps - step) / (_DECAY_SHARE * steps))
     return _PEAK_RATE * rising * falling
@@ -287,6 +301,7 @@ def main() -> None:
     )
     parser.add_argument("--n-scenes", type=int, default=1400, help="how many scenes to train on")
     parser.add_argument("--steps", type=int, default=8600, help="steps of two scenes")
+    parser.add_argument("--mask-steps", type=int, default=0, help="steps of the mask head alone after them")
     parser.add_argument("--seed", type=int, default=1, help="fixes scenes, first weights and order")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fresh", action="store_true", help="do not go on from the checkpoint")
@@ -301,6 +316,7 @@ def main() -> None:
         seed=arguments.seed,
         device=arguments.device,
         resume=not arguments.fresh,
+        mask_steps=arguments.mask_steps,
     )
 
 
