@@ -1,9 +1,10 @@
-"""VTM: its command line, read by a stand-in that really codes, and what happens where VTM is not whole."""
+"""VTM: its command line, read by a stand-in that really codes and, where it is installed, by itself; and what fails."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ import pytest
 from icm_baselines import envelope, ffmpeg, vtm
 from icm_baselines.vtm import Vtm
 from icm_baselines.vvc import Vvc, picture_size
+from icm_bench import color
 from icm_bench.error import CodecError, ProgramError, UsageError
 from icm_bench.testing import check_codec, photograph
+
+REAL = shutil.which("EncoderAppStatic", path=os.environ.get("ICM_BENCH_VTM") or None)
 
 # Takes VTM's own options and codes with VVenC, which shares VVC's bitstream but nothing of VTM's.
 ENCODER = """
@@ -221,6 +225,40 @@ def test_the_picture_size_is_read_from_the_stream() -> None:
         picture_size(b"\x00\x00\x01\x00\x79\x00")
     with pytest.raises(CodecError, match="a NAL unit ends early"):
         picture_size(b"\x00\x00\x01\x00\x81\x00\x00")
+
+
+@pytest.mark.skipif(REAL is None, reason="VTM is not installed")
+@pytest.mark.parametrize("chroma", ["420", "444"])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (17, 9), (61, 35)])
+def test_ffmpeg_decodes_what_the_real_vtm_coded_to_the_same_pixels(
+    width: int, height: int, chroma: color.Chroma
+) -> None:
+    image = photograph(width, height, seed=width)
+    codec = Vtm(32, chroma=chroma)
+    data = codec.encode(image)
+    packed = envelope.unpack(data)
+    assert packed.stream.startswith(b"\x00\x00\x00\x01")
+    form = color.PlaneFormat(chroma, 10, "bt709", "limited")
+    raw, columns, rows = ffmpeg.decode(packed.stream, form, "vvc")
+    theirs = packed.crop(color.to_image(color.from_bytes(raw, form, columns, rows), form))
+    seen = codec.decode(data)
+    assert seen.shape == image.shape
+    assert np.array_equal(seen, theirs)
+    assert np.abs(seen.astype(int) - image).mean() < 12.0
+
+
+@pytest.mark.skipif(REAL is None, reason="VTM is not installed")
+def test_the_real_vtm_decodes_what_vvenc_coded_to_the_same_pixels() -> None:
+    data = Vvc(32, preset="faster").encode(photograph(64, 40))
+    assert np.array_equal(Vtm(32).decode(data), Vvc(32).decode(data))
+    assert re.search(r"VTM \d+\.\d+ \(sha256 ", Vtm(32).version())
+
+
+@pytest.mark.skipif(REAL is None, reason="VTM is not installed")
+def test_the_real_vtm_refuses_a_stream_that_is_cut() -> None:
+    stream = envelope.unpack(Vtm(42).encode(photograph(32, 24))).stream
+    with pytest.raises(ProgramError, match="^DecoderAppStatic: failed with exit status 1"):
+        Vtm(42).decode(envelope.Envelope(stream[: 2 * len(stream) // 3], 0, 0).pack())
 
 
 @pytest.mark.parametrize("quality", [-1, 64, 22.5])
