@@ -533,7 +533,7 @@ def train(
     device: Annotated[DeviceName, typer.Option(help="Where to train.")] = DeviceName.auto,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop here; run again to continue.")] = None,
     start: Annotated[
-        Path | None, typer.Option(help="A weights file that a new training starts from.")
+        str | None, typer.Option(help="Shipped weights, or a file, that a new training starts from.")
     ] = None,
     annotations: Annotated[
         Path | None, typer.Option(help="The objects in the pictures of --data, in COCO's format.")
@@ -553,7 +553,7 @@ def train(
         device=device.value,
         resume=not fresh,
         max_steps=max_steps,
-        start=start,
+        start=None if start is None else training.find_weights(start),
         annotations=annotations,
         detector_weights=detector_weights,
     )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from PIL import Image as PillowImage
 from icm_bench.codec import Codec, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
+from icm_bench.spec import resolve_codec
 from icm_codecs.container import Frame, unpack
 from icm_codecs.icm import Icm
+from icm_codecs.recipe import find_recipe
 
 WEIGHTS = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "weights" / "icm-mse.safetensors"
 KODAK = Path(__file__).parents[2] / "shared" / "data" / "kodak"
@@ -161,16 +164,20 @@ def test_latents_survive_a_drift_of_every_float_network() -> None:
 
 
 @pytest.mark.parametrize("quality", [1, 4, 8])
-def test_recorded_stream_decodes_to_the_recorded_latents(codec: Icm, quality: int) -> None:
+@pytest.mark.parametrize("name", sorted(path.stem for path in WEIGHTS.parent.glob("*.safetensors")))
+def test_recorded_stream_decodes_to_the_recorded_latents(name: str, quality: int) -> None:
     # Recorded on one machine: every other one must recover the very same integers.
-    golden = json.loads((Path(__file__).parent / "golden" / "icm-mse.json").read_text())
+    codec = Icm(quality, weights=str(WEIGHTS.with_stem(name)))
+    golden = json.loads((Path(__file__).parent / "golden" / f"{name}.json").read_text())
     assert golden["weights"] in codec.version(), "record the golden streams of the new weights"
     recorded = golden["streams"][str(quality)]
     found = codec.latents(bytes.fromhex(recorded["stream"]))
-    assert hashlib.sha256(found.hyper.numpy().astype("<i8").tobytes()).hexdigest() == recorded["hyper_sha256"]
-    assert (
-        hashlib.sha256(found.latent.numpy().astype("<i8").tobytes()).hexdigest() == recorded["latent_sha256"]
-    )
+    assert digest(found.hyper) == recorded["hyper_sha256"]
+    assert digest(found.latent) == recorded["latent_sha256"]
+
+
+def digest(latents: torch.Tensor) -> str:
+    return hashlib.sha256(latents.numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
@@ -247,9 +254,28 @@ def test_unknown_quality_is_refused(quality: float) -> None:
         Icm(quality)
 
 
-def test_unknown_objective_is_refused() -> None:
-    with pytest.raises(UsageError, match="objective"):
-        Icm(1, objective="beauty")  # type: ignore[arg-type]  # what the test is about
+@pytest.mark.parametrize(
+    ("domain", "objective"), [("photos", "beauty"), ("photos", "detection"), ("sea", "mse")]
+)
+def test_weights_that_are_not_shipped_are_refused(domain: Any, objective: Any) -> None:
+    with pytest.raises(UsageError, match="has no weights of the domain"):
+        Icm(1, domain=domain, objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "dataset", "wanted"),
+    [
+        ("icm", "detection", "scenes", "icm:domain=scenes:objective=detection"),
+        ("icm", "segmentation", "scenes-8", "icm:domain=scenes:objective=segmentation"),
+        ("icm", "fidelity", "scenes", "icm:domain=scenes:objective=mse"),
+        ("icm", "detection", "coco", "icm:domain=photos:objective=mse"),
+        ("icm:objective=mse", "detection", "scenes", "icm:domain=scenes:objective=mse"),
+        ("icm:domain=photos", "detection", "scenes", "icm:domain=photos:objective=mse"),
+        ("icm:weights=a.safetensors", "detection", "scenes", "icm:weights=a.safetensors"),
+    ],
+)
+def test_task_and_dataset_choose_the_weights(text: str, task: str, dataset: str, wanted: str) -> None:
+    assert str(resolve_codec(text, task=task, dataset=dataset)[0]) == wanted
 
 
 def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
@@ -270,8 +296,11 @@ def test_version_names_the_weights(codec: Icm) -> None:
     assert "icm-bench" in codec.version()
 
 
-def test_shipped_weights_are_small() -> None:
-    assert WEIGHTS.stat().st_size <= 8 * 2**20
+def test_shipped_weights_are_small_and_of_a_shipped_recipe() -> None:
+    for path in WEIGHTS.parent.glob("*.safetensors"):
+        assert path.stat().st_size <= 8 * 2**20
+        assert find_recipe(path.stem).is_file()
+        assert path.with_suffix(".md").is_file()
 
 
 def test_header_is_ten_bytes_for_a_photograph(codec: Icm) -> None:

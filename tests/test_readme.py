@@ -84,6 +84,21 @@ def coco(folder: Path) -> None:
     (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
 
 
+def scenes(folder: Path) -> None:
+    """Lay out one scene as the first hundred, which take a minute to draw."""
+    from icm_bench.scenes.scene import draw_scene
+
+    scene = draw_scene((1, 0))
+    shard = folder / "1-0000"
+    shard.mkdir(parents=True, exist_ok=True)
+    np.save(shard / "images.npy", scene.image[None])
+    np.save(shard / "instances.npy", scene.instances[None])
+    np.save(
+        shard / "categories.npy",
+        np.array([[*scene.categories, *[0] * (15 - len(scene.categories))]], np.uint8),
+    )
+
+
 def kodak(folder: Path) -> None:
     """Lay out the Kodak set, of which no stand-in will do: its pixels are known."""
     if not (SHARED / "kodak").is_dir():
@@ -119,6 +134,10 @@ def test_each_command_runs_as_printed(line: str, here: Path) -> None:
         arguments[arguments.index("cuda")] = "cpu"
         arguments += ["--detector-weights", str(random_weights(here, name))]
         arguments += ["--qualities", "vvc=47", "--qualities", "icm=1", "--qualities", "jpeg=5"]
+    if "training/scenes" in arguments:
+        scenes(here / "training" / "scenes")
+    if arguments[:2] == ["data", "scenes"]:
+        arguments += ["--count", "100"]
     if arguments[0] == "train":
         for name in ("photos", "train2017"):
             (here / name).mkdir()

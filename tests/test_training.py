@@ -22,7 +22,7 @@ from icm_codecs.network import IcmNetwork
 from icm_codecs.picture import Pictures
 from icm_codecs.recipe import Knot, Loss, LossWeights, Schedule, read_recipe
 from icm_codecs.task import FrozenDetector, Task
-from icm_codecs.training import export, find_recipe, train
+from icm_codecs.training import export, find_recipe, find_weights, train
 
 # Lightning warns of loggers, workers and its own dependencies.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -297,6 +297,13 @@ def test_recipe_is_found_by_name_and_by_path(recipe: Path) -> None:
     assert find_recipe(str(recipe)) == recipe
     with pytest.raises(TrainingError, match="icm-mse"):
         find_recipe("icm-beauty")
+
+
+def test_weights_are_found_by_name_and_by_path(trained: Path) -> None:
+    assert find_weights("icm-mse") == SHIPPED.with_name("weights") / "icm-mse.safetensors"
+    assert find_weights(str(trained)) == trained
+    with pytest.raises(TrainingError, match="icm-mse"):
+        find_weights("icm-beauty")
 
 
 def test_loss_weights_move_in_straight_lines_between_knots() -> None:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from icm_bench.error import CodecError
+from icm_bench.error import CodecError, TrainingError
 from icm_codecs.exact import ExactHyperSynthesis, ExactLayer
 from icm_codecs.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
 from icm_codecs.table import Tables, gaussian_tables, prior_tables
@@ -29,6 +29,24 @@ _NETWORKS = ("analysis", "synthesis", "hyper_analysis")
 _LAYERS = ("first", "second", "third")
 
 _Network = TypeVar("_Network", bound=nn.Module)
+
+
+SHIPPED = Path(__file__).parent / "weights"
+"""The folder of the weights that the package carries."""
+
+
+def find_weights(name: str) -> Path:
+    """Return the path of shipped weights, by their name, or of a file.
+
+    Raises:
+        TrainingError: There is neither.
+    """
+    shipped = sorted(SHIPPED.glob("*.safetensors"))
+    found = [path for path in (*shipped, Path(name)) if name in (path.stem, str(path)) and path.is_file()]
+    if not found:
+        known = ", ".join(path.stem for path in shipped)
+        raise TrainingError("there are no such weights", where=name, mend=f"choose {known} or name a file")
+    return found[0]
 
 
 @dataclass(frozen=True)

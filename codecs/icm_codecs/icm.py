@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 MOST_QUALITIES = 16
 """The most rate points that a bitstream can tell apart."""
 
-_WEIGHTS = Path(__file__).parent / "weights"
-
 Domain = Literal["photos", "scenes"]
 """The pictures that weights were trained on: photographs, or the drawn pictures of the dataset ``scenes``."""
 
@@ -199,4 +197,4 @@ def _shipped_weights(domain: str, objective: str) -> Path:
             where=Icm.name,
             mend=f"choose one of domain:objective = {known}, or give weights=FILE",
         )
-    return _WEIGHTS / f"{name}.safetensors"
+    return Path(__file__).parent / "weights" / f"{name}.safetensors"

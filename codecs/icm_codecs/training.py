@@ -25,13 +25,13 @@ from torch.utils.data import DataLoader
 
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
-from icm_codecs.checkpoint import save_checkpoint, start_from
+from icm_codecs.checkpoint import find_weights, save_checkpoint, start_from
 from icm_codecs.network import Estimate, IcmNetwork
 from icm_codecs.picture import Crops, Source, open_source
 from icm_codecs.recipe import Recipe, find_recipe, read_recipe
 from icm_codecs.task import FrozenDetector, focus_on
 
-__all__ = ["CodecTraining", "export", "find_recipe", "train"]
+__all__ = ["CodecTraining", "export", "find_recipe", "find_weights", "train"]
 
 _LAST = "last.ckpt"
 _LOG_STEPS = 50

@@ -1,0 +1,48 @@
+"""What a learned codec brings to be trained by a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A codec's networks as they are trained: a ``torch.nn.Module`` with these methods besides.
+
+    A recipe names it by ``codec = "NAME"``; ``icm_codecs.<name>.training`` (dashes as underscores) has the class as
+    ``Model``. The trainer moves it to the device, optimises what has gradients, saves checkpoints and resumes.
+    """
+
+    @classmethod
+    def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
+        """Build the untrained networks from a recipe's tables, ``[network]`` and ``[loss]`` among them.
+
+        Raises:
+            ValueError: An entry is unknown, missing or impossible; the message says which.
+        """
+        ...
+
+    def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
+        """Return scalars by name for a batch N x 3 x H x W in 0..1, sides those of the recipe's crop.
+
+        ``loss`` is minimised; the others are drawn as curves (``bpp``, ``psnr``, ...). The step, counted from 0, is
+        what a staged training goes by.
+        """
+        ...
+
+    def save(self, path: Path, facts: Mapping[str, str]) -> None:
+        """Write the weights file that the codec loads: safetensors, half precision where that is what is computed
+        with, all or nothing, the facts in its metadata."""
+        ...
+
+    def start_from(self, path: Path) -> None:
+        """Set the parameters to those of a weights file, as a training's start.
+
+        Raises:
+            CodecError: The file is missing, damaged, or of another kind or shape.
+        """
+        ...
