@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from icm_bench.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
 from icm_bench.curve import Curve, Monotone, measured, rising
@@ -196,21 +197,39 @@ def _why_not_by_rate(figure: BdRate) -> str:
 def _at_matched_rates(
     curves: list[tuple[Floats, Floats]], draws: list[tuple[Floats, Floats]] | None, monotone: Monotone
 ) -> tuple[tuple[AccuracyAt, ...], Difference | None, Floats]:
-    """Return both accuracies at base's rates within head's range, their mean difference, and its draws."""
-    (base_bpp, _), (head_bpp, _) = curves
-    matched = np.flatnonzero((base_bpp >= head_bpp.min()) & (base_bpp <= head_bpp.max()))
-    matched = matched[np.argsort(base_bpp[matched], kind="stable")]
+    """Return both accuracies at base's rates within head's range, their mean difference, and its draws.
+
+    The difference is the mean of that at base's rates and that at head's: between its points a curve is only
+    estimated, and at one side's rates alone the other would seem worse wherever their ladders differ.
+    """
+    points, forth, forth_drawn = _at_first(curves, draws, monotone)
+    swapped = None if draws is None else draws[::-1]
+    _, back, back_drawn = _at_first(curves[::-1], swapped, monotone)
+    if forth is None or back is None:
+        found = forth if back is None else -back
+        drawn = forth_drawn if back is None else -back_drawn
+        return points, None if found is None else Difference(found, *interval(drawn)), drawn
+    drawn = (forth_drawn - back_drawn) / 2.0
+    return points, Difference((forth - back) / 2.0, *interval(drawn)), drawn
+
+
+def _at_first(
+    curves: list[tuple[Floats, Floats]], draws: list[tuple[Floats, Floats]] | None, monotone: Monotone
+) -> tuple[tuple[AccuracyAt, ...], float | None, Floats]:
+    """Return both accuracies at the first curve's rates within the second's range, the mean difference, its draws."""
+    (first_bpp, _), (second_bpp, _) = curves
+    matched = np.flatnonzero((first_bpp >= second_bpp.min()) & (first_bpp <= second_bpp.max()))
+    matched = matched[np.argsort(first_bpp[matched], kind="stable")]
     if not matched.size:
         return (), None, np.empty(0)
-    base, head = (_reached(*curve, base_bpp[matched], monotone) for curve in curves)
+    first, second = (_reached(*curve, first_bpp[matched], monotone) for curve in curves)
     drawn = np.empty((len(matched), 0)) if draws is None else _drawn_differences(draws, matched, monotone)
     limits = [interval(row) for row in drawn]
     points = tuple(
         AccuracyAt(float(rate), float(was), float(now), low, high)
-        for rate, was, now, (low, high) in zip(base_bpp[matched], base, head, limits, strict=True)
+        for rate, was, now, (low, high) in zip(first_bpp[matched], first, second, limits, strict=True)
     )
-    means = drawn.mean(axis=0)
-    return points, Difference(float((head - base).mean()), *interval(means)), means
+    return points, float((second - first).mean()), drawn.mean(axis=0)
 
 
 def _drawn_differences(
@@ -229,10 +248,13 @@ def _drawn_differences(
 def _reached(bpp: Floats, accuracy: Floats, at: Floats, monotone: Monotone) -> Floats:
     """Return the accuracy that a curve reaches with at most these rates.
 
-    Linear in log-rate between the points that rise, and held beyond the last of them: what was reached with fewer bits
+    PCHIP over log-rate between the points that rise, and held beyond the last of them: what was reached with fewer bits
     stays reached.
     """
     rates, accuracies = rising(bpp, accuracy, monotone)
     if not rates.size:
         return np.full(at.shape, np.nan)
-    return np.interp(np.log(at), np.log(rates), accuracies)
+    if rates.size == 1:
+        return np.full(at.shape, accuracies[0])
+    within = np.clip(np.log(at), np.log(rates[0]), np.log(rates[-1]))
+    return np.asarray(PchipInterpolator(np.log(rates), accuracies)(within))

@@ -475,3 +475,24 @@ def test_a_ladder_that_grows_downwards_is_unchanged() -> None:
     base = Curve("any", head.points[2:])
     base_draws = Draws(head_draws.bpp[2:], {"map": head_draws.metrics["map"][2:]}, head_draws.uncompressed)
     assert judge(base, head, base_draws, head_draws).verdict == "unchanged"
+
+
+def test_another_ladder_of_the_same_arc_is_unchanged_however_little_the_two_share() -> None:
+    """Points of one bent line at other rates: between its points a curve must not seem lower than it is."""
+
+    def ladder(*rates: float) -> tuple[Curve, Draws]:
+        accuracy = np.array([60.0 * (1.0 - np.exp(-4.0 * rate)) for rate in rates])
+        points = tuple(
+            Point(k, rate, {"map": float(a)}) for k, (rate, a) in enumerate(zip(rates, accuracy, strict=True))
+        )
+        noise = np.random.default_rng(1).normal(0, 0.5, 200)
+        draws = Draws(
+            np.repeat(np.array(rates)[:, None], 200, 1), {"map": accuracy[:, None] + noise}, {"map": noise}
+        )
+        return Curve("any", points), draws
+
+    (base, base_draws), (head, head_draws) = ladder(0.1, 0.22, 0.48), ladder(0.15, 0.33, 0.9)
+    for was, is_ in (((base, base_draws), (head, head_draws)), ((head, head_draws), (base, base_draws))):
+        judged = judge(was[0], is_[0], was[1], is_[1])
+        assert judged.bd_rate.is_low_overlap
+        assert judged.verdict == "unchanged", judged.reason
