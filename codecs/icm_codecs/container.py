@@ -48,8 +48,8 @@ class Frame:
 
     def pack(self) -> bytes:
         """Return the bitstream."""
-        head = bytes([_FORMAT + self.quality]) + self.model + _varint(self.width) + _varint(self.height)
-        return head + self.payload + _check(head + self.payload)
+        head = bytes([_FORMAT + self.quality]) + self.model + varint(self.width) + varint(self.height)
+        return seal(head + self.payload)
 
     @property
     def header_bytes(self) -> int:
@@ -63,17 +63,37 @@ def unpack(data: bytes) -> Frame:
     Raises:
         CodecError: The bytes are empty, truncated, damaged or of another format. Nothing has been allocated by then.
     """
-    if not data:
-        raise CodecError("the bitstream is empty", mend=_MEND)
-    if data[0] & 0xF0 != _FORMAT:
-        raise CodecError("the bitstream is of another format", mend=_MEND)
-    body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
-    if len(body) < 5 or check != _check(body):
-        raise CodecError("the bitstream is truncated or damaged", mend=_MEND)
-    width, position = _read_varint(body, 3)
-    height, position = _read_varint(body, position)
+    body = unseal(data, _FORMAT, least_bytes=5)
+    width, position = read_varint(body, 3)
+    height, position = read_varint(body, position)
     check_size(width, height)
     return Frame(body[1:3], body[0] & 0x0F, width, height, body[position:])
+
+
+def seal(body: bytes) -> bytes:
+    """Return a bitstream's fields with their check appended."""
+    return body + _check(body)
+
+
+def unseal(data: bytes, format_bits: int, *, least_bytes: int) -> bytes:
+    """Return a bitstream's fields without their check.
+
+    Args:
+        data: The bitstream.
+        format_bits: What the upper four bits of the first byte must be.
+        least_bytes: How many bytes the fields take at least.
+
+    Raises:
+        CodecError: The bytes are empty, truncated, damaged or of another format.
+    """
+    if not data:
+        raise CodecError("the bitstream is empty", mend=_MEND)
+    if data[0] & 0xF0 != format_bits:
+        raise CodecError("the bitstream is of another format", mend=_MEND)
+    body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+    if len(body) < least_bytes or check != _check(body):
+        raise CodecError("the bitstream is truncated or damaged", mend=_MEND)
+    return body
 
 
 def check_size(width: int, height: int) -> None:
@@ -89,12 +109,18 @@ def _check(body: bytes) -> bytes:
     return (zlib.crc32(body) & 0xFFFFFF).to_bytes(_CHECK_BYTES, "big")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Return a whole number's bytes: seven bits a byte, least significant first, the eighth set on all but the last."""
     low, rest = value & 0x7F, value >> 7
-    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the number of up to three bytes that stands at a position, and the position after it.
+
+    Raises:
+        CodecError: The number does not end.
+    """
     value = 0
     for place in range(3):
         if position + place >= len(data):

@@ -31,10 +31,14 @@ MEAN_BITS = 8
 HYPER_BOUND = 2**12 - 1
 """Largest magnitude of a hyper-latent symbol; the encoder clamps to it."""
 
-_ACTIVATION_BOUND = 2**20 - 1
+ACTIVATION_BOUND = 2**20 - 1
+"""Largest magnitude of an activation."""
+
+EXACT_BOUND = 2**53
+"""Whole numbers below it are exact in float64."""
+
 _WEIGHT_BOUND = 2**15 - 1
 _LEAST_SHIFT, _MOST_SHIFT = 4, 20
-_EXACT_BOUND = 2**53
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class ExactLayer:
 
     def largest_sum(self) -> int:
         """Bound the magnitude of every partial sum, for activations within their clamp."""
-        products = self.weight.long().abs().sum(dim=(1, 2, 3)) * _ACTIVATION_BOUND
+        products = self.weight.long().abs().sum(dim=(1, 2, 3)) * ACTIVATION_BOUND
         return int((products + self.bias.abs().max(dim=0).values).max())
 
     def apply(self, x: Tensor, quality: int) -> Tensor:
@@ -102,7 +106,7 @@ class ExactHyperSynthesis:
     layers: tuple[ExactLayer, ExactLayer, ExactLayer]
 
     def __post_init__(self) -> None:
-        if max(layer.largest_sum() for layer in self.layers) >= _EXACT_BOUND:
+        if max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
             raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
 
     @classmethod
@@ -146,19 +150,20 @@ class ExactHyperSynthesis:
         """
         bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
         x = (bounded * self.gain[quality].to(bounded)[:, None, None]).clamp(
-            -_ACTIVATION_BOUND, _ACTIVATION_BOUND
+            -ACTIVATION_BOUND, ACTIVATION_BOUND
         )
         for layer in self.layers[:2]:
-            x = _shift(layer.apply(x, quality), layer.shift).clamp(0, _ACTIVATION_BOUND)
+            x = rounding_shift(layer.apply(x, quality), layer.shift).clamp(0, ACTIVATION_BOUND)
             x = functional.pixel_shuffle(x, 2)
         last = self.layers[2]
         index, mean = last.apply(x, quality).chunk(2, dim=1)
         places = last.shift + ACTIVATION_BITS
-        index = _shift(index * SCALES.per_unit, places).clamp(0, SCALES.n_scales - 1)
-        mean = _shift(mean, places - MEAN_BITS).clamp(-_ACTIVATION_BOUND, _ACTIVATION_BOUND)
+        index = rounding_shift(index * SCALES.per_unit, places).clamp(0, SCALES.n_scales - 1)
+        mean = rounding_shift(mean, places - MEAN_BITS).clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
         return index.long(), mean.long()
 
 
-def _shift(x: Tensor, places: int) -> Tensor:
+def rounding_shift(x: Tensor, places: int) -> Tensor:
+    """Divide integers held in float64 by ``2**places``, rounding to the nearest, halves up."""
     # Scaling by a power of two, adding a half and flooring are exact: nothing needs more than 53 bits.
     return torch.floor(x * 2.0**-places + 0.5)

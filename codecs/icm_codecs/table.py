@@ -89,7 +89,7 @@ def gaussian_tables() -> Tables:
         )
         pieces.append(quantise(np.diff(edges), 1.0 - float(edges[-1] - edges[0])))
         offsets.append(-reach)
-    return _joined(pieces, offsets)
+    return joined(pieces, offsets)
 
 
 def prior_tables(network: IcmNetwork) -> Tables:
@@ -104,10 +104,11 @@ def prior_tables(network: IcmNetwork) -> Tables:
         inside = pmf[first : last + 1]
         pieces.append(quantise(inside, 1.0 - float(inside.sum())))
         offsets.append(first - _SYMBOL_BOUND)
-    return _joined(pieces, offsets)
+    return joined(pieces, offsets)
 
 
-def _joined(pieces: Sequence[NDArray[np.int64]], offsets: Sequence[int]) -> Tables:
+def joined(pieces: Sequence[NDArray[np.int64]], offsets: Sequence[int]) -> Tables:
+    """Put tables together, each given by its frequencies and the symbol that it begins with."""
     sizes = np.array([len(piece) for piece in pieces], dtype=np.int64)
     return Tables(np.concatenate(pieces), sizes, np.array(offsets, dtype=np.int64))
 
