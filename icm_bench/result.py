@@ -277,14 +277,16 @@ def load(path: Path) -> Result:
 
 
 def find(root: Path) -> Iterator[Result]:
-    """Yield every result below a folder, in order of its path.
+    """Yield every result below a folder of results or one of the folders within it, in order of its path.
 
     Raises:
         ResultError: The folder does not exist, or a file in it is broken.
     """
     if not root.is_dir():
         raise ResultError("no such folder", where=root, mend="make results with icm-bench run")
-    for path in sorted(root.glob("*/*/*/*.json")):
+    layouts = ("*/*/*/*.json", "*/*/*.json", "*/*.json", "*.json")
+    found = next((paths for paths in (sorted(root.glob(layout)) for layout in layouts) if paths), [])
+    for path in found:
         if not path.name.endswith(_TIMINGS):
             yield load(path)
 
