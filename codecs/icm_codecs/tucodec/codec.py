@@ -1,0 +1,152 @@
+"""The learned codec after TuCodec (Zhou et al., CLIC 2018), whose quality is a rate.
+
+What is guaranteed:
+
+- A stream is no longer than its target allows, headers included, and as near to it as a bisection over some hundred
+  steps a doubling of the rate comes. A target that an image cannot meet (its least stream is longer, as a tiny
+  picture's headers are) gives the shortest stream that was found; one that it cannot use up gives the longest.
+- The latents that a decoder recovers are identical, bit for bit, on every device, library and thread count: all that
+  encoder and decoder must agree on is integer (:mod:`icm_codecs.tucodec.exact`) or a stored table.
+- The pixels are identical on the same machine, device and library; elsewhere one may differ by one level, and an
+  encoder may write other bytes, which every decoder reads alike.
+
+The networks are loaded when the first image is coded: naming a codec and its version costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from icm_bench.codec import Quality
+from icm_bench.error import CodecError, UsageError
+from icm_bench.image import Image
+from icm_codecs.container import check_size
+from icm_codecs.tucodec.container import Frame, unpack
+from icm_codecs.tucodec.rate import meet
+
+if TYPE_CHECKING:
+    from icm_codecs.tucodec.coder import Coder, Latents
+
+_SHIPPED = Path(__file__).parents[1] / "weights" / "tucodec.safetensors"
+_MOST_BPP = 24.0
+
+
+class Tucodec:
+    """A learned image codec that meets a target rate image by image.
+
+    Convolutional networks, Laplacians whose scales a hyperprior tells, and a post-filter, as the paper has them;
+    one model serves every rate, which is our choice.
+
+    Args:
+        quality: The target in bits per pixel, above 0, at most 24: no image takes more, unless it cannot take less.
+        device: Where the networks run: "cpu", "cuda".
+        weights: A file that the training wrote, instead of the shipped one.
+
+    Raises:
+        UsageError: The target is no rate.
+    """
+
+    name: ClassVar[str] = "tucodec"
+    qualities: ClassVar[tuple[Quality, ...]] = (0.1, 0.15, 0.25, 0.35, 0.5, 0.75)
+
+    def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
+        if not 0.0 < quality <= _MOST_BPP:
+            mend = f"choose a rate above 0, at most {_MOST_BPP:g} bits per pixel"
+            raise UsageError(f"{quality!r} is no target rate", where=self.name, mend=mend)
+        self._bpp = float(quality)
+        self._device = device
+        self._path = Path(weights) if weights else _SHIPPED
+
+    def version(self) -> str:
+        """Name the package, the libraries that compute and code, and the weights."""
+        packages = ("icm-bench", "torch", "compressai")
+        versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
+        return ", ".join([*versions, f"weights {self._path.stem} {self._sha256[:12]}"])
+
+    def load(self) -> None:
+        """Load the networks and tables.
+
+        Raises:
+            CodecError: The weights cannot be read.
+        """
+        _ = self._coder
+
+    def encode(self, image: Image) -> bytes:
+        """Return one self-contained bitstream, the largest found within the target, or else the smallest.
+
+        Raises:
+            CodecError: The array is no image, or has more pixels than are coded.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise CodecError(
+                f"an array of {image.dtype} {image.shape} is no image",
+                where=self.name,
+                mend="give H x W x 3 uint8",
+            )
+        height, width = image.shape[:2]
+        check_size(width, height)
+        latent = self._coder.analyse(image)
+
+        def code(position: int) -> bytes:
+            payload = self._coder.entropy_code(self._coder.quantise(latent, position), position)
+            return Frame(self._model_id, position, width, height, payload).pack()
+
+        return meet(self._bpp * width * height / 8.0, code, self._coder.last_position)
+
+    def decode(self, data: bytes) -> Image:
+        """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
+
+        Raises:
+            CodecError: The bytes are empty, truncated, damaged, or of another codec or other weights.
+        """
+        frame = self._unpack(data)
+        return self._coder.synthesise(frame, self._coder.entropy_decode(frame))
+
+    def latents(self, data: bytes) -> Latents:
+        """Return what the bitstream says, without turning it into an image.
+
+        Raises:
+            CodecError: As for :meth:`decode`.
+        """
+        return self._coder.entropy_decode(self._unpack(data))
+
+    def header_bytes(self, data: bytes) -> int:
+        """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
+        return self._unpack(data).header_bytes
+
+    def n_parameters(self) -> int:
+        """Return how many learned values the networks have."""
+        return self._coder.n_parameters
+
+    @cached_property
+    def _coder(self) -> Coder:
+        from icm_codecs.tucodec.checkpoint import load_checkpoint
+        from icm_codecs.tucodec.coder import Coder
+
+        _ = self._sha256  # says it more plainly where there is no such file
+        return Coder(load_checkpoint(self._path, device=self._device), self._device)
+
+    @cached_property
+    def _sha256(self) -> str:
+        from icm_codecs.tucodec.checkpoint import digest
+
+        return digest(self._path)
+
+    @property
+    def _model_id(self) -> bytes:
+        return bytes.fromhex(self._sha256[:4])
+
+    def _unpack(self, data: bytes) -> Frame:
+        frame = unpack(data)
+        if frame.model != self._model_id or frame.position > self._coder.last_position:
+            raise CodecError(
+                "the bitstream was written with other weights",
+                where=self.name,
+                mend="decode with the same weights",
+            )
+        return frame

@@ -1,0 +1,125 @@
+"""The scale synthesis in integers, at any position between rungs: what encoder and decoder must agree on.
+
+As :mod:`icm_codecs.exact` has it: integers held in float64, every partial sum below 2^53, so that devices, libraries
+and thread counts change nothing. Interpolation between rungs is integer arithmetic as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icm_bench.error import CodecError
+from icm_codecs.exact import (
+    ACTIVATION_BITS,
+    ACTIVATION_BOUND,
+    EXACT_BOUND,
+    HYPER_BOUND,
+    ExactLayer,
+    rounding_shift,
+)
+from icm_codecs.tucodec.network import SCALES, ScaleSynthesis
+
+STEP_BITS = 9
+"""Binary places of a position: there are ``2**STEP_BITS`` steps from a rung to the next."""
+
+
+@dataclass(frozen=True)
+class ExactScales:
+    """The integer twin of :class:`~icm_codecs.tucodec.network.ScaleSynthesis`.
+
+    Attributes:
+        gain: Rungs x hyper int64, in units of ``2**-ACTIVATION_BITS``.
+        layers: The three convolutions, their biases rung by rung.
+        hyper_scale: Rungs x hyper int64, in units of ``2**-ACTIVATION_BITS``: the hyper-latent's scales.
+
+    Raises:
+        CodecError: The weights are too large for float64 to hold every partial sum exactly.
+    """
+
+    gain: Tensor
+    layers: tuple[ExactLayer, ExactLayer, ExactLayer]
+    hyper_scale: Tensor
+
+    def __post_init__(self) -> None:
+        if max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
+            raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
+
+    @classmethod
+    def of(cls, network: ScaleSynthesis) -> ExactScales:
+        """Convert a trained network."""
+        with torch.no_grad():
+            layers = (
+                ExactLayer.of(network.first.weight, network.first_bias),
+                ExactLayer.of(network.second.weight, network.second_bias),
+                ExactLayer.of(network.third.weight, network.third_bias),
+            )
+            return cls(_fixed_point(network.gain), layers, _fixed_point(network.hyper_scale))
+
+    def to(self, device: str) -> ExactScales:
+        """Return the same network with its tensors on a device."""
+        first, second, third = (
+            ExactLayer(layer.weight.to(device), layer.bias.to(device), layer.shift) for layer in self.layers
+        )
+        return ExactScales(self.gain.to(device), (first, second, third), self.hyper_scale.to(device))
+
+    def copy_to(self, network: ScaleSynthesis) -> None:
+        """Set a floating-point network's parameters to these, as a training's start."""
+        convolutions = (network.first, network.second, network.third)
+        biases = (network.first_bias, network.second_bias, network.third_bias)
+        with torch.no_grad():
+            network.gain.copy_(self.gain * 2.0**-ACTIVATION_BITS)
+            network.hyper_scale.copy_(self.hyper_scale * 2.0**-ACTIVATION_BITS)
+            for layer, convolution, bias in zip(self.layers, convolutions, biases, strict=True):
+                convolution.weight.copy_(layer.weight * 2.0**-layer.shift)
+                bias.copy_(layer.bias * 2.0 ** -(layer.shift + ACTIVATION_BITS))
+
+    def n_values(self) -> int:
+        """Count the learned values."""
+        layers = sum(layer.weight.numel() + layer.bias.numel() for layer in self.layers)
+        return layers + self.gain.numel() + self.hyper_scale.numel()
+
+    def hyper_index(self, position: int) -> Tensor:
+        """Return the hyper-latent's scale indices, int64, 0 to 63, one a channel.
+
+        Args:
+            position: In units of ``2**-STEP_BITS`` of a rung, from 0.
+        """
+        units = interpolate_exactly(self.hyper_scale, position) * SCALES.per_unit
+        half = 1 << (ACTIVATION_BITS - 1)
+        return ((units + half) >> ACTIVATION_BITS).clamp(0, SCALES.n_scales - 1)
+
+    def apply(self, hyper: Tensor, position: int) -> Tensor:
+        """Return the latent's scale indices, int64, 0 to 63: N x latent x 4h x 4w.
+
+        Args:
+            hyper: N x hyper x h x w, whole numbers within ``HYPER_BOUND``, of any type.
+            position: In units of ``2**-STEP_BITS`` of a rung, from 0.
+        """
+        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
+        gain = interpolate_exactly(self.gain, position).to(bounded)
+        x = (bounded * gain[:, None, None]).clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
+        first, second, third = (
+            ExactLayer(layer.weight, interpolate_exactly(layer.bias, position)[None], layer.shift)
+            for layer in self.layers
+        )
+        for layer in (first, second):
+            x = rounding_shift(layer.apply(x, 0), layer.shift).clamp(0, ACTIVATION_BOUND)
+            x = functional.pixel_shuffle(x, 2)
+        index = rounding_shift(third.apply(x, 0) * SCALES.per_unit, third.shift + ACTIVATION_BITS)
+        return index.clamp(0, SCALES.n_scales - 1).long()
+
+
+def interpolate_exactly(values: Tensor, position: int) -> Tensor:
+    """Return what lies between rungs, rounded, halves up: rungs x C int64 -> C int64, below 2^53 in magnitude."""
+    below = min(position >> STEP_BITS, len(values) - 2)
+    way = position - (below << STEP_BITS)
+    total = values[below] * ((1 << STEP_BITS) - way) + values[below + 1] * way
+    return (total + (1 << (STEP_BITS - 1))) >> STEP_BITS
+
+
+def _fixed_point(values: Tensor) -> Tensor:
+    return torch.round(values.double() * 2**ACTIVATION_BITS).to(torch.int64)

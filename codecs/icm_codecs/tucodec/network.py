@@ -1,0 +1,329 @@
+"""The networks of the codec after TuCodec, in floating point, as they are trained.
+
+The paper (Zhou et al., "Variational autoencoder for low bit-rate image compression", CLIC 2018) has convolutional
+analysis and synthesis networks, a uniform quantiser whose stand-in is additive uniform noise, a prior of Laplacians
+whose scales a hyperprior auto-encoder tells, and a convolutional post-filter after decoding. Its layers' shapes are
+unpublished: these are our choice. A worked example in its introduction has 96x64x192 latents for 768x512 pixels,
+stride 8 and 192 channels, which ``Shape(stride=8, latent=192)`` gives.
+
+One model serves a continuum of rates, which is our choice too. A *position* says where on it: 0 is the lowest trained
+rung, 1 the next, and what a rung has learned (gains, biases) is interpolated linearly between rungs, gains in their
+logarithm. The analysis does not know the position, so an encoder runs it once for however many rates it tries.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from icm_codecs.network import Residual, ScaleLadder
+
+with warnings.catch_warnings():
+    # Its own dependencies warn of their future while they are imported.
+    warnings.simplefilter("ignore")
+    from compressai.ops import LowerBound
+
+HYPER_STRIDE = 4
+"""Latent positions to a hyper-latent position, in each direction."""
+
+MOST_RUNGS = 8
+"""The most rungs between which a bitstream can say a position."""
+
+SCALES = ScaleLadder(lowest=0.05, highest=45.0)
+"""The scales b of the Laplacians exp(-|x| / b) / 2b, in quantisation steps. Index 0 means "zero, not sent"."""
+
+StandIn = Literal["noise", "rounded"]
+"""What the synthesis networks are trained on: uniform noise added, as in the paper, or values rounded straight through.
+Rates are always estimated with noise."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the networks are.
+
+    Attributes:
+        rungs: Positions at which gains and biases are learned, 2 to 8.
+        stride: Pixels to a latent position in each direction, 8 or 16.
+        fine: Channels at a quarter of the latent's stride.
+        wide: Channels at half of the latent's stride and at the latent's.
+        latent: Channels of the latent.
+        hyper: Channels of the hyper-latent.
+        hyper_wide: Channels inside the hyperprior's networks.
+        post: Channels inside the post-filter.
+    """
+
+    rungs: int
+    stride: int = 16
+    fine: int = 64
+    wide: int = 128
+    latent: int = 128
+    hyper: int = 48
+    hyper_wide: int = 96
+    post: int = 32
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.rungs <= MOST_RUNGS:
+            raise ValueError(f"{self.rungs} rungs are not from 2 to {MOST_RUNGS}")
+        if self.stride not in (8, 16):
+            raise ValueError(f"stride {self.stride} is neither 8 nor 16")
+        if min(self.as_dict().values()) < 1:
+            raise ValueError("channels are not positive")
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the fields by name."""
+        return cast("dict[str, int]", asdict(self))
+
+    @property
+    def block(self) -> int:
+        """Side of the squares of pixels that the first and last convolutions see as channels."""
+        return self.stride // 4
+
+
+def interpolate(values: Tensor, position: Tensor) -> Tensor:
+    """Return what lies between rungs: rungs x C, N positions in 0..rungs - 1 -> N x C x 1 x 1."""
+    below = position.floor().clamp(0, len(values) - 2).long()
+    way = (position - below)[:, None]
+    return torch.lerp(values[below], values[below + 1], way)[:, :, None, None]
+
+
+class Modulation(nn.Module):
+    """Scale and shift the channels by what the position has learned: N x C x H x W, N -> N x C x H x W."""
+
+    def __init__(self, rungs: int, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(rungs, channels))
+        self.shift = nn.Parameter(torch.zeros(rungs, channels))
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """Return the modulated features."""
+        scale, shift = interpolate(self.scale, position), interpolate(self.shift, position)
+        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+
+
+class Analysis(nn.Module):
+    """Turn an image into a latent: N x 3 x sh x sw in 0..1 -> N x latent x h x w, s the stride."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.block = shape.block
+        self.layers = nn.Sequential(
+            nn.Conv2d(3 * shape.block**2, shape.fine, 3, padding=1),
+            Residual(shape.fine),
+            nn.Conv2d(shape.fine, shape.wide, 3, stride=2, padding=1),
+            Residual(shape.wide),
+            Residual(shape.wide),
+            nn.Conv2d(shape.wide, shape.wide, 3, stride=2, padding=1),
+            Residual(shape.wide),
+            nn.Conv2d(shape.wide, shape.latent, 1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the latent, not yet scaled for a position."""
+        return cast(Tensor, self.layers(functional.pixel_unshuffle(4.0 * (image - 0.5), self.block)))
+
+
+class Synthesis(nn.Module):
+    """Turn a latent into an image: N x latent x h x w -> N x 3 x sh x sw, about 0..1, not clipped."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.block = shape.block
+        self.stem = nn.Conv2d(shape.latent, shape.wide, 1)
+        self.wide_modulation = Modulation(shape.rungs, shape.wide)
+        self.wide = Residual(shape.wide)
+        self.to_wider = nn.Conv2d(shape.wide, 4 * shape.wide, 1)
+        self.wider_modulation = Modulation(shape.rungs, shape.wide)
+        self.wider = nn.Sequential(Residual(shape.wide), Residual(shape.wide))
+        self.to_fine = nn.Conv2d(shape.wide, 4 * shape.fine, 1)
+        self.fine_modulation = Modulation(shape.rungs, shape.fine)
+        self.fine = Residual(shape.fine)
+        self.head = nn.Conv2d(shape.fine, 3 * shape.block**2, 3, padding=1)
+
+    def forward(self, latent: Tensor, position: Tensor) -> Tensor:
+        """Return the image; the latent has been scaled back."""
+        x = self.wide(self.wide_modulation(self.stem(latent), position))
+        x = functional.pixel_shuffle(self.to_wider(x), 2)
+        x = self.wider(self.wider_modulation(x, position))
+        x = functional.pixel_shuffle(self.to_fine(x), 2)
+        x = self.fine(self.fine_modulation(x, position))
+        return functional.pixel_shuffle(self.head(x).float(), self.block) / 4.0 + 0.5
+
+
+class PostFilter(nn.Module):
+    """Mend a decoded image: N x 3 x 2h x 2w -> the same. Before training it changes nothing."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(12, shape.post, 3, padding=1)
+        self.modulation = Modulation(shape.rungs, shape.post)
+        self.body = Residual(shape.post)
+        self.head = nn.Conv2d(shape.post, 12, 3, padding=1)
+
+    def forward(self, image: Tensor, position: Tensor) -> Tensor:
+        """Return the image with what the filter adds."""
+        x = self.modulation(self.stem(functional.pixel_unshuffle(4.0 * (image - 0.5), 2)), position)
+        x = self.head(functional.leaky_relu(self.body(x), 0.1))
+        return image + functional.pixel_shuffle(x.float(), 2) / 4.0
+
+
+class HyperAnalysis(nn.Module):
+    """Turn a scaled latent into a hyper-latent: N x latent x 4h x 4w -> N x hyper x h x w.
+
+    The Laplacians have no means to tell, so magnitudes are all that matters; a scale is told by its logarithm.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
+        self.modulation = Modulation(shape.rungs, shape.hyper)
+
+    def forward(self, scaled: Tensor, position: Tensor) -> Tensor:
+        """Return the hyper-latent, not yet rounded."""
+        x = self.second(functional.leaky_relu(self.first(torch.log1p(scaled.abs())), 0.1))
+        return cast(Tensor, self.modulation(x, position))
+
+
+class ScaleSynthesis(nn.Module):
+    """Turn a rounded hyper-latent into scale indices: N x hyper x h x w -> N x latent x 4h x 4w.
+
+    Only operations that have an integer twin are used: scaling, convolution, a bias, ReLU, depth to space, and
+    interpolation of gains and biases between rungs.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        wide = shape.hyper_wide
+        self.gain = nn.Parameter(torch.ones(shape.rungs, shape.hyper))
+        self.first = nn.Conv2d(shape.hyper, 4 * wide, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(wide, 4 * wide, 3, padding=1, bias=False)
+        self.third = nn.Conv2d(wide, shape.latent, 1, bias=False)
+        self.first_bias = nn.Parameter(torch.zeros(shape.rungs, 4 * wide))
+        self.second_bias = nn.Parameter(torch.zeros(shape.rungs, 4 * wide))
+        self.third_bias = nn.Parameter(torch.zeros(shape.rungs, shape.latent))
+        # The hyper-latent's own Laplacians: one scale a rung and channel.
+        self.hyper_scale = nn.Parameter(
+            torch.full((shape.rungs, shape.hyper), index_of(2.0) / SCALES.per_unit)
+        )
+
+    def forward(self, hyper: Tensor, position: Tensor) -> Tensor:
+        """Return the latent's scale indices, not yet bounded."""
+        x = hyper * interpolate(self.gain, position)
+        x = self.first(x) + interpolate(self.first_bias, position)
+        x = functional.pixel_shuffle(functional.relu(x), 2)
+        x = self.second(x) + interpolate(self.second_bias, position)
+        x = functional.pixel_shuffle(functional.relu(x), 2)
+        x = (self.third(x) + interpolate(self.third_bias, position)).float()
+        return SCALES.per_unit * cast(Tensor, x)
+
+    def hyper_index(self, position: Tensor) -> Tensor:
+        """Return the hyper-latent's scale indices, not yet bounded: N x hyper x 1 x 1."""
+        return SCALES.per_unit * interpolate(self.hyper_scale, position)
+
+
+class Estimate(NamedTuple):
+    """What a training step needs of one forward pass.
+
+    Attributes:
+        image: N x 3 x H x W about 0..1, after the post-filter.
+        unfiltered: The same before it.
+        bits: Per sample, N.
+    """
+
+    image: Tensor
+    unfiltered: Tensor
+    bits: Tensor
+
+
+class TucodecNetwork(nn.Module):
+    """Estimate the decoded images and their rates.
+
+    Args:
+        shape: How large the networks are.
+        lambdas: The weight of the squared error at each rung, rising: the latent's first step sizes follow from it.
+        stand_in: What stands in for rounding where images are decoded.
+    """
+
+    def __init__(self, shape: Shape, lambdas: tuple[float, ...], stand_in: StandIn = "noise") -> None:
+        super().__init__()
+        self.shape = shape
+        self.analysis = Analysis(shape)
+        self.synthesis = Synthesis(shape)
+        self.post_filter = PostFilter(shape)
+        self.hyper_analysis = HyperAnalysis(shape)
+        self.scale_synthesis = ScaleSynthesis(shape)
+        self.lowest_index = LowerBound(0.0)
+        self._stand_in = _add_noise if stand_in == "noise" else _round_through
+        # Rate-distortion theory: a step size goes with the root of the squared error's price.
+        relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
+        start = math.log(6.0) + relative[:, None].repeat(1, shape.latent)
+        self.log_gain = nn.Parameter(start)
+        self.log_inverse_gain = nn.Parameter(-start)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, Residual):
+                nn.init.normal_(module.second.weight, std=0.1 * module.second.weight[0].numel() ** -0.5)
+        nn.init.zeros_(self.post_filter.head.weight)
+        for layer in (self.scale_synthesis.first, self.scale_synthesis.second):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        with torch.no_grad():
+            self.scale_synthesis.third.weight.mul_(0.1)
+            self.scale_synthesis.third_bias.fill_(index_of(1.0) / SCALES.per_unit)
+
+    def forward(self, image: Tensor, position: Tensor) -> Estimate:
+        """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, each sample at its position, N floats."""
+        scaled = self.analysis(image).float() * torch.exp(interpolate(self.log_gain, position))
+        hyper = self.hyper_analysis(scaled, position).float()
+        index = self.scale_synthesis(self._stand_in(hyper), position)
+        latent = self._stand_in(scaled) * torch.exp(interpolate(self.log_inverse_gain, position))
+        unfiltered = self.synthesis(latent, position)
+        decoded = self.post_filter(unfiltered, position)
+        with torch.autocast(image.device.type, enabled=False):
+            bits = self._bits(scaled, index) + self._bits(hyper, self.scale_synthesis.hyper_index(position))
+        return Estimate(decoded, unfiltered, bits)
+
+    def _bits(self, values: Tensor, index: Tensor) -> Tensor:
+        bounded = self.lowest_index(index.float()).clamp(max=float(SCALES.n_scales - 1))
+        scale = SCALES.lowest * torch.exp(SCALES.step * bounded)
+        return laplacian_bits(_add_noise(values), scale).sum(dim=(1, 2, 3))
+
+
+def laplacian_bits(values: Tensor, scale: Tensor) -> Tensor:
+    """Return what values cost in bits: -log2 of the mass that a zero-mean Laplacian has within half a step of them.
+
+    Args:
+        values: Of any shape, in quantisation steps.
+        scale: The Laplacian's b, positive, of a shape that broadcasts to that of the values.
+    """
+    distance = values.abs()
+    # Both halves are formed so that neither they nor their gradients overflow where the other one is meant.
+    inner, outer = distance.clamp(max=0.5), distance.clamp(min=0.5)
+    near = torch.log(-0.5 * (torch.expm1((inner - 0.5) / scale) + torch.expm1(-(inner + 0.5) / scale)))
+    far = math.log(0.5) - (outer - 0.5) / scale + torch.log(-torch.expm1(-1.0 / scale))
+    return torch.where(distance < 0.5, near, far) / -math.log(2.0)
+
+
+def index_of(scale: float) -> float:
+    """Return where on the ladder of scales a Laplacian's b lies, from 0 for the lowest."""
+    return math.log(scale / SCALES.lowest) / SCALES.step
+
+
+def _add_noise(x: Tensor) -> Tensor:
+    return x + torch.rand_like(x) - 0.5
+
+
+def _round_through(x: Tensor) -> Tensor:
+    return x + (torch.round(x) - x).detach()

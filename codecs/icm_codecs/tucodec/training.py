@@ -1,0 +1,125 @@
+"""Train the codec after TuCodec: bits per pixel plus a price times the squared error, at all positions at once.
+
+Each sample of a batch is coded at a position of its own, drawn so that a batch is spread over all of them; the price
+of the squared error there is interpolated in its logarithm. So what lies between rungs is trained as the rungs are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+from icm_codecs.tucodec.checkpoint import save_checkpoint, start_from
+from icm_codecs.tucodec.network import Shape, StandIn, TucodecNetwork, interpolate
+
+_Table = TypeVar("_Table")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The price of a squared error at each rung, and how positions share the gradient.
+
+    Attributes:
+        lambdas: One price a rung, rising; the loss at a rung is bpp + lambda * 255^2 * MSE (pixels in 0..1).
+        balance: Each sample's loss is weighed by lambda ** -balance: 0 favours high rates, 1 low ones.
+        unfiltered: Share of the squared error that is taken before the post-filter, 0 to 1.
+        stand_in: What the synthesis is trained on: "noise", as in the paper, or "rounded" straight through.
+    """
+
+    lambdas: tuple[float, ...]
+    balance: float = 0.5
+    unfiltered: float = 0.2
+    stand_in: StandIn = "noise"
+
+    def __post_init__(self) -> None:
+        if not self.lambdas or self.lambdas[0] <= 0 or list(self.lambdas) != sorted(set(self.lambdas)):
+            raise ValueError("lambdas are not positive, or do not rise")
+        if not 0.0 <= self.unfiltered <= 1.0:
+            raise ValueError(f"unfiltered is {self.unfiltered}, not from 0 to 1")
+        if self.stand_in not in get_args(StandIn):
+            raise ValueError(f"stand_in is {self.stand_in!r}, not one of {', '.join(get_args(StandIn))}")
+
+
+class Model(nn.Module):
+    """The networks as they are trained.
+
+    Args:
+        shape: How large the networks are.
+        loss: What is minimised.
+    """
+
+    def __init__(self, shape: Shape, loss: Loss) -> None:
+        super().__init__()
+        self.network = TucodecNetwork(shape, loss.lambdas, loss.stand_in)
+        self._loss = loss
+        self._log_lambdas: Tensor
+        self.register_buffer("_log_lambdas", torch.tensor(loss.lambdas).log()[:, None], persistent=False)
+
+    @classmethod
+    def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
+        """Build the untrained networks from a recipe's ``[network]`` and ``[loss]``.
+
+        Raises:
+            ValueError: An entry is unknown, missing or impossible; the message says which.
+        """
+        if "lambdas" not in tables.get("loss", {}):
+            raise ValueError("[loss] has no lambdas")
+        loss = _table(Loss, {**tables["loss"], "lambdas": tuple(tables["loss"]["lambdas"])})
+        return cls(_table(Shape, {**tables.get("network", {}), "rungs": len(loss.lambdas)}), loss)
+
+    def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
+        """Return ``loss``, and the means over the batch of ``bpp``, ``psnr`` and ``psnr_unfiltered``.
+
+        Args:
+            image: N x 3 x H x W in 0..1, sides multiples of 64.
+            step: Not used: the loss is the same at all steps.
+        """
+        del step
+        position = self._spread(len(image), image.device)
+        estimate = self.network(image, position)
+        bpp = estimate.bits / (image.shape[2] * image.shape[3])
+        mse = (estimate.image - image).square().mean(dim=(1, 2, 3))
+        unfiltered = (estimate.unfiltered - image).square().mean(dim=(1, 2, 3))
+        prices = torch.exp(interpolate(self._log_lambdas, position))[:, 0, 0, 0]
+        # Weighed as their mean over all positions would have it, not over this batch.
+        weights = prices**-self._loss.balance / torch.exp(-self._loss.balance * self._log_lambdas).mean()
+        error = torch.lerp(mse, unfiltered, self._loss.unfiltered)
+        return {
+            "loss": (weights * (bpp + prices * 255.0**2 * error)).mean(),
+            "bpp": bpp.detach().mean(),
+            "psnr": _psnr(mse),
+            "psnr_unfiltered": _psnr(unfiltered),
+        }
+
+    def save(self, path: Path, facts: Mapping[str, str]) -> None:
+        """Write the weights file that the codec loads, all or nothing."""
+        save_checkpoint(self.network, path, facts)
+
+    def start_from(self, path: Path) -> None:
+        """Set the parameters to those of a weights file.
+
+        Raises:
+            CodecError: The file is missing, damaged, or of another kind or shape.
+        """
+        start_from(self.network, path)
+
+    def _spread(self, n: int, device: torch.device) -> Tensor:
+        """Draw one position from each of n equal parts of the range."""
+        parts = torch.arange(n, device=device) + torch.rand(n, device=device)
+        return parts * ((self.network.shape.rungs - 1) / n)
+
+
+def _psnr(mse: Tensor) -> Tensor:
+    return (-10.0 * torch.log10(mse.detach().clamp(min=1e-10))).mean()
+
+
+def _table(kind: type[_Table], values: Mapping[str, Any]) -> _Table:
+    unknown = set(values) - {field.name for field in fields(kind)}  # type: ignore[arg-type]  # always a dataclass
+    if unknown:
+        raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
+    return kind(**values)
