@@ -6,7 +6,8 @@
     ├── UsageError        the caller asked for something that does not exist or does not fit (exit status 2)
     ├── DatasetError      an image or an annotation file is missing, broken or of the wrong kind
     ├── CodecError        an image cannot be encoded, or bytes cannot be decoded
-    │   └── ProgramError  an external program is missing, failed, hung or wrote nothing of use
+    │   ├── ProgramError  an external program is missing, failed, hung or wrote nothing of use
+    │   └── WeightsError  a codec's published weights have not been fetched to this machine
     ├── DetectorError     a detector or its weights cannot be used, or its predictions are malformed
     ├── StoreError        the coded or predicted store cannot be read, written or reused
     ├── ResultError       a result file is missing, malformed or cannot be compared
@@ -65,6 +66,10 @@ class CodecError(IcmBenchError):
 
 class ProgramError(CodecError):
     """An external program is missing, failed, hung or wrote nothing of use."""
+
+
+class WeightsError(CodecError):
+    """A codec's published weights have not been fetched to this machine."""
 
 
 class DetectorError(IcmBenchError):
