@@ -1,0 +1,92 @@
+"""The weights file: safetensors, every parameter in half precision, and its facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from icm_bench.error import CodecError
+from icm_codecs.rnn_gdn.network import RnnNetwork, Shape
+
+_FORMAT = "rnn-gdn-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Trained networks, ready for use.
+
+    Attributes:
+        sha256: The file's hash, hexadecimal.
+        network: The networks, without gradients, in single precision.
+        facts: The file's metadata.
+    """
+
+    sha256: str
+    network: RnnNetwork
+    facts: Mapping[str, Any]
+
+    def n_parameters(self) -> int:
+        """Count the learned values."""
+        return sum(value.numel() for value in self.network.parameters())
+
+
+def save_checkpoint(network: RnnNetwork, path: Path, facts: Mapping[str, str]) -> None:
+    """Write networks as a weights file, all or nothing.
+
+    Args:
+        network: The networks as they were trained.
+        path: Where to.
+        facts: Metadata: the model's name, how it was trained.
+    """
+    tensors = {name: value.detach().half().cpu().contiguous() for name, value in network.named_parameters()}
+    # One entry, because the library writes several in no fixed order.
+    metadata = {_FORMAT: json.dumps({**facts, "shape": network.shape.as_dict()}, sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    save_file(tensors, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
+    """Read a weights file.
+
+    Raises:
+        CodecError: The file is missing, damaged or of another kind.
+    """
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[_FORMAT])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
+        network = RnnNetwork(Shape(**facts["shape"]))
+        # Half precision has no place for the constants of the normalisations: those are made anew.
+        constants = dict(network.named_buffers())
+        network.load_state_dict({name: value.float() for name, value in tensors.items()} | constants)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CodecError(
+            f"is not a checkpoint of this codec: {error}",
+            where=path,
+            mend="name a file that the training wrote",
+        ) from error
+    network.requires_grad_(False).eval().to(device)
+    return Checkpoint(sha256, network.to(memory_format=torch.channels_last), facts)
+
+
+def start_from(network: RnnNetwork, path: Path) -> None:
+    """Set networks' parameters to those of a weights file, as a training's start.
+
+    Raises:
+        CodecError: The file is missing, damaged, of another kind or of another shape.
+    """
+    trained = load_checkpoint(path).network
+    if (trained.shape.width, trained.shape.gdn) != (network.shape.width, network.shape.gdn):
+        raise CodecError("holds networks of another shape", where=path, mend="use the same [network] table")
+    network.load_state_dict(trained.state_dict())

@@ -1,0 +1,206 @@
+"""The recurrent codec of Islam et al. (CVPRW 2021, arXiv 2109.01999).
+
+What is guaranteed:
+
+- The bits that a decoder recovers are identical on every device, library and thread count: they are sent as they
+  are, or through a context model that is integer arithmetic alone.
+- A float network stands behind the bits alone, never before them: the decoder's recurrence feeds its own later
+  iterations, and what the encoder makes of the image so far never leaves the encoder. Where another machine
+  rounds otherwise, pixels move slightly and bits never do, so errors cannot grow into garbage.
+- A bitstream of k iterations begins with all that the bitstreams of fewer iterations hold. Cutting one
+  (:meth:`RnnGdn.truncate`) gives, byte for byte, what encoding at the lower quality gives.
+
+The networks are loaded when the first image is coded: naming a codec and its version costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from icm_bench.codec import Quality
+from icm_bench.error import CodecError, UsageError
+from icm_bench.image import Image
+from icm_codecs.container import check_size
+
+if TYPE_CHECKING:
+    from icm_codecs.rnn_gdn.coder import Coder
+    from icm_codecs.rnn_gdn.container import Frame
+
+_ITERATIONS = 16
+
+
+class RnnGdn:
+    """A progressive codec: recurrent networks that code again and again what is still missing of the image.
+
+    Args:
+        quality: How many iterations, 1 to 16: each costs 0.125 bit per pixel, or less where ``coding`` finds less.
+        device: Where the networks run: "cpu", "cuda".
+        gdn: Whether the networks have the normalisations that the paper adds.
+        reconstruction: Whether an iteration adds to the image so far, as in the paper, or makes the image anew.
+        coding: Whether the bits are sent as they are, as in the paper, or entropy coded without loss. An instance
+            decodes the bitstreams of either.
+        weights: A file that the training wrote, instead of the shipped one; of the variant that the options say.
+
+    Raises:
+        UsageError: There is no such quality.
+    """
+
+    name: ClassVar[str] = "rnn-gdn"
+    qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 6, 8, 12, 16)
+
+    def __init__(
+        self,
+        quality: Quality,
+        *,
+        device: str = "cpu",
+        gdn: bool = True,
+        reconstruction: Literal["additive", "one-shot"] = "additive",
+        coding: Literal["raw", "adaptive"] = "raw",
+        weights: str = "",
+    ) -> None:
+        if quality not in range(1, _ITERATIONS + 1):
+            mend = f"choose 1 to {_ITERATIONS}"
+            raise UsageError(f"has no quality {quality}", where=self.name, mend=mend)
+        self._iterations = int(quality)
+        self._device = device
+        self._variant = (gdn, reconstruction)
+        self._coding = coding
+        self._path = Path(weights) if weights else _shipped_weights(gdn, reconstruction)
+
+    def version(self) -> str:
+        """Name the package, the libraries that compute and code, and the weights."""
+        packages = ("icm-bench", "torch", "compressai")
+        versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
+        return ", ".join([*versions, f"weights {self._path.stem} {self._sha256[:12]}"])
+
+    def load(self) -> None:
+        """Load the networks.
+
+        Raises:
+            CodecError: The weights cannot be read.
+            UsageError: The weights are of another variant than the options say.
+        """
+        _ = self._coder
+
+    def encode(self, image: Image) -> bytes:
+        """Return one self-contained bitstream.
+
+        Raises:
+            CodecError: The array is no image, or has more pixels than are coded.
+            UsageError: The networks were trained for fewer iterations.
+        """
+        from icm_codecs.rnn_gdn.coder import write_segments
+        from icm_codecs.rnn_gdn.container import Frame
+
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise CodecError(
+                f"an array of {image.dtype} {image.shape} is no image",
+                where=self.name,
+                mend="give H x W x 3 uint8",
+            )
+        height, width = image.shape[:2]
+        check_size(width, height)
+        planes = self._coder.planes(image, self._iterations)
+        segments = write_segments(planes, self._coding)
+        return Frame(self._coding, self._model_id, width, height, segments).pack()
+
+    def decode(self, data: bytes) -> Image:
+        """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
+
+        Raises:
+            CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
+        """
+        from icm_codecs.rnn_gdn.container import unpack
+
+        return self._image(unpack(data))
+
+    def decode_prefix(self, data: bytes) -> Image:
+        """Return the image of the iterations that are whole in a bitstream's first bytes, however many those are.
+
+        Raises:
+            CodecError: Not one iteration is whole, or the bytes are of another codec or checkpoint.
+        """
+        from icm_codecs.rnn_gdn.container import unpack_prefix
+
+        return self._image(unpack_prefix(data))
+
+    def truncate(self, data: bytes, iterations: int) -> bytes:
+        """Return the bitstream of a bitstream's first iterations: what encoding with so many would have given.
+
+        Raises:
+            CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
+            UsageError: The bitstream has not so many iterations.
+        """
+        from icm_codecs.rnn_gdn.container import unpack
+
+        frame = self._own(unpack(data))
+        if iterations not in range(1, len(frame.segments) + 1):
+            raise UsageError(
+                f"the bitstream cannot be cut to {iterations} iterations",
+                where=self.name,
+                mend=f"choose 1 to {len(frame.segments)}",
+            )
+        return frame.shortened(iterations).pack()
+
+    def header_bytes(self, data: bytes) -> int:
+        """Return how many bytes of the bitstream are no iteration's bits: format, model, size, lengths and checks."""
+        from icm_codecs.rnn_gdn.container import unpack
+
+        return self._own(unpack(data)).header_bytes
+
+    def n_parameters(self) -> int:
+        """Return how many learned values the networks have."""
+        return self._coder.n_parameters
+
+    def _image(self, frame: Frame) -> Image:
+        from icm_codecs.rnn_gdn.coder import read_segments
+
+        return self._coder.image(read_segments(self._own(frame)), frame.height, frame.width)
+
+    def _own(self, frame: Frame) -> Frame:
+        if frame.model != self._model_id:
+            raise CodecError(
+                "the bitstream was written with other weights",
+                where=self.name,
+                mend="decode with the same weights and variant",
+            )
+        return frame
+
+    @cached_property
+    def _coder(self) -> Coder:
+        from icm_codecs.rnn_gdn.checkpoint import load_checkpoint
+        from icm_codecs.rnn_gdn.coder import Coder
+
+        _ = self._sha256  # says what is wrong with a file that is not there
+        checkpoint = load_checkpoint(self._path, device=self._device)
+        shape = checkpoint.network.shape
+        if (shape.gdn, shape.reconstruction) != self._variant:
+            options = f"gdn={'on' if shape.gdn else 'off'} and reconstruction={shape.reconstruction}"
+            raise UsageError("holds another variant of the networks", where=self._path, mend=f"set {options}")
+        return Coder(checkpoint, self._device)
+
+    @cached_property
+    def _sha256(self) -> str:
+        try:
+            return hashlib.sha256(self._path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise CodecError(
+                f"the weights cannot be read ({error.strerror})",
+                where=self._path,
+                mend="train them and give their file with weights=FILE",
+            ) from error
+
+    @property
+    def _model_id(self) -> bytes:
+        return bytes.fromhex(self._sha256[:4])
+
+
+def _shipped_weights(gdn: bool, reconstruction: str) -> Path:
+    variant = ("" if gdn else "-off") + ("" if reconstruction == "additive" else f"-{reconstruction}")
+    return Path(__file__).parents[1] / "weights" / f"rnn-gdn{variant}.safetensors"

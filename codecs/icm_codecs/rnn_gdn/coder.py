@@ -1,0 +1,122 @@
+"""One image through the networks and the coding of their bits, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icm_bench.error import UsageError
+from icm_bench.image import Image
+from icm_codecs.rnn_gdn.checkpoint import Checkpoint
+from icm_codecs.rnn_gdn.container import Coding, Frame, raw_bytes
+from icm_codecs.rnn_gdn.context import ContextModel, Plane
+from icm_codecs.rnn_gdn.network import BITS, STRIDE, State
+
+
+class Coder:
+    """A checkpoint's networks on one device.
+
+    Args:
+        model: The checkpoint, on the device.
+        device: "cpu", "cuda".
+    """
+
+    def __init__(self, model: Checkpoint, device: str) -> None:
+        self._network = model.network
+        self._device = device
+        self.n_parameters = model.n_parameters()
+
+    def planes(self, image: Image, iterations: int) -> list[Plane]:
+        """Return the bits of each iteration.
+
+        Nothing here need be reproducible: the decoder is told the result.
+
+        Raises:
+            UsageError: The networks were trained for fewer iterations.
+        """
+        most = self._network.shape.iterations
+        if iterations > most:
+            raise UsageError(f"has no quality {iterations}", where="rnn-gdn", mend=f"choose 1 to {most}")
+        with torch.inference_mode():
+            pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0 - 0.5
+            bits = list(self._encoded(_padded(pixels), iterations))
+        return [(plane[0] > 0).to(torch.uint8).cpu().numpy() for plane in bits]
+
+    def _encoded(self, image: Tensor, iterations: int) -> Iterator[Tensor]:
+        residual, seen = image, None
+        encoder_state: State = ()
+        decoder_state: State = ()
+        for iteration in range(1, iterations + 1):
+            values, encoder_state = self._network.encoder(residual, encoder_state)
+            bits = _signs(values > 0.0)
+            yield bits
+            if iteration < iterations:
+                output, decoder_state = self._network.decoder(bits, decoder_state)
+                seen = self._network.add(seen, output)
+                residual = image - seen
+
+    def image(self, planes: Iterable[Plane], height: int, width: int) -> Image:
+        """Return the image, height x width x 3, of one iteration's bits or more."""
+        with torch.inference_mode():
+            pixels = self._decoded(planes)[0, :, :height, :width]
+            levels = torch.round((pixels + 0.5) * 255.0).clamp(0.0, 255.0)
+            return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+
+    def _decoded(self, planes: Iterable[Plane]) -> Tensor:
+        seen = None
+        state: State = ()
+        for plane in planes:
+            bits = _signs(torch.from_numpy(plane).to(self._device)[None] > 0)
+            output, state = self._network.decoder(bits, state)
+            seen = self._network.add(seen, output)
+        if seen is None:
+            raise ValueError("there is no iteration")
+        return seen
+
+
+def write_segments(planes: list[Plane], coding: Coding) -> tuple[bytes, ...]:
+    """Return the segments of a bitstream, one an iteration, each 32 x rows x columns bits."""
+    raw = [np.packbits(plane).tobytes() for plane in planes]
+    if coding == "raw":
+        return tuple(raw)
+    model = ContextModel(*planes[0].shape[1:])
+    coded = [model.encode(plane) for plane in planes]
+    return tuple(min(pair, key=len) for pair in zip(raw, coded, strict=True))
+
+
+def read_segments(frame: Frame) -> list[Plane]:
+    """Return the bits of each iteration.
+
+    Raises:
+        CodecError: A segment is malformed.
+    """
+    rows, columns = frame.blocks
+    model = ContextModel(rows, columns) if frame.coding == "adaptive" else None
+    planes = []
+    for segment in frame.segments:
+        if len(segment) == raw_bytes(rows, columns):
+            flat = np.unpackbits(np.frombuffer(segment, np.uint8))
+            plane = flat.reshape(BITS, rows, columns)
+            if model is not None:
+                model.learn(plane)
+        elif model is not None:
+            plane = model.decode(segment)
+        planes.append(plane)
+    return planes
+
+
+def _signs(positive: Tensor) -> Tensor:
+    return positive.float() * 2.0 - 1.0
+
+
+def _padded(x: Tensor) -> Tensor:
+    """Replicate the last row and column until the sides are multiples of a block's.
+
+    The paper pads to 32 pixels; 16 are enough for its networks, and cost fewer bits.
+    """
+    below, right = -x.shape[2] % STRIDE, -x.shape[3] % STRIDE
+    return functional.pad(x, (0, right, 0, below), mode="replicate")

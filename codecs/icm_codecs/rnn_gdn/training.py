@@ -1,0 +1,91 @@
+"""Train the recurrent codec: the mean over the iterations of |r_t|, Islam et al.'s loss.
+
+The paper runs all iterations from the first step on. Stages of ever more iterations, an option and our choice, spend
+a short training on what all iterations share before it pays for the late ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from icm_codecs.rnn_gdn.checkpoint import save_checkpoint, start_from
+from icm_codecs.rnn_gdn.network import BITS, STRIDE, RnnNetwork, Shape
+
+_BPP = BITS / STRIDE**2
+
+
+class Model(nn.Module):
+    """The networks as they are trained.
+
+    Args:
+        shape: How large they are, and which variant.
+        stages: Steps, counted from 0 and rising, and how many iterations are run from each on; all of the shape's
+            iterations from the first step on where there is none.
+    """
+
+    def __init__(self, shape: Shape, stages: Sequence[tuple[int, int]] = ()) -> None:
+        super().__init__()
+        self.network = RnnNetwork(shape)
+        self._stages = tuple(stages) or ((0, shape.iterations),)
+        starts = [start for start, _ in self._stages]
+        if starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError("it must hold that stages begin at step 0 and rise")
+        if not all(1 <= iterations <= shape.iterations for _, iterations in self._stages):
+            raise ValueError(f"it must hold that a stage has 1 to {shape.iterations} iterations")
+
+    @classmethod
+    def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
+        """Build the untrained networks from a recipe's tables.
+
+        ``[network]`` has the fields of :class:`~icm_codecs.rnn_gdn.network.Shape`, ``[loss]`` none or ``stages``, a
+        list of pairs as in the constructor.
+
+        Raises:
+            ValueError: An entry is unknown or impossible; the message says which.
+        """
+        network, loss = dict(tables.get("network", {})), dict(tables.get("loss", {}))
+        unknown = sorted(set(network) - set(Shape().as_dict())) + sorted(set(loss) - {"stages"})
+        if unknown:
+            raise ValueError(f"unknown entries {', '.join(unknown)}")
+        stages = loss.get("stages", [])
+        if not all(len(stage) == 2 and all(isinstance(n, int) for n in stage) for stage in stages):
+            raise ValueError("it must hold that each of stages is a step and a number of iterations")
+        return cls(Shape(**network), [(start, iterations) for start, iterations in stages])
+
+    def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
+        """Return ``loss``, and the PSNR in dB after some of the iterations, by their rate in bit per pixel.
+
+        Args:
+            image: Batch x 3 x H x W in 0..1, sides multiples of 16.
+            step: Counted from 0; says which stage it is.
+        """
+        centred = image - 0.5
+        images = self.network(centred, self.iterations(step))
+        loss = torch.stack([(centred - seen).abs().mean() for seen in images]).mean()
+        curves = {"loss": loss}
+        for iteration, seen in enumerate(images, start=1):
+            if iteration in (1, 2, 4, 8, len(images)):
+                mse = (centred - seen).detach().square().mean(dim=(1, 2, 3))
+                curves[f"psnr/{iteration * _BPP:g}bpp"] = (-10.0 * torch.log10(mse)).mean()
+        return curves
+
+    def iterations(self, step: int) -> int:
+        """Return how many iterations a step, counted from 0, runs."""
+        return next(iterations for start, iterations in reversed(self._stages) if start <= step)
+
+    def save(self, path: Path, facts: Mapping[str, str]) -> None:
+        """Write the weights file that the codec loads, in half precision, all or nothing."""
+        save_checkpoint(self.network, path, facts)
+
+    def start_from(self, path: Path) -> None:
+        """Set the parameters to those of a weights file, as a training's start.
+
+        Raises:
+            CodecError: The file is missing, damaged, or of another kind or shape.
+        """
+        start_from(self.network, path)
