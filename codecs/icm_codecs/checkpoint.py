@@ -113,10 +113,22 @@ def save_checkpoint(network: IcmNetwork, path: Path, facts: Mapping[str, str]) -
         tensors[f"hyper_synthesis.{name}.bias"] = layer.bias
         tensors[f"hyper_synthesis.{name}.shift"] = torch.tensor(layer.shift)
     for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
-        for field in ("frequencies", "sizes", "offsets"):
-            tensors[f"{name}.{field}"] = torch.from_numpy(getattr(tables, field)).int()
+        tensors |= table_tensors(name, tables)
+    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()})
+
+
+def table_tensors(name: str, tables: Tables) -> dict[str, Tensor]:
+    """Return what :func:`read_tables` makes tables of."""
+    fields = ("frequencies", "sizes", "offsets")
+    return {f"{name}.{field}": torch.from_numpy(getattr(tables, field)).int() for field in fields}
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], kind: str = _FORMAT
+) -> None:
+    """Write a weights file that :func:`read_tensors` reads, all or nothing."""
     # One entry, because the library writes several in no fixed order.
-    metadata = {_FORMAT: json.dumps({**facts, "shape": network.shape.as_dict()}, sort_keys=True)}
+    metadata = {kind: json.dumps(dict(facts), sort_keys=True)}
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
@@ -132,19 +144,19 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     """
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        facts, tensors = _read(path)
+        facts, tensors = read_tensors(path)
         shape = Shape(**facts["shape"])
         checkpoint = Checkpoint(
             sha256,
             shape,
-            _load_into(Analysis(shape), "analysis", tensors, device),
-            _load_into(Synthesis(shape), "synthesis", tensors, device),
-            _load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
+            load_into(Analysis(shape), "analysis", tensors, device),
+            load_into(Synthesis(shape), "synthesis", tensors, device),
+            load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
             _hyper_synthesis(tensors).to(device),
             tensors["gain"].to(device),
             tensors["inverse_gain"].to(device),
-            _tables("prior", tensors),
-            _tables("conditional", tensors),
+            read_tables("prior", tensors),
+            read_tables("conditional", tensors),
             facts,
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -170,21 +182,29 @@ def start_from(network: IcmNetwork, path: Path) -> None:
             getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
         network.log_gain.copy_(torch.log(checkpoint.gain))
         network.log_inverse_gain.copy_(torch.log(checkpoint.inverse_gain))
-        _, tensors = _read(path)
+        _, tensors = read_tensors(path)
         for key, parameter in network.prior.named_parameters():
             parameter.copy_(tensors[f"training.prior.{key}"])
         checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_tensors(path: Path, kind: str = _FORMAT) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a weights file's facts and its tensors.
+
+    Raises:
+        OSError: The file cannot be read.
+        SafetensorError: It is damaged.
+        ValueError: It is not of the kind that its metadata must name.
+    """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if _FORMAT not in metadata:
-            raise ValueError(f"its metadata has no {_FORMAT}")
-        return json.loads(metadata[_FORMAT]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
+        if kind not in metadata:
+            raise ValueError(f"its metadata has no {kind}")
+        return json.loads(metadata[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
 
 
-def _load_into(module: _Network, name: str, tensors: dict[str, Tensor], device: str) -> _Network:
+def load_into(module: _Network, name: str, tensors: Mapping[str, Tensor], device: str) -> _Network:
+    """Return a network with the tensors whose names begin with its own, frozen, on a device."""
     prefix = f"{name}."
     own = {key[len(prefix) :]: value.float() for key, value in tensors.items() if key.startswith(prefix)}
     module.load_state_dict(own)
@@ -204,7 +224,13 @@ def _hyper_synthesis(tensors: dict[str, Tensor]) -> ExactHyperSynthesis:
     return ExactHyperSynthesis(tensors["hyper_synthesis.gain"], (first, second, third))
 
 
-def _tables(name: str, tensors: dict[str, Tensor]) -> Tables:
+def read_tables(name: str, tensors: Mapping[str, Tensor]) -> Tables:
+    """Return the tables of a name.
+
+    Raises:
+        KeyError: There are none.
+        ValueError: They are malformed.
+    """
     frequencies, sizes, offsets = (
         tensors[f"{name}.{field}"].numpy().astype(np.int64) for field in ("frequencies", "sizes", "offsets")
     )

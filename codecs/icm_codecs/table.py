@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from icm_codecs.network import SCALES, IcmNetwork
+from icm_codecs.network import SCALES
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.
@@ -92,7 +93,13 @@ def gaussian_tables() -> Tables:
     return joined(pieces, offsets)
 
 
-def prior_tables(network: IcmNetwork) -> Tables:
+class HasPrior(Protocol):
+    """A network whose hyper-latent has a factorised prior: CompressAI's ``EntropyBottleneck``."""
+
+    prior: Any
+
+
+def prior_tables(network: HasPrior) -> Tables:
     """Return the hyper-latent's tables, quality by quality and channel by channel."""
     symbols = torch.arange(-_SYMBOL_BOUND, _SYMBOL_BOUND + 1, dtype=torch.float32)
     with torch.no_grad():
