@@ -1,0 +1,229 @@
+"""The networks of the scale hyperprior, in floating point, as they are trained.
+
+The paper's (Ballé et al., ICLR 2018): four 5x5 convolutions of stride 2 with generalised divisive normalisation
+between them, their mirror image, a hyperprior that sees the latent's magnitudes, zero-mean Gaussians whose standard
+deviations it sends. Ours: one model for every rate, by a scaling of the latent channel by channel before rounding and
+another after it, biases of the hyper-synthesis and a factorised prior for each quality; a hyper-synthesis that gives
+the logarithms of the standard deviations; fewer channels, so that the weights are small. ``width = 128, latent = 192``
+is the paper's network for low rates, ``width = 192, latent = 320`` the one for high rates.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from icm_codecs.network import SCALES, Estimate
+
+with warnings.catch_warnings():
+    # Its own dependencies warn of their future while they are imported.
+    warnings.simplefilter("ignore")
+    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+    from compressai.layers import GDN
+    from compressai.ops import LowerBound
+
+_START_GAIN = 6.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the networks are.
+
+    Attributes:
+        qualities: How many rate points the model serves.
+        width: Channels inside the transforms and of the hyper-latent, the paper's N.
+        latent: Channels of the latent, the paper's M.
+    """
+
+    qualities: int = 8
+    width: int = 96
+    latent: int = 144
+
+    @property
+    def hyper(self) -> int:
+        """Channels of the hyper-latent."""
+        return self.width
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the fields by name."""
+        return cast("dict[str, int]", asdict(self))
+
+
+class Analysis(nn.Module):
+    """Turn an image into a latent: N x 3 x 16h x 16w in 0..1 -> N x latent x h x w."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.layers = nn.Sequential(
+            _halving(3, width),
+            GDN(width),
+            _halving(width, width),
+            GDN(width),
+            _halving(width, width),
+            GDN(width),
+            _halving(width, shape.latent),
+        )
+
+    def forward(self, image: Tensor, _quality: Tensor) -> Tensor:
+        """Return the latent, not yet scaled for the quality."""
+        return cast(Tensor, self.layers(image))
+
+
+class Synthesis(nn.Module):
+    """Turn a latent into an image: N x latent x h x w -> N x 3 x 16h x 16w, about 0..1, not clipped."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.layers = nn.Sequential(
+            _doubling(shape.latent, width),
+            GDN(width, inverse=True),
+            _doubling(width, width),
+            GDN(width, inverse=True),
+            _doubling(width, width),
+            GDN(width, inverse=True),
+            _doubling(width, 3),
+        )
+
+    def forward(self, latent: Tensor, _quality: Tensor) -> Tensor:
+        """Return the image; the latent has been scaled back."""
+        return cast(Tensor, self.layers(latent)).float()
+
+
+class HyperAnalysis(nn.Module):
+    """Turn a scaled latent's magnitudes into a hyper-latent: N x latent x 4h x 4w -> N x width x h x w."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(shape.latent, shape.width, 3, padding=1)
+        self.second = _halving(shape.width, shape.width)
+        self.third = _halving(shape.width, shape.width)
+
+    def forward(self, scaled: Tensor, _quality: Tensor) -> Tensor:
+        """Return the hyper-latent, not yet rounded."""
+        x = functional.relu(self.first(torch.abs(scaled)))
+        return cast(Tensor, self.third(functional.relu(self.second(x))))
+
+
+class HyperSynthesis(nn.Module):
+    """Turn a rounded hyper-latent into scale indices: N x width x h x w -> N x latent x 4h x 4w.
+
+    Only operations that have an integer twin are used: scaling, (transposed) convolution, a bias per quality, ReLU.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.gain = nn.Parameter(torch.ones(shape.qualities, width))
+        self.first = _doubling(width, width, bias=False)
+        self.second = _doubling(width, width, bias=False)
+        self.third = nn.Conv2d(width, shape.latent, 3, padding=1, bias=False)
+        self.first_bias = nn.Parameter(torch.zeros(shape.qualities, width))
+        self.second_bias = nn.Parameter(torch.zeros(shape.qualities, width))
+        self.third_bias = nn.Parameter(torch.zeros(shape.qualities, shape.latent))
+
+    def forward(self, hyper: Tensor, quality: Tensor) -> Tensor:
+        """Return scale indices, see :data:`icm_codecs.network.SCALES`, not yet bounded."""
+        x = hyper * _per_channel(self.gain, quality)
+        x = functional.relu(self.first(x) + _per_channel(self.first_bias, quality))
+        x = functional.relu(self.second(x) + _per_channel(self.second_bias, quality))
+        x = (self.third(x) + _per_channel(self.third_bias, quality)).float()
+        return SCALES.per_unit * x
+
+
+class HyperpriorNetwork(nn.Module):
+    """Estimate the decoded images and their rates.
+
+    A batch holds every quality: sample ``i`` is coded at quality ``i % qualities``, because each quality has a
+    factorised prior of its own for the hyper-latent.
+
+    Args:
+        shape: How large the networks are.
+        lambdas: The weight of the squared error at each quality, rising: the latent's first step sizes follow from it.
+    """
+
+    def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.analysis = Analysis(shape)
+        self.synthesis = Synthesis(shape)
+        self.hyper_analysis = HyperAnalysis(shape)
+        self.hyper_synthesis = HyperSynthesis(shape)
+        self.prior = EntropyBottleneck(shape.qualities * shape.hyper)
+        # The tables are built from the likelihood at the integers, so the quantiles have nothing to learn.
+        self.prior.quantiles.requires_grad_(False)
+        self.conditional = GaussianConditional(None)
+        self.lowest_index = LowerBound(0.0)
+        # Rate-distortion theory: a step size goes with the root of the squared error's price.
+        relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
+        start = math.log(_START_GAIN) + relative[:, None].repeat(1, shape.latent)
+        self.log_gain = nn.Parameter(start)
+        self.log_inverse_gain = nn.Parameter(-start)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for layer in (self.hyper_synthesis.first, self.hyper_synthesis.second):
+            # A transposed convolution of stride 2 sums a quarter of its taps at each position.
+            nn.init.normal_(layer.weight, std=math.sqrt(2.0 / (self.shape.width * 25 / 4)))
+        with torch.no_grad():
+            nn.init.normal_(self.hyper_synthesis.third.weight, std=0.1 / math.sqrt(9 * self.shape.width))
+            start_index = -math.log(SCALES.lowest) / SCALES.step
+            self.hyper_synthesis.third_bias.fill_(start_index / SCALES.per_unit)
+
+    def forward(self, image: Tensor) -> Estimate:
+        """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, N a multiple of the number of qualities.
+
+        Rates are estimated under additive uniform noise, the paper's; the image is decoded from rounded latents, their
+        gradient passed straight through, which is our choice.
+        """
+        quality = torch.arange(len(image), device=image.device) % self.shape.qualities
+        scaled = self.analysis(image, quality).float() * _per_channel(torch.exp(self.log_gain), quality)
+        hyper = self.hyper_analysis(scaled, quality).float()
+        index = self.hyper_synthesis(_round_through(hyper), quality)
+        inverse = _per_channel(torch.exp(self.log_inverse_gain), quality)
+        decoded = self.synthesis(_round_through(scaled) * inverse, quality)
+        with torch.autocast(image.device.type, enabled=False):
+            bits = self._latent_bits(scaled, index) + self._hyper_bits(hyper)
+        return Estimate(decoded, bits)
+
+    def _latent_bits(self, scaled: Tensor, index: Tensor) -> Tensor:
+        bounded = self.lowest_index(index).clamp(max=float(SCALES.n_scales - 1))
+        scales = SCALES.lowest * torch.exp(SCALES.step * bounded)
+        _, likelihood = self.conditional(scaled, scales, training=True)
+        return _bits(likelihood)
+
+    def _hyper_bits(self, hyper: Tensor) -> Tensor:
+        n_qualities, channels = self.shape.qualities, self.shape.hyper
+        side_by_side = hyper.reshape(-1, n_qualities * channels, *hyper.shape[2:])
+        _, likelihood = self.prior(side_by_side, training=True)
+        return _bits(likelihood.reshape(hyper.shape))
+
+
+def _halving(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 5, stride=2, padding=2)
+
+
+def _doubling(inputs: int, outputs: int, *, bias: bool = True) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, 5, stride=2, padding=2, output_padding=1, bias=bias)
+
+
+def _per_channel(values: Tensor, quality: Tensor) -> Tensor:
+    return values[quality][:, :, None, None]
+
+
+def _round_through(x: Tensor) -> Tensor:
+    return x + (torch.round(x) - x).detach()
+
+
+def _bits(likelihood: Tensor) -> Tensor:
+    return -torch.log2(likelihood).sum(dim=(1, 2, 3))

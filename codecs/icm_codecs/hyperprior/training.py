@@ -1,0 +1,94 @@
+"""What a training of the scale hyperprior minimises: bpp + lambda * 255^2 * MSE, at every quality at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from icm_codecs.hyperprior.checkpoint import save_checkpoint, start_from
+from icm_codecs.hyperprior.codec import MOST_QUALITIES
+from icm_codecs.hyperprior.network import HyperpriorNetwork, Shape
+from icm_codecs.recipe import Loss
+
+
+class Model(HyperpriorNetwork):
+    """The networks with their loss: see :class:`icm_codecs.trainable.Trainable`.
+
+    Args:
+        shape: How large the networks are.
+        loss: The price of a squared error at each quality, and how the qualities share the gradient.
+    """
+
+    def __init__(self, shape: Shape, loss: Loss) -> None:
+        super().__init__(shape, loss.lambdas)
+        self._prices = tuple(255.0**2 * price for price in loss.lambdas)
+        self._shares = loss.quality_weights()
+
+    @classmethod
+    def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
+        """Build the untrained networks from ``[network]`` (width, latent) and ``[loss]`` (lambdas, balance).
+
+        Raises:
+            ValueError: An entry is unknown, missing or impossible.
+        """
+        network, loss = tables.get("network", {}), tables.get("loss", {})
+        _check_names("network", network, {"width", "latent"})
+        _check_names("loss", loss, {"lambdas", "balance"})
+        lambdas = tuple(loss.get("lambdas", ()))
+        if not all(isinstance(price, int | float) and price > 0 for price in lambdas):
+            raise ValueError("[loss] lambdas must be positive numbers")
+        if not 1 <= len(lambdas) <= MOST_QUALITIES or list(lambdas) != sorted(set(lambdas)):
+            raise ValueError(f"[loss] lambdas must be 1 to {MOST_QUALITIES} rising numbers")
+        for name, channels in network.items():
+            if not isinstance(channels, int) or channels < 1:
+                raise ValueError(f"[network] {name} must be a positive whole number")
+        batch = tables.get("optimisation", {}).get("batch", len(lambdas))
+        if batch % len(lambdas):
+            raise ValueError("[optimisation] batch must be a multiple of the number of lambdas")
+        prices = Loss(lambdas, **{key: value for key, value in loss.items() if key != "lambdas"})
+        return cls(Shape(len(lambdas), **network), prices)
+
+    def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
+        """Return ``loss``, and ``bpp`` and ``psnr`` of each quality as ``bpp/1`` and so on.
+
+        Args:
+            image: N x 3 x H x W in 0..1, sides multiples of 64, N a multiple of the number of qualities.
+            step: Without effect: the training has one stage.
+        """
+        del step
+        n_qualities = self.shape.qualities
+        estimate = self(image)
+        bpp = estimate.bits / (image.shape[2] * image.shape[3])
+        mse = (estimate.image - image).square().mean(dim=(1, 2, 3))
+        quality = torch.arange(len(image)) % n_qualities
+        prices = torch.tensor(self._prices)[quality].to(mse)
+        shares = torch.tensor(self._shares)[quality].to(mse)
+        found = {"loss": (shares * (bpp + prices * mse)).mean(), "bpp": bpp.detach().mean()}
+        psnr = -10.0 * torch.log10(mse.detach())
+        found["psnr"] = psnr.mean()
+        for index in range(n_qualities):
+            found[f"bpp/{index + 1}"] = bpp.detach()[index::n_qualities].mean()
+            found[f"psnr/{index + 1}"] = psnr[index::n_qualities].mean()
+        return found
+
+    def save(self, path: Path, facts: Mapping[str, str]) -> None:
+        """Write the weights file that the codec loads, all or nothing."""
+        save_checkpoint(self, path, facts)
+
+    def start_from(self, path: Path) -> None:
+        """Set the parameters to those of a weights file.
+
+        Raises:
+            CodecError: The file is missing, damaged, or of another kind or shape.
+        """
+        start_from(self, path)
+
+
+def _check_names(table: str, given: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ValueError(f"[{table}] has unknown entries: {', '.join(unknown)}")

@@ -1,0 +1,333 @@
+"""The scale hyperprior codec, with narrow networks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
+from icm_bench.error import CodecError, UsageError
+from icm_bench.testing import check_codec, photograph
+from icm_codecs.container import Frame, unpack
+from icm_codecs.hyperprior.checkpoint import load_checkpoint
+from icm_codecs.hyperprior.codec import Hyperprior
+from icm_codecs.hyperprior.exact import ExactScaleSynthesis, as_convolution, as_transposed
+from icm_codecs.hyperprior.network import Analysis, HyperAnalysis, HyperSynthesis, Shape, Synthesis
+from icm_codecs.hyperprior.training import Model
+from icm_codecs.network import n_parameters
+from icm_codecs.trainable import Trainable
+
+RECIPE = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "recipes" / "hyperprior.toml"
+LAMBDAS = [0.0005, 0.002, 0.008, 0.03]
+TABLES: dict[str, Any] = {"network": {"width": 12, "latent": 16}, "loss": {"lambdas": LAMBDAS}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def blocks() -> torch.Tensor:
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32] += np.array([180, 30, 60], np.uint8)
+    image[:, 48:] += np.array([20, 120, 40], np.uint8)
+    return torch.tensor(image).permute(2, 0, 1).float() / 255.0
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Model, list[float]]:
+    """A narrow model after some steps on two pictures, and its losses."""
+    torch.manual_seed(1)
+    model = Model.from_recipe(TABLES)
+    drawn = torch.tensor(photograph(64, 64, seed=3)).permute(2, 0, 1).float() / 255.0
+    pictures = [blocks()[:, :, :64], blocks()[:, :, 32:], drawn, blocks()[:, :, 16:80].flip(0)]
+    adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=4e-3)
+    losses = []
+    for step in range(200):
+        # Every quality sees every picture in its turn.
+        image = torch.stack(pictures[step % 4 :] + pictures[: step % 4])
+        found = model.losses(image, step)
+        adam.zero_grad()
+        found["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
+        losses.append(float(found["loss"].detach()))
+    return model, losses
+
+
+@pytest.fixture(scope="module")
+def weights(trained: tuple[Model, list[float]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
+    trained[0].save(path, {"name": "narrow"})
+    return path
+
+
+@pytest.fixture
+def codec(weights: Path) -> Hyperprior:
+    return Hyperprior(3, weights=str(weights))
+
+
+def test_it_is_trainable_and_a_codec(trained: tuple[Model, list[float]], codec: Hyperprior) -> None:
+    assert isinstance(trained[0], Trainable)
+    for protocol in (Codec, ReportsHeaderBytes, Loads, Learned):
+        assert isinstance(codec, protocol)
+
+
+def test_transforms_are_the_papers() -> None:
+    shape, one = Shape(1, 128, 192), torch.zeros(1, dtype=torch.long)
+    # Weights and biases of 5x5 convolutions 3-128-128-128-192, and a 128x128 matrix and 128 offsets a normalisation.
+    gdn = 3 * (128 * 128 + 128)
+    halvings = (3 * 128 + 2 * 128 * 128 + 128 * 192) * 25
+    assert n_parameters(Analysis(shape)) == halvings + 3 * 128 + 192 + gdn
+    assert n_parameters(Synthesis(shape)) == halvings + 3 * 128 + 3 + gdn
+    hyper = 192 * 128 * 9 + 2 * 128 * 128 * 25
+    assert n_parameters(HyperAnalysis(shape)) == hyper + 3 * 128
+    biases = 2 * 128 + 192
+    assert n_parameters(HyperSynthesis(shape)) == hyper + biases + 128
+    assert Analysis(shape)(torch.zeros(1, 3, 64, 128), one).shape == (1, 192, 4, 8)
+    assert HyperAnalysis(shape)(torch.zeros(1, 192, 4, 8), one).shape == (1, 128, 1, 2)
+    assert HyperSynthesis(shape)(torch.zeros(1, 128, 1, 2), one).shape == (1, 192, 4, 8)
+    assert Synthesis(shape)(torch.zeros(1, 192, 4, 8), one).shape == (1, 3, 64, 128)
+
+
+def test_hyper_analysis_sees_magnitudes_alone() -> None:
+    torch.manual_seed(1)
+    analysis = HyperAnalysis(Shape(1, 8, 12))
+    latent, one = torch.randn(1, 12, 8, 8), torch.zeros(1, dtype=torch.long)
+    assert torch.equal(analysis(latent, one), analysis(-latent, one))
+
+
+def test_transposed_convolution_equals_its_convolution_and_comes_back() -> None:
+    torch.manual_seed(1)
+    weight = torch.randn(5, 7, 5, 5, dtype=torch.float64)
+    x = torch.randn(2, 5, 4, 6, dtype=torch.float64)
+    wanted = functional.conv_transpose2d(x, weight, stride=2, padding=2, output_padding=1)
+    found = functional.pixel_shuffle(functional.conv2d(x, as_convolution(weight), padding=1), 2)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    assert torch.equal(as_transposed(as_convolution(weight)), weight)
+
+
+def test_integer_twin_follows_the_network(trained: tuple[Model, list[float]]) -> None:
+    network = trained[0].hyper_synthesis
+    exact = ExactScaleSynthesis.of(network)
+    hyper = torch.randint(-6, 7, (1, 12, 3, 2))
+    for quality in range(4):
+        index, mean = exact.apply(hyper, quality)
+        with torch.no_grad():
+            wanted = network(hyper.float(), torch.tensor([quality])).clamp(0, 63)
+        assert (index - wanted).abs().max() <= 0.6
+        assert not mean.any()
+
+
+def test_every_parameter_but_the_quantiles_learns() -> None:
+    torch.manual_seed(1)
+    model = Model.from_recipe(TABLES)
+    model.losses(torch.rand(4, 3, 64, 64), 0)["loss"].backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    assert not model.prior.quantiles.requires_grad
+
+
+def test_losses_fall(trained: tuple[Model, list[float]]) -> None:
+    losses = trained[1]
+    assert np.mean(losses[26:30]) < 0.8 * losses[0]
+    assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[26:30])
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 17), (63, 65), (64, 64), (97, 130)])
+def test_every_size_comes_back_as_it_went_in(codec: Hyperprior, height: int, width: int) -> None:
+    image = photograph(width, height)
+    decoded = codec.decode(codec.encode(image))
+    assert decoded.shape == image.shape
+    assert decoded.dtype == np.uint8
+
+
+def test_real_rate_is_near_the_estimated_one(trained: tuple[Model, list[float]], weights: Path) -> None:
+    pixels = photograph(256, 256, seed=5)
+    image = torch.tensor(pixels).permute(2, 0, 1).float().div(255.0).repeat(4, 1, 1, 1)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        estimated = trained[0](image).bits / 8
+    for quality in (2, 3, 4):
+        codec = Hyperprior(quality, weights=str(weights))
+        data = codec.encode(pixels)
+        assert len(data) - codec.header_bytes(data) == pytest.approx(float(estimated[quality - 1]), rel=0.1)
+
+
+def test_decoder_recovers_what_the_encoder_chose(codec: Hyperprior) -> None:
+    image = photograph(80, 112)
+    hyper, scaled = codec._coder.analyse(image)
+    found = codec.latents(codec.encode(image))
+    assert torch.equal(found.hyper, hyper[0])
+    error = (found.latent / 256 - scaled[0]).abs()
+    assert (error > 0.51).float().mean() < 0.01
+
+
+def test_one_thread_and_two_recover_the_same_latents(codec: Hyperprior, weights: Path) -> None:
+    data = codec.encode(photograph(161, 120))
+    one = codec.latents(data)
+    torch.set_num_threads(2)
+    two = Hyperprior(1, weights=str(weights)).latents(data)
+    torch.set_num_threads(1)
+    assert torch.equal(one.hyper, two.hyper)
+    assert torch.equal(one.latent, two.latent)
+
+
+def test_latents_survive_a_drift_of_every_float_network(codec: Hyperprior, weights: Path) -> None:
+    data = codec.encode(photograph(96, 120))
+    drifted = Hyperprior(3, weights=str(weights))
+    torch.manual_seed(2)
+    model = drifted._coder._model
+    for network in (model.analysis, model.synthesis, model.hyper_analysis):
+        for parameter in network.parameters():
+            parameter.mul_(1 + 1e-3 * torch.randn_like(parameter))
+    assert torch.equal(drifted.latents(data).latent, codec.latents(data).latent)
+
+
+def test_fresh_process_decodes_the_same_with_two_threads(
+    codec: Hyperprior, weights: Path, tmp_path: Path
+) -> None:
+    data = codec.encode(photograph(90, 70))
+    (tmp_path / "stream").write_bytes(data)
+    program = (
+        "import sys, torch, pathlib, numpy as np\n"
+        "from icm_codecs.hyperprior.codec import Hyperprior\n"
+        "torch.set_num_threads(2)\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "codec = Hyperprior(1, weights=sys.argv[2])\n"
+        "data = (folder / 'stream').read_bytes()\n"
+        "np.save(folder / 'latent.npy', codec.latents(data).latent.numpy())\n"
+        "np.save(folder / 'image.npy', codec.decode(data))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path), str(weights)], check=True, timeout=300)
+    assert np.array_equal(np.load(tmp_path / "latent.npy"), codec.latents(data).latent.numpy())
+    assert np.abs(np.load(tmp_path / "image.npy").astype(int) - codec.decode(data)).max() <= 1
+
+
+def mutations(data: bytes, count: int) -> Iterator[bytes]:
+    rng = np.random.default_rng(1)
+    for _ in range(count):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), rng.integers(1, 4)):
+            damaged[position] ^= int(rng.integers(1, 256))
+        yield bytes(damaged[: rng.integers(0, len(data))] if rng.random() < 0.2 else damaged)
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutations_are_refused(codec: Hyperprior, count: int) -> None:
+    data = codec.encode(photograph(64, 64))
+    for damaged in mutations(data, count):
+        if damaged != data:
+            with pytest.raises(CodecError):
+                codec.decode(damaged)
+
+
+def test_forged_payloads_neither_crash_nor_hang(codec: Hyperprior) -> None:
+    frame = unpack(codec.encode(photograph(64, 64)))
+    rng = np.random.default_rng(1)
+    for size in range(60):
+        forged = Frame(frame.model, size % 4, 64, 60, rng.bytes(size)).pack()
+        assert codec.decode(forged).shape == (60, 64, 3)
+
+
+def test_foreign_data_and_weights_are_refused(codec: Hyperprior) -> None:
+    for data in (b"", b"\xff\xd8\xff\xe0 JFIF", bytes(1000), b"\xa0" * 50):
+        for method in (codec.decode, codec.header_bytes, codec.latents):
+            with pytest.raises(CodecError):
+                method(data)
+    frame = unpack(codec.encode(photograph(20, 20)))
+    for model, quality in ((bytes(2), 2), (frame.model, 15)):
+        with pytest.raises(CodecError, match="other weights"):
+            codec.decode(Frame(model, quality, 20, 20, frame.payload).pack())
+
+
+def test_impossible_qualities_and_arrays_are_refused(codec: Hyperprior, weights: Path) -> None:
+    with pytest.raises(UsageError, match="choose 1 to 8"):
+        Hyperprior(9)
+    with pytest.raises(UsageError, match="hyperprior: has no quality 5; choose 1 to 4"):
+        Hyperprior(5, weights=str(weights)).load()
+    arrays: list[Any] = [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((0, 8, 3), np.uint8),
+    ]
+    for array in arrays:
+        with pytest.raises(CodecError):
+            codec.encode(array)
+
+
+def test_missing_and_damaged_weights_are_refused(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="cannot be read"):
+        Hyperprior(1, weights=str(tmp_path / "absent.safetensors")).version()
+    damaged = tmp_path / "damaged.safetensors"
+    for content in (weights.read_bytes()[:5000], b"no weights at all"):
+        damaged.write_bytes(content)
+        with pytest.raises(CodecError, match="no weights file of this codec"):
+            Hyperprior(1, weights=str(damaged)).encode(photograph(8, 8))
+
+
+def test_training_starts_from_its_own_weights(weights: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    model = Model.from_recipe(TABLES)
+    model.start_from(weights)
+    model.save(tmp_path / "again.safetensors", {"name": "narrow"})
+    one, two = load_checkpoint(weights), load_checkpoint(tmp_path / "again.safetensors")
+    assert torch.allclose(one.gain, two.gain)
+    for mine, other in zip(one.hyper_synthesis.layers, two.hyper_synthesis.layers, strict=True):
+        assert torch.equal(mine.weight, other.weight)
+        assert torch.equal(mine.bias, other.bias)
+    for name, tensor in one.analysis.state_dict().items():
+        assert torch.equal(tensor, two.analysis.state_dict()[name])
+    wider = Model.from_recipe({**TABLES, "network": {"width": 16, "latent": 16}})
+    with pytest.raises(CodecError, match="another shape"):
+        wider.start_from(weights)
+
+
+def test_shipped_recipe_makes_weights_that_are_small(tmp_path: Path) -> None:
+    tables = tomllib.loads(RECIPE.read_text())
+    assert tables["codec"] == tables["name"] == Hyperprior.name
+    model = Model.from_recipe(tables)
+    assert model.shape.qualities == len(Hyperprior.qualities)
+    model.save(tmp_path / "whole.safetensors", {"name": "whole"})
+    assert (tmp_path / "whole.safetensors").stat().st_size <= 8 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("tables", "complaint"),
+    [
+        ({"loss": {"lambdas": []}}, "lambdas"),
+        ({"loss": {"lambdas": [0.1, 0.01]}}, "rising"),
+        ({"loss": {"lambdas": ["a"]}}, "positive"),
+        ({"loss": {"lambdas": [0.1], "colour": 1}}, "colour"),
+        ({"network": {"depth": 3}, "loss": {"lambdas": [0.1]}}, "depth"),
+        ({"network": {"width": 0}, "loss": {"lambdas": [0.1]}}, "width"),
+        ({"loss": {"lambdas": [0.1, 0.2]}, "optimisation": {"batch": 3}}, "multiple"),
+    ],
+)
+def test_impossible_recipes_are_refused(tables: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Model.from_recipe(tables)
+
+
+class Narrow(Hyperprior):
+    """The ladder of the narrow weights."""
+
+    qualities = (1, 2, 3, 4)
+
+
+@pytest.mark.slow
+def test_it_conforms(weights: Path) -> None:
+    check_codec(Narrow, weights=str(weights))
