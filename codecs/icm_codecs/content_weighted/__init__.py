@@ -1,0 +1,1 @@
+"""Content-weighted image compression, after Li et al. (CVPR 2018, arXiv 1703.10553)."""
