@@ -20,8 +20,9 @@ from icm_codecs.checkpoint import load_checkpoint, start_from
 from icm_codecs.icm import Icm
 from icm_codecs.network import IcmNetwork
 from icm_codecs.picture import Pictures
-from icm_codecs.recipe import Knot, Loss, LossWeights, Schedule, read_recipe
+from icm_codecs.recipe import Knot, Loss, LossWeights, Schedule, read_optimisation, read_recipe, read_tables
 from icm_codecs.task import FrozenDetector, Task
+from icm_codecs.trainable import Trainable
 from icm_codecs.training import export, find_recipe, find_weights, train
 
 # Lightning warns of loggers, workers and its own dependencies.
@@ -289,7 +290,14 @@ def test_impossible_recipe_is_refused(change: tuple[str, str], complaint: str, t
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_recipe_is_a_recipe(path: Path) -> None:
-    assert read_recipe(path).name == path.stem
+    tables = read_tables(path)
+    assert tables["name"] == path.stem
+    if "codec" not in tables:
+        assert read_recipe(path).name == path.stem
+        return
+    assert read_optimisation(path).steps > 0
+    module = importlib.import_module(f"icm_codecs.{tables['codec'].replace('-', '_')}.training")
+    assert isinstance(module.Model.from_recipe(tables), Trainable)
 
 
 def test_recipe_is_found_by_name_and_by_path(recipe: Path) -> None:
@@ -320,3 +328,40 @@ def test_balance_moves_the_gradient_between_the_qualities() -> None:
     rooted = Loss((0.01, 0.04), balance=0.5).quality_weights()
     assert even == (1.0, 1.0)
     assert rooted == pytest.approx((4 / 3, 2 / 3))
+
+
+def test_codec_with_losses_of_its_own_is_trained_by_the_same_loop(pictures: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        """
+name = "small"
+codec = "tucodec"
+[network]
+stride = 16
+fine = 8
+wide = 16
+latent = 16
+hyper = 8
+hyper_wide = 12
+post = 4
+[loss]
+lambdas = [0.002, 0.02]
+[optimisation]
+steps = 4
+batch = 2
+crop = 64
+warmup_steps = 1
+"""
+    )
+    first = train(recipe, data=[pictures], output=tmp_path, device="cpu", max_steps=2).read_bytes()
+    assert train(recipe, data=[pictures], output=tmp_path, device="cpu").read_bytes() != first
+    again = tmp_path / "again.safetensors"
+    export(recipe, tmp_path / "last.ckpt", again)
+    assert again.read_bytes() == (tmp_path / "small.safetensors").read_bytes()
+    train(recipe, data=[pictures], output=tmp_path / "new", device="cpu", max_steps=1, start=again)
+    recipe.write_text(recipe.read_text().replace("wide = 16", "wide = 24"))
+    with pytest.raises(TrainingError, match="another shape"):
+        train(recipe, data=[pictures], output=tmp_path, device="cpu")
+    recipe.write_text(recipe.read_text().replace('"tucodec"', '"telepathy"'))
+    with pytest.raises(TrainingError, match="cannot be trained"):
+        train(recipe, data=[pictures], output=tmp_path / "other", device="cpu")

@@ -139,23 +139,46 @@ def find_recipe(name: str) -> Path:
     return found[0]
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe.
+def read_tables(path: Path) -> dict[str, Any]:
+    """Read a recipe's tables, unchecked.
 
     Raises:
-        TrainingError: The file is missing or no TOML, or a table has an unknown, missing or impossible entry.
+        TrainingError: The file is missing or no TOML.
     """
     try:
-        tables = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except OSError as error:
         raise TrainingError("cannot be read", where=path, mend="name an existing recipe") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"is not TOML: {error}", where=path, mend="correct the recipe") from error
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe of ``icm``.
+
+    Raises:
+        TrainingError: The file is missing or no TOML, or a table has an unknown, missing or impossible entry.
+    """
+    tables = read_tables(path)
     try:
-        recipe = _parse(tables)
+        return _parse(tables)
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"is not a recipe: {error}", where=path, mend="correct the recipe") from error
-    return recipe
+
+
+def read_optimisation(path: Path) -> Optimisation:
+    """Read and check what a recipe of any codec says of the optimisation.
+
+    Raises:
+        TrainingError: The file is missing or no TOML, or an entry is unknown, missing or impossible.
+    """
+    tables = read_tables(path)
+    try:
+        optimisation = _optimisation(tables["optimisation"])
+        _check({**_bounds(optimisation), "batch is positive": optimisation.batch > 0})
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"is not a recipe: {error}", where=path, mend="correct the recipe") from error
+    return optimisation
 
 
 def _parse(tables: dict[str, Any]) -> Recipe:
@@ -163,9 +186,6 @@ def _parse(tables: dict[str, Any]) -> Recipe:
     if unknown:
         raise ValueError(f"unknown tables {', '.join(sorted(unknown))}")
     loss = _table(Loss, _with_tuples(tables["loss"]))
-    optimisation = _with_tuples(tables["optimisation"])
-    crop = optimisation.get("crop", (256, 256))
-    optimisation["crop"] = crop if isinstance(crop, tuple) else (crop, crop)
     shape = _table(Shape, {"qualities": len(loss.lambdas), **tables.get("network", {})})
     knots = tuple(_table(Knot, knot) for knot in tables.get("schedule", [{"step": 0}]))
     recipe = Recipe(
@@ -173,11 +193,17 @@ def _parse(tables: dict[str, Any]) -> Recipe:
         shape=shape,
         loss=loss,
         schedule=Schedule(tuple(sorted(knots, key=_step))),
-        optimisation=_table(Optimisation, optimisation),
+        optimisation=_optimisation(tables["optimisation"]),
         task=_table(Task, _with_tuples(tables["task"])) if "task" in tables else None,
     )
-    _check(recipe)
+    _check({**_demands(recipe), **_bounds(recipe.optimisation)})
     return recipe
+
+
+def _optimisation(table: dict[str, Any]) -> Optimisation:
+    values = _with_tuples(table)
+    crop = values.get("crop", (256, 256))
+    return _table(Optimisation, {**values, "crop": crop if isinstance(crop, tuple) else (crop, crop)})
 
 
 def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
@@ -191,24 +217,30 @@ def _table(kind: type[_Table], values: dict[str, Any]) -> _Table:
     return kind(**values)
 
 
-def _check(recipe: Recipe) -> None:
-    lambdas, optimisation = recipe.loss.lambdas, recipe.optimisation
-    requirements = {
-        "lambdas are positive and rise": lambdas[0] > 0 and list(lambdas) == sorted(set(lambdas)),
-        "there are as many lambdas as qualities": len(lambdas) == recipe.shape.qualities,
-        "batch is a multiple of the number of lambdas": optimisation.batch % len(lambdas)
-        == 0
-        < optimisation.batch,
+def _check(requirements: dict[str, bool]) -> None:
+    broken = [requirement for requirement, holds in requirements.items() if not holds]
+    if broken:
+        raise ValueError(f"it must hold that {broken[0]}")
+
+
+def _bounds(optimisation: Optimisation) -> dict[str, bool]:
+    return {
         "crop is a side or two, multiples of 64": len(optimisation.crop) == 2
         and all(side % 64 == 0 < side for side in optimisation.crop),
-        "background is from 0 to 1": 0.0 <= recipe.loss.background <= 1.0,
         "steps is positive": optimisation.steps > 0,
+    }
+
+
+def _demands(recipe: Recipe) -> dict[str, bool]:
+    lambdas, batch = recipe.loss.lambdas, recipe.optimisation.batch
+    return {
+        "lambdas are positive and rise": lambdas[0] > 0 and list(lambdas) == sorted(set(lambdas)),
+        "there are as many lambdas as qualities": len(lambdas) == recipe.shape.qualities,
+        "batch is a multiple of the number of lambdas": batch % len(lambdas) == 0 < batch,
+        "background is from 0 to 1": 0.0 <= recipe.loss.background <= 1.0,
         "there is a knot in the schedule": bool(recipe.schedule.knots),
         "there are as many task prices as qualities": recipe.task is None
         or len(recipe.task.prices) == recipe.shape.qualities,
         "a schedule that weighs a task names one": recipe.task is not None
         or not any(knot.task for knot in recipe.schedule.knots),
     }
-    broken = [requirement for requirement, holds in requirements.items() if not holds]
-    if broken:
-        raise ValueError(f"it must hold that {broken[0]}")

@@ -7,40 +7,32 @@ where rates are estimated and passed straight through where images are decoded; 
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Sequence
-from datetime import timedelta
+import importlib
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as lightning
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
 from icm_codecs.checkpoint import find_weights, save_checkpoint, start_from
+from icm_codecs.loop import Batch, Training, fit, last_checkpoint
 from icm_codecs.network import Estimate, IcmNetwork
-from icm_codecs.picture import Crops, Source, open_source
-from icm_codecs.recipe import Recipe, find_recipe, read_recipe
+from icm_codecs.picture import Source, open_source
+from icm_codecs.recipe import Optimisation, Recipe, find_recipe, read_optimisation, read_recipe, read_tables
 from icm_codecs.task import FrozenDetector, focus_on
+from icm_codecs.trainable import Trainable
 
 __all__ = ["CodecTraining", "export", "find_recipe", "find_weights", "train"]
 
-_LAST = "last.ckpt"
-_LOG_STEPS = 50
 
-Batch = tuple[Tensor, list[Target]]
-
-
-class CodecTraining(lightning.LightningModule):
-    """One network's training, as Lightning runs it.
+class CodecTraining(Training):
+    """The training of ``icm``, as Lightning runs it.
 
     Args:
         recipe: What to train and how.
@@ -49,9 +41,8 @@ class CodecTraining(lightning.LightningModule):
     """
 
     def __init__(self, recipe: Recipe, source: Source, detector_weights: Path | None = None) -> None:
-        super().__init__()
-        self.network = IcmNetwork(recipe.shape, recipe.loss.lambdas).to(memory_format=torch.channels_last)
-        self._recipe, self._source, self._detector_weights = recipe, source, detector_weights
+        super().__init__(IcmNetwork(recipe.shape, recipe.loss.lambdas), recipe.optimisation, source)
+        self._recipe, self._detector_weights = recipe, detector_weights
         # No module of this one: its weights are not saved, and nobody may set it to training mode.
         self._detector: FrozenDetector | None = None
         qualities = torch.arange(recipe.optimisation.batch) % recipe.shape.qualities
@@ -77,44 +68,9 @@ class CodecTraining(lightning.LightningModule):
                 "the frozen detector has changed", mend="report this as an error of the package"
             )
 
-    def configure_optimizers(self) -> Any:
-        """Give Adam a warm-up and a cosine that ends with the recipe's last step."""
-        plan = self._recipe.optimisation
-        learned = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        adam = torch.optim.Adam(learned, lr=plan.rate, fused=True)
-
-        def factor(step: int) -> float:
-            warm = min(1.0, (step + 1) / plan.warmup_steps)
-            end = plan.final_rate / plan.rate
-            way = min(1.0, step / plan.steps)
-            return warm * (end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * way)))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(adam, factor)
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_before_optimizer_step(self, _optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient, here because Lightning refuses to for fused optimisers."""
-        learned = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(learned, self._recipe.optimisation.clip)
-        self.log("gradient_norm", norm)
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Deal crops from the step that the training stands at."""
-        plan = self._recipe.optimisation
-        crops = Crops(
-            self._source,
-            batch=plan.batch,
-            size=plan.crop,
-            seed=plan.seed,
-            rank=self.global_rank,
-            start=self.global_step,
-            with_objects=self._source.has_objects,
-        )
-        return DataLoader(crops, batch_size=None)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what an export and a resumption must know."""
-        checkpoint["icm"] = {"shape": self._recipe.shape.as_dict(), "pictures": len(self._source)}
+        checkpoint["icm"] = {"shape": self._recipe.shape.as_dict(), "pictures": len(self.source)}
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of one batch."""
@@ -126,7 +82,7 @@ class CodecTraining(lightning.LightningModule):
         mse = error.mean(dim=(1, 2, 3))
         loss = self._loss(image, estimate, bpp, error, targets)
         self.log("loss", loss)
-        if (self.global_step + 1) % _LOG_STEPS == 0:
+        if self.is_logged:
             self._log_rungs(bpp.detach(), mse.detach())
         return loss
 
@@ -181,24 +137,25 @@ def train(
     Raises:
         TrainingError: The recipe, the pictures, the checkpoint or the device cannot be used.
     """
-    plan = read_recipe(recipe)
+    tables = read_tables(recipe)
     source = open_source(data, annotations)
-    _check_objects(plan, source)
-    lightning.seed_everything(plan.optimisation.seed, verbose=False)
-    training = CodecTraining(plan, source, detector_weights)
+    resumed = last_checkpoint(output) if resume else None
+    one: _Icm | _Model = (
+        _Icm(recipe, source, detector_weights) if "codec" not in tables else _Model(recipe, tables, source)
+    )
     if start is not None:
-        start_from(training.network, start)
-    last = output / _LAST
-    resumed = last if resume and last.exists() else None
+        one.start_from(start)
     if resumed is not None:
-        _read_checkpoint(resumed, plan)
-    trainer = _trainer(recipe, plan, output, device, max_steps)
-    trainer.fit(training, ckpt_path=resumed, weights_only=True)
-    trainer.save_checkpoint(last, weights_only=False)
-    weights = output / f"{plan.name}.safetensors"
-    if trainer.is_global_zero:
-        export(recipe, last, weights)
-    return weights
+        one.check(resumed)
+    return fit(
+        one.training,
+        one.optimisation,
+        output / f"{one.name}.safetensors",
+        partial(export, recipe),
+        device=device,
+        max_steps=max_steps,
+        resumed=resumed,
+    )
 
 
 def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
@@ -207,19 +164,101 @@ def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
     Raises:
         TrainingError: The recipe or the checkpoint cannot be used.
     """
-    plan = read_recipe(recipe)
-    content = _read_checkpoint(checkpoint, plan)
-    network = IcmNetwork(plan.shape, plan.loss.lambdas)
-    prefix = "network."
-    network.load_state_dict({key[len(prefix) :]: value for key, value in content["state_dict"].items()})
+    tables = read_tables(recipe)
+    content = _read_checkpoint(checkpoint)
+    state = {key.removeprefix("network."): value for key, value in content["state_dict"].items()}
     facts = {
-        "name": plan.name,
         "recipe": recipe.read_text(),
         "steps": str(content["global_step"]),
         "pictures": str(content["icm"]["pictures"]),
         "torch": torch.__version__,
     }
-    save_checkpoint(network, weights, facts)
+    if "codec" in tables:
+        model = _model(recipe, tables)
+        model.load_state_dict(state)
+        model.save(weights, {"name": str(tables["name"]), **facts})
+        return
+    plan = read_recipe(recipe)
+    _check_shape(content, plan.shape.as_dict(), checkpoint)
+    network = IcmNetwork(plan.shape, plan.loss.lambdas)
+    network.load_state_dict(state)
+    save_checkpoint(network, weights, {"name": plan.name, **facts})
+
+
+class _Icm:
+    """The training of ``icm``, by a task or without one."""
+
+    def __init__(self, recipe: Path, source: Source, detector_weights: Path | None) -> None:
+        self._plan = read_recipe(recipe)
+        _check_objects(self._plan, source)
+        self.name, self.optimisation = self._plan.name, self._plan.optimisation
+        lightning.seed_everything(self.optimisation.seed, verbose=False)
+        self.training = CodecTraining(self._plan, source, detector_weights)
+
+    def start_from(self, weights: Path) -> None:
+        start_from(cast(IcmNetwork, self.training.network), weights)
+
+    def check(self, checkpoint: Path) -> None:
+        _check_shape(_read_checkpoint(checkpoint), self._plan.shape.as_dict(), checkpoint)
+
+
+class ModelTraining(Training):
+    """The training of a codec that brings its own losses, as Lightning runs it.
+
+    Args:
+        model: Its networks.
+        network: The recipe's table of them, kept to tell checkpoints apart.
+        optimisation: How it is trained.
+        source: The training pictures.
+    """
+
+    def __init__(
+        self, model: Any, network: Mapping[str, Any], optimisation: Optimisation, source: Source
+    ) -> None:
+        super().__init__(model, optimisation, source)
+        self._table = dict(network)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what an export and a resumption must know."""
+        checkpoint["icm"] = {"shape": self._table, "pictures": len(self.source)}
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        """Return the loss of one batch."""
+        image = batch[0].float().div(255.0).contiguous(memory_format=torch.channels_last)
+        found = cast(Trainable, self.network).losses(image, self.global_step)
+        for name, value in found.items():
+            self.log(name, value.detach())
+        return found["loss"]
+
+
+class _Model:
+    """The training of a codec that brings its own losses."""
+
+    def __init__(self, recipe: Path, tables: Mapping[str, Any], source: Source) -> None:
+        self.name = str(tables["name"])
+        self.optimisation = read_optimisation(recipe)
+        self._table = dict(tables.get("network", {}))
+        lightning.seed_everything(self.optimisation.seed, verbose=False)
+        self._model = _model(recipe, tables)
+        self.training = ModelTraining(self._model, self._table, self.optimisation, source)
+
+    def start_from(self, weights: Path) -> None:
+        self._model.start_from(weights)
+
+    def check(self, checkpoint: Path) -> None:
+        _check_shape(_read_checkpoint(checkpoint), self._table, checkpoint)
+
+
+def _model(recipe: Path, tables: Mapping[str, Any]) -> Any:
+    module = f"icm_codecs.{str(tables['codec']).replace('-', '_')}.training"
+    try:
+        return importlib.import_module(module).Model.from_recipe(tables)
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"names the codec {tables['codec']!r}, which cannot be trained", where=recipe, mend="correct it"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"is not a recipe: {error}", where=recipe, mend="correct the recipe") from error
 
 
 def _check_objects(plan: Recipe, source: Source) -> None:
@@ -232,58 +271,18 @@ def _check_objects(plan: Recipe, source: Source) -> None:
         )
 
 
-class _Snapshots(Callback):
-    """Writes weights files on the way."""
-
-    def __init__(self, recipe: Path, plan: Recipe, output: Path) -> None:
-        self._recipe, self._plan, self._output = recipe, plan, output
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Write weights after the steps that the recipe names."""
-        step = trainer.global_step
-        if step not in self._plan.optimisation.snapshots:
-            return
-        last = self._output / _LAST
-        trainer.save_checkpoint(last, weights_only=False)
-        if trainer.is_global_zero:
-            export(self._recipe, last, self._output / f"{self._plan.name}-{step}.safetensors")
-
-
-def _trainer(
-    recipe: Path, plan: Recipe, output: Path, device: str, max_steps: int | None
-) -> lightning.Trainer:
-    checkpoint = ModelCheckpoint(
-        dirpath=output,
-        filename=Path(_LAST).stem,
-        enable_version_counter=False,
-        train_time_interval=timedelta(minutes=plan.optimisation.checkpoint_minutes),
-        save_on_train_epoch_end=False,
-    )
-    try:
-        return lightning.Trainer(
-            accelerator="gpu" if device == "cuda" else device,
-            precision="bf16-mixed",
-            max_steps=min(plan.optimisation.steps, max_steps or plan.optimisation.steps),
-            max_epochs=-1,
-            callbacks=[checkpoint, _Snapshots(recipe, plan, output)],
-            logger=TensorBoardLogger(str(output), name="tensorboard", version=""),
-            log_every_n_steps=_LOG_STEPS,
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, ValueError) as error:
-        raise TrainingError(f"cannot train on {device!r}: {error}", mend="use device auto or cpu") from error
-
-
-def _read_checkpoint(path: Path, plan: Recipe) -> dict[str, Any]:
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        trained = content["icm"]["shape"]
+        _ = content["icm"]["shape"], content["state_dict"], content["global_step"]
     except (OSError, EOFError, KeyError, RuntimeError, UnpicklingError) as error:
         mend = "remove it to start afresh"
         raise TrainingError(
             f"is not a checkpoint of this training: {error}", where=path, mend=mend
         ) from error
-    if trained != plan.shape.as_dict():
-        raise TrainingError("holds networks of another shape", where=path, mend="name another output folder")
     return content
+
+
+def _check_shape(content: Mapping[str, Any], shape: Mapping[str, Any], path: Path) -> None:
+    if content["icm"]["shape"] != dict(shape):
+        raise TrainingError("holds networks of another shape", where=path, mend="name another output folder")
