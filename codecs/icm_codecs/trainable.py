@@ -35,8 +35,10 @@ class Trainable(Protocol):
         ...
 
     def save(self, path: Path, facts: Mapping[str, str]) -> None:
-        """Write the weights file that the codec loads: safetensors, half precision where that is what is computed
-        with, all or nothing, the facts in its metadata."""
+        """Write the weights file that the codec loads, all or nothing, the facts in its metadata.
+
+        It is safetensors, in half precision where the codec computes with exactly those values.
+        """
         ...
 
     def start_from(self, path: Path) -> None:
