@@ -7,7 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
+from icm_bench.codec import Codec, Learned, Loads, Quality, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import check_codec, photograph
 from icm_codecs.container import Frame, unpack
@@ -61,7 +61,7 @@ def trained() -> tuple[Model, list[float]]:
         image = torch.stack(pictures[step % 4 :] + pictures[: step % 4])
         found = model.losses(image, step)
         adam.zero_grad()
-        found["loss"].backward()
+        torch.autograd.backward(found["loss"])
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
         losses.append(float(found["loss"].detach()))
@@ -135,7 +135,7 @@ def test_integer_twin_follows_the_network(trained: tuple[Model, list[float]]) ->
 def test_every_parameter_but_the_quantiles_learns() -> None:
     torch.manual_seed(1)
     model = Model.from_recipe(TABLES)
-    model.losses(torch.rand(4, 3, 64, 64), 0)["loss"].backward()
+    torch.autograd.backward(model.losses(torch.rand(4, 3, 64, 64), 0)["loss"])
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
     assert not model.prior.quantiles.requires_grad
@@ -325,7 +325,7 @@ def test_impossible_recipes_are_refused(tables: dict[str, Any], complaint: str) 
 class Narrow(Hyperprior):
     """The ladder of the narrow weights."""
 
-    qualities = (1, 2, 3, 4)
+    qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4)
 
 
 @pytest.mark.slow

@@ -135,7 +135,7 @@ class HyperSynthesis(nn.Module):
         x = functional.relu(self.first(x) + _per_channel(self.first_bias, quality))
         x = functional.relu(self.second(x) + _per_channel(self.second_bias, quality))
         x = (self.third(x) + _per_channel(self.third_bias, quality)).float()
-        return SCALES.per_unit * x
+        return cast(Tensor, SCALES.per_unit * x)
 
 
 class HyperpriorNetwork(nn.Module):
