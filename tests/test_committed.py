@@ -11,7 +11,7 @@ from icm_bench.result import Result, find, main_metric
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ANCHORS = {"fidelity": "jpeg"}
+ANCHORS = {"kodak": "jpeg", "scenes": "vvc:preset=medium", "coco-partial100": "vvc:preset=fast"}
 GROUPS = list(grouped(find(ROOT / "results")).values())
 
 
@@ -25,11 +25,16 @@ def test_every_group_is_of_one_dataset_detector_and_convention(group: list[Resul
         assert len(set(result.meta["bitstreams"])) == len(result.qualities)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
+def test_a_folder_within_the_results_can_be_read_alone(group: list[Result], depth: int) -> None:
+    folder = (ROOT / "results").joinpath(*group[0].group[:depth])
+    assert {result.codec for result in group} <= {result.codec for result in find(folder)}
+
+
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
 def test_the_readme_prints_the_bd_rates_of_the_committed_curves(group: list[Result]) -> None:
-    for item in compare_with_anchor(
-        group, anchor=ANCHORS.get(group[0].task, "vvc"), metric=main_metric(group)
-    ):
+    for item in compare_with_anchor(group, anchor=ANCHORS[group[0].dataset], metric=main_metric(group)):
         rate, gain = item.bd_rate, item.bd_accuracy
         figures = (
             f"| {rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] | {rate.overlap:.2f}",
@@ -62,7 +67,7 @@ def test_the_readme_prints_the_fidelity_of_the_kodak_curves() -> None:
         rows = [line for line in README.splitlines() if line.startswith(f"| `{figure.codec}`")]
         shown = "none" if figure.rate.bpp is None else f"{figure.rate.bpp:.3f}"
         assert any(f"| {shown} |" in row for row in rows), (figure.codec, figure.target, shown)
-    for item in compare_with_anchor(group, anchor=ANCHORS["fidelity"], metric="ms-ssim-rgb-db"):
+    for item in compare_with_anchor(group, anchor=ANCHORS["kodak"], metric="ms-ssim-rgb-db"):
         rate = item.bd_rate
         rows = [line for line in README.splitlines() if line.startswith(f"| `{item.codec}`")]
         assert any(f"| {rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] |" in row for row in rows)
