@@ -140,7 +140,7 @@ def test_each_command_runs_as_printed(line: str, here: Path) -> None:
         arguments += ["--count", "100"]
     if arguments[0] == "train":
         for name in ("photos", "train2017"):
-            (here / name).mkdir()
+            (here / name).mkdir(exist_ok=True)
             for seed in range(3):
                 Pillow.fromarray(photograph(200, 160, seed)).save(here / name / f"{seed}.png")
         arguments += ["--max-steps", "1", "--device", "cpu"]
