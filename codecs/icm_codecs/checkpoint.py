@@ -1,34 +1,34 @@
-"""The file that the codec ships: safetensors, everything that defines a byte or a pixel, and its facts.
-
-Floating-point networks are stored in half precision; the codec computes with exactly those values, in single precision.
-What encoder and decoder must agree on is stored as integers, never recomputed.
-"""
+"""The file that the codec ships: everything that defines a byte or a pixel, and its facts."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from icm_bench.error import CodecError, TrainingError
-from icm_codecs.exact import ExactHyperSynthesis, ExactLayer
+from icm_codecs.exact import ExactHyperSynthesis
 from icm_codecs.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
 from icm_codecs.table import Tables, gaussian_tables, prior_tables
+from icm_codecs.tensor_file import (
+    UNUSABLE,
+    file_sha256,
+    layer_tensors,
+    load_into,
+    network_tensors,
+    read_layers,
+    read_tables,
+    read_tensors,
+    table_tensors,
+    write_tensors,
+)
 
 _FORMAT = "icm-1"
 _NETWORKS = ("analysis", "synthesis", "hyper_analysis")
-_LAYERS = ("first", "second", "third")
-
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -102,38 +102,15 @@ def save_checkpoint(network: IcmNetwork, path: Path, facts: Mapping[str, str]) -
         "inverse_gain": torch.exp(network.log_inverse_gain),
     }
     for name in _NETWORKS:
-        module: nn.Module = getattr(network, name)
-        tensors |= {f"{name}.{key}": value.half() for key, value in module.state_dict().items()}
+        tensors |= network_tensors(name, getattr(network, name))
     # Only a training that starts from this file reads these.
     tensors |= {f"training.prior.{key}": value.half() for key, value in network.prior.named_parameters()}
     exact = ExactHyperSynthesis.of(network.hyper_synthesis)
     tensors["hyper_synthesis.gain"] = exact.gain
-    for name, layer in zip(_LAYERS, exact.layers, strict=True):
-        tensors[f"hyper_synthesis.{name}.weight"] = layer.weight
-        tensors[f"hyper_synthesis.{name}.bias"] = layer.bias
-        tensors[f"hyper_synthesis.{name}.shift"] = torch.tensor(layer.shift)
+    tensors |= layer_tensors("hyper_synthesis", exact.layers)
     for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
         tensors |= table_tensors(name, tables)
-    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()})
-
-
-def table_tensors(name: str, tables: Tables) -> dict[str, Tensor]:
-    """Return what :func:`read_tables` makes tables of."""
-    fields = ("frequencies", "sizes", "offsets")
-    return {f"{name}.{field}": torch.from_numpy(getattr(tables, field)).int() for field in fields}
-
-
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], kind: str = _FORMAT
-) -> None:
-    """Write a weights file that :func:`read_tensors` reads, all or nothing."""
-    # One entry, because the library writes several in no fixed order.
-    metadata = {kind: json.dumps(dict(facts), sort_keys=True)}
-    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    save_file(whole, temporary, metadata=metadata)
-    temporary.replace(path)
+    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
@@ -143,8 +120,8 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
         CodecError: The file is missing, damaged or of another kind.
     """
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        facts, tensors = read_tensors(path)
+        sha256 = file_sha256(path)
+        facts, tensors = read_tensors(path, _FORMAT)
         shape = Shape(**facts["shape"])
         checkpoint = Checkpoint(
             sha256,
@@ -152,14 +129,16 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
             load_into(Analysis(shape), "analysis", tensors, device),
             load_into(Synthesis(shape), "synthesis", tensors, device),
             load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
-            _hyper_synthesis(tensors).to(device),
+            ExactHyperSynthesis(tensors["hyper_synthesis.gain"], read_layers("hyper_synthesis", tensors)).to(
+                device
+            ),
             tensors["gain"].to(device),
             tensors["inverse_gain"].to(device),
             read_tables("prior", tensors),
             read_tables("conditional", tensors),
             facts,
         )
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except UNUSABLE as error:
         raise CodecError(
             f"is not a checkpoint of this codec: {error}",
             where=path,
@@ -182,59 +161,7 @@ def start_from(network: IcmNetwork, path: Path) -> None:
             getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
         network.log_gain.copy_(torch.log(checkpoint.gain))
         network.log_inverse_gain.copy_(torch.log(checkpoint.inverse_gain))
-        _, tensors = read_tensors(path)
+        _, tensors = read_tensors(path, _FORMAT)
         for key, parameter in network.prior.named_parameters():
             parameter.copy_(tensors[f"training.prior.{key}"])
         checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)
-
-
-def read_tensors(path: Path, kind: str = _FORMAT) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return a weights file's facts and its tensors.
-
-    Raises:
-        OSError: The file cannot be read.
-        SafetensorError: It is damaged.
-        ValueError: It is not of the kind that its metadata must name.
-    """
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if kind not in metadata:
-            raise ValueError(f"its metadata has no {kind}")
-        return json.loads(metadata[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
-
-
-def load_into(module: _Network, name: str, tensors: Mapping[str, Tensor], device: str) -> _Network:
-    """Return a network with the tensors whose names begin with its own, frozen, on a device."""
-    prefix = f"{name}."
-    own = {key[len(prefix) :]: value.float() for key, value in tensors.items() if key.startswith(prefix)}
-    module.load_state_dict(own)
-    module.requires_grad_(False).eval().to(device)
-    return module.to(memory_format=torch.channels_last)
-
-
-def _hyper_synthesis(tensors: dict[str, Tensor]) -> ExactHyperSynthesis:
-    first, second, third = (
-        ExactLayer(
-            tensors[f"hyper_synthesis.{name}.weight"],
-            tensors[f"hyper_synthesis.{name}.bias"],
-            int(tensors[f"hyper_synthesis.{name}.shift"]),
-        )
-        for name in _LAYERS
-    )
-    return ExactHyperSynthesis(tensors["hyper_synthesis.gain"], (first, second, third))
-
-
-def read_tables(name: str, tensors: Mapping[str, Tensor]) -> Tables:
-    """Return the tables of a name.
-
-    Raises:
-        KeyError: There are none.
-        ValueError: They are malformed.
-    """
-    frequencies, sizes, offsets = (
-        tensors[f"{name}.{field}"].numpy().astype(np.int64) for field in ("frequencies", "sizes", "offsets")
-    )
-    tables = Tables(frequencies, sizes, offsets)
-    if not tables.is_valid():
-        raise ValueError(f"its {name} tables are malformed")
-    return tables

@@ -14,26 +14,18 @@ The networks are loaded when the first image is coded: naming a codec and its ve
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-
 from icm_bench.codec import Quality
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.container import Frame, check_size, unpack
+from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
     from icm_codecs.coder import Coder, Latents
-
-MOST_QUALITIES = 16
-"""The most rate points that a bitstream can tell apart."""
 
 Domain = Literal["photos", "scenes"]
 """The pictures that weights were trained on: photographs, or the drawn pictures of the dataset ``scenes``."""
@@ -51,7 +43,7 @@ _SHIPPED = MappingProxyType(
 )
 
 
-class Icm:
+class Icm(LadderCodec["Coder"]):
     """A learned image codec whose networks are trained for machines.
 
     Convolutional networks with residual connections, a mean and scale hyperprior and a coder of asymmetric numeral
@@ -81,12 +73,8 @@ class Icm:
         objective: Objective = "mse",
         weights: str = "",
     ) -> None:
-        self._path = Path(weights) if weights else _shipped_weights(domain, objective)
-        known = range(1, MOST_QUALITIES + 1) if weights else self.qualities
-        if quality not in known:
-            raise UsageError(f"has no quality {quality}", where=self.name, mend=f"choose 1 to {known[-1]}")
-        self._quality = int(quality) - 1
-        self._device = device
+        path = Path(weights) if weights else _shipped_weights(domain, objective)
+        self._set(quality, device, path, is_shipped=not weights)
 
     @classmethod
     def complete_options(cls, options: Mapping[str, str], *, task: str, dataset: str) -> dict[str, str]:
@@ -98,47 +86,6 @@ class Icm:
         objective = options.get("objective", task if (domain, task) in _SHIPPED else "mse")
         return {**options, "domain": domain, "objective": objective}
 
-    def version(self) -> str:
-        """Name the package, the libraries that compute and code, and the weights."""
-        packages = ("icm-bench", "torch", "compressai")
-        versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
-        return ", ".join([*versions, f"weights {self._path.stem} {self._sha256[:12]}"])
-
-    def load(self) -> None:
-        """Load the networks and tables.
-
-        Raises:
-            CodecError: The checkpoint cannot be read.
-            UsageError: The checkpoint has no such rate point.
-        """
-        _ = self._coder
-
-    def encode(self, image: Image) -> bytes:
-        """Return one self-contained bitstream.
-
-        Raises:
-            CodecError: The array is no image, or has more pixels than are coded.
-        """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise CodecError(
-                f"an array of {image.dtype} {image.shape} is no image",
-                where=self.name,
-                mend="give H x W x 3 uint8",
-            )
-        height, width = image.shape[:2]
-        check_size(width, height)
-        payload = self._coder.entropy_code(*self._coder.analyse(image))
-        return Frame(self._model_id, self._quality, width, height, payload).pack()
-
-    def decode(self, data: bytes) -> Image:
-        """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
-
-        Raises:
-            CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
-        """
-        frame = self._unpack(data)
-        return self._coder.synthesise(frame, self._coder.entropy_decode(frame))
-
     def latents(self, data: bytes) -> Latents:
         """Return what the bitstream says, without turning it into an image.
 
@@ -147,45 +94,14 @@ class Icm:
         """
         return self._coder.entropy_decode(self._unpack(data))
 
-    def header_bytes(self, data: bytes) -> int:
-        """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
-        return self._unpack(data).header_bytes
+    def _payload(self, image: Image) -> bytes:
+        return self._coder.entropy_code(*self._coder.analyse(image))
 
-    def n_parameters(self) -> int:
-        """Return how many learned values the networks have."""
-        return self._coder.n_parameters
-
-    @cached_property
-    def _coder(self) -> Coder:
+    def _open(self) -> Coder:
         from icm_codecs.checkpoint import load_checkpoint
         from icm_codecs.coder import Coder
 
         return Coder(load_checkpoint(self._path, device=self._device), self._quality, self._device)
-
-    @cached_property
-    def _sha256(self) -> str:
-        try:
-            return hashlib.sha256(self._path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise CodecError(
-                f"the checkpoint cannot be read ({error.strerror})",
-                where=self._path,
-                mend="give a checkpoint's file with weights=FILE",
-            ) from error
-
-    @property
-    def _model_id(self) -> bytes:
-        return bytes.fromhex(self._sha256[:4])
-
-    def _unpack(self, data: bytes) -> Frame:
-        frame = unpack(data)
-        if frame.model != self._model_id or frame.quality >= self._coder.n_qualities:
-            raise CodecError(
-                "the bitstream was written with other weights",
-                where=self.name,
-                mend="decode with the same checkpoint",
-            )
-        return frame
 
 
 def _shipped_weights(domain: str, objective: str) -> Path:

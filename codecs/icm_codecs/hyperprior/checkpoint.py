@@ -7,19 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from icm_bench.error import CodecError
-from icm_codecs.checkpoint import load_into, read_tables, read_tensors, table_tensors, write_tensors
-from icm_codecs.exact import ExactLayer
 from icm_codecs.hyperprior.exact import ExactScaleSynthesis
 from icm_codecs.hyperprior.network import Analysis, HyperAnalysis, HyperpriorNetwork, Shape, Synthesis
 from icm_codecs.table import Tables, gaussian_tables, prior_tables
+from icm_codecs.tensor_file import (
+    UNUSABLE,
+    layer_tensors,
+    load_into,
+    network_tensors,
+    read_layers,
+    read_tables,
+    read_tensors,
+    table_tensors,
+    write_tensors,
+)
 
 _FORMAT = "hyperprior-1"
 _NETWORKS = ("analysis", "synthesis", "hyper_analysis")
-_LAYERS = ("first", "second", "third")
 
 
 @dataclass(frozen=True)
@@ -66,17 +73,12 @@ def save_checkpoint(network: HyperpriorNetwork, path: Path, facts: Mapping[str, 
         "hyper_synthesis.gain": exact.gain,
     }
     for name in _NETWORKS:
-        module: nn.Module = getattr(network, name)
-        tensors |= {f"{name}.{key}": value.half() for key, value in module.state_dict().items()}
+        tensors |= network_tensors(name, getattr(network, name))
     # Only a training that starts from this file reads these.
     tensors |= {f"training.prior.{key}": value.half() for key, value in network.prior.named_parameters()}
-    for name, layer in zip(_LAYERS, exact.layers, strict=True):
-        tensors[f"hyper_synthesis.{name}.weight"] = layer.weight
-        tensors[f"hyper_synthesis.{name}.bias"] = layer.bias
-        tensors[f"hyper_synthesis.{name}.shift"] = torch.tensor(layer.shift)
+    tensors |= layer_tensors("hyper_synthesis", exact.layers)
     tensors |= table_tensors("prior", prior_tables(network)) | table_tensors("conditional", gaussian_tables())
-    on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-    write_tensors(path, on_cpu, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
+    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
@@ -93,13 +95,15 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
             load_into(Analysis(shape), "analysis", tensors, device),
             load_into(Synthesis(shape), "synthesis", tensors, device),
             load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
-            _hyper_synthesis(tensors).to(device),
+            ExactScaleSynthesis(tensors["hyper_synthesis.gain"], read_layers("hyper_synthesis", tensors)).to(
+                device
+            ),
             tensors["gain"].to(device),
             tensors["inverse_gain"].to(device),
             read_tables("prior", tensors),
             read_tables("conditional", tensors),
         )
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except UNUSABLE as error:
         raise CodecError(
             f"is no weights file of this codec: {error}",
             where=path,
@@ -125,15 +129,3 @@ def start_from(network: HyperpriorNetwork, path: Path) -> None:
         for key, parameter in network.prior.named_parameters():
             parameter.copy_(tensors[f"training.prior.{key}"])
         checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)
-
-
-def _hyper_synthesis(tensors: Mapping[str, Tensor]) -> ExactScaleSynthesis:
-    first, second, third = (
-        ExactLayer(
-            tensors[f"hyper_synthesis.{name}.weight"],
-            tensors[f"hyper_synthesis.{name}.bias"],
-            int(tensors[f"hyper_synthesis.{name}.shift"]),
-        )
-        for name in _LAYERS
-    )
-    return ExactScaleSynthesis(tensors["hyper_synthesis.gain"], (first, second, third))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from icm_codecs.hyperprior.checkpoint import save_checkpoint, start_from
-from icm_codecs.hyperprior.codec import MOST_QUALITIES
 from icm_codecs.hyperprior.network import HyperpriorNetwork, Shape
+from icm_codecs.learned import MOST_QUALITIES
 from icm_codecs.recipe import Loss
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from icm_bench.error import CodecError
 from icm_codecs.rnn_gdn.network import RnnNetwork, Shape
+from icm_codecs.tensor_file import UNUSABLE, file_sha256, read_tensors, write_tensors
 
 _FORMAT = "rnn-gdn-1"
 
@@ -46,13 +43,8 @@ def save_checkpoint(network: RnnNetwork, path: Path, facts: Mapping[str, str]) -
         path: Where to.
         facts: Metadata: the model's name, how it was trained.
     """
-    tensors = {name: value.detach().half().cpu().contiguous() for name, value in network.named_parameters()}
-    # One entry, because the library writes several in no fixed order.
-    metadata = {_FORMAT: json.dumps({**facts, "shape": network.shape.as_dict()}, sort_keys=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    save_file(tensors, temporary, metadata=metadata)
-    temporary.replace(path)
+    tensors = {name: value.half() for name, value in network.named_parameters()}
+    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
@@ -62,15 +54,13 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
         CodecError: The file is missing, damaged or of another kind.
     """
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[_FORMAT])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
+        sha256 = file_sha256(path)
+        facts, tensors = read_tensors(path, _FORMAT)
         network = RnnNetwork(Shape(**facts["shape"]))
         # Half precision has no place for the constants of the normalisations: those are made anew.
         constants = dict(network.named_buffers())
         network.load_state_dict({name: value.float() for name, value in tensors.items()} | constants)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except UNUSABLE as error:
         raise CodecError(
             f"is not a checkpoint of this codec: {error}",
             where=path,

@@ -15,18 +15,13 @@ The networks are loaded when the first image is coded: naming a codec and its ve
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-
 from icm_bench.codec import Quality
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.container import check_size
+from icm_codecs.learned import LearnedCodec
 
 if TYPE_CHECKING:
     from icm_codecs.rnn_gdn.coder import Coder
@@ -35,7 +30,7 @@ if TYPE_CHECKING:
 _ITERATIONS = 16
 
 
-class RnnGdn:
+class RnnGdn(LearnedCodec["Coder"]):
     """A progressive codec: recurrent networks that code again and again what is still missing of the image.
 
     Args:
@@ -73,21 +68,6 @@ class RnnGdn:
         self._coding = coding
         self._path = Path(weights) if weights else _shipped_weights(gdn, reconstruction)
 
-    def version(self) -> str:
-        """Name the package, the libraries that compute and code, and the weights."""
-        packages = ("icm-bench", "torch", "compressai")
-        versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
-        return ", ".join([*versions, f"weights {self._path.stem} {self._sha256[:12]}"])
-
-    def load(self) -> None:
-        """Load the networks.
-
-        Raises:
-            CodecError: The weights cannot be read.
-            UsageError: The weights are of another variant than the options say.
-        """
-        _ = self._coder
-
     def encode(self, image: Image) -> bytes:
         """Return one self-contained bitstream.
 
@@ -98,14 +78,7 @@ class RnnGdn:
         from icm_codecs.rnn_gdn.coder import write_segments
         from icm_codecs.rnn_gdn.container import Frame
 
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise CodecError(
-                f"an array of {image.dtype} {image.shape} is no image",
-                where=self.name,
-                mend="give H x W x 3 uint8",
-            )
-        height, width = image.shape[:2]
-        check_size(width, height)
+        height, width = self._size(image)
         planes = self._coder.planes(image, self._iterations)
         segments = write_segments(planes, self._coding)
         return Frame(self._coding, self._model_id, width, height, segments).pack()
@@ -154,10 +127,6 @@ class RnnGdn:
 
         return self._own(unpack(data)).header_bytes
 
-    def n_parameters(self) -> int:
-        """Return how many learned values the networks have."""
-        return self._coder.n_parameters
-
     def _image(self, frame: Frame) -> Image:
         from icm_codecs.rnn_gdn.coder import read_segments
 
@@ -165,40 +134,19 @@ class RnnGdn:
 
     def _own(self, frame: Frame) -> Frame:
         if frame.model != self._model_id:
-            raise CodecError(
-                "the bitstream was written with other weights",
-                where=self.name,
-                mend="decode with the same weights and variant",
-            )
+            raise self._foreign()
         return frame
 
-    @cached_property
-    def _coder(self) -> Coder:
+    def _open(self) -> Coder:
         from icm_codecs.rnn_gdn.checkpoint import load_checkpoint
         from icm_codecs.rnn_gdn.coder import Coder
 
-        _ = self._sha256  # says what is wrong with a file that is not there
         checkpoint = load_checkpoint(self._path, device=self._device)
         shape = checkpoint.network.shape
         if (shape.gdn, shape.reconstruction) != self._variant:
             options = f"gdn={'on' if shape.gdn else 'off'} and reconstruction={shape.reconstruction}"
             raise UsageError("holds another variant of the networks", where=self._path, mend=f"set {options}")
         return Coder(checkpoint, self._device)
-
-    @cached_property
-    def _sha256(self) -> str:
-        try:
-            return hashlib.sha256(self._path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise CodecError(
-                f"the weights cannot be read ({error.strerror})",
-                where=self._path,
-                mend="train them and give their file with weights=FILE",
-            ) from error
-
-    @property
-    def _model_id(self) -> bytes:
-        return bytes.fromhex(self._sha256[:4])
 
 
 def _shipped_weights(gdn: bool, reconstruction: str) -> Path:

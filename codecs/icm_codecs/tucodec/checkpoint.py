@@ -1,37 +1,34 @@
-"""The file that the codec ships: safetensors, everything that defines a byte or a pixel, and its facts.
-
-Floating-point networks are stored in half precision; the codec computes with exactly those values, in single precision.
-What encoder and decoder must agree on is stored as integers, never recomputed.
-"""
+"""The file that the codec ships: everything that defines a byte or a pixel, and its facts."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from icm_bench.error import CodecError
-from icm_codecs.exact import ExactLayer
 from icm_codecs.table import Tables
+from icm_codecs.tensor_file import (
+    UNUSABLE,
+    layer_tensors,
+    load_into,
+    network_tensors,
+    read_layers,
+    read_tables,
+    read_tensors,
+    table_tensors,
+    write_tensors,
+)
 from icm_codecs.tucodec.exact import ExactScales
 from icm_codecs.tucodec.network import Analysis, HyperAnalysis, PostFilter, Shape, Synthesis, TucodecNetwork
 from icm_codecs.tucodec.table import laplacian_tables
 
 _FORMAT = "tucodec-1"
 _NETWORKS = ("analysis", "synthesis", "post_filter", "hyper_analysis")
-_LAYERS = ("first", "second", "third")
-_TABLE_FIELDS = ("frequencies", "sizes", "offsets")
-
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -82,25 +79,11 @@ def save_checkpoint(network: TucodecNetwork, path: Path, facts: Mapping[str, str
         "log_inverse_gain": network.log_inverse_gain,
     }
     for name in _NETWORKS:
-        module: nn.Module = getattr(network, name)
-        tensors |= {f"{name}.{key}": value.half() for key, value in module.state_dict().items()}
+        tensors |= network_tensors(name, getattr(network, name))
     exact = ExactScales.of(network.scale_synthesis)
     tensors |= {"scales.gain": exact.gain, "scales.hyper_scale": exact.hyper_scale}
-    for name, layer in zip(_LAYERS, exact.layers, strict=True):
-        tensors[f"scales.{name}.weight"] = layer.weight
-        tensors[f"scales.{name}.bias"] = layer.bias
-        tensors[f"scales.{name}.shift"] = torch.tensor(layer.shift)
-    tables = laplacian_tables()
-    tensors |= {
-        f"laplacians.{field}": torch.from_numpy(getattr(tables, field)).int() for field in _TABLE_FIELDS
-    }
-    # One entry, because the library writes several in no fixed order.
-    metadata = {_FORMAT: json.dumps({**facts, "shape": network.shape.as_dict()}, sort_keys=True)}
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    save_file(whole, temporary, metadata=metadata)
-    temporary.replace(path)
+    tensors |= layer_tensors("scales", exact.layers) | table_tensors("laplacians", laplacian_tables())
+    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
@@ -110,21 +93,23 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
         CodecError: The file is missing, damaged or of another kind.
     """
     try:
-        facts, tensors = _read(path)
+        facts, tensors = read_tensors(path, _FORMAT)
         shape = Shape(**facts["shape"])
         return Checkpoint(
             shape,
-            _load_into(Analysis(shape), "analysis", tensors, device),
-            _load_into(Synthesis(shape), "synthesis", tensors, device),
-            _load_into(PostFilter(shape), "post_filter", tensors, device),
-            _load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
-            _scales(tensors).to(device),
+            load_into(Analysis(shape), "analysis", tensors, device),
+            load_into(Synthesis(shape), "synthesis", tensors, device),
+            load_into(PostFilter(shape), "post_filter", tensors, device),
+            load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
+            ExactScales(
+                tensors["scales.gain"], read_layers("scales", tensors), tensors["scales.hyper_scale"]
+            ).to(device),
             tensors["log_gain"].to(device),
             tensors["log_inverse_gain"].to(device),
-            _tables(tensors),
+            read_tables("laplacians", tensors),
             facts,
         )
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except UNUSABLE as error:
         raise CodecError(
             f"is not a checkpoint of this codec: {error}",
             where=path,
@@ -147,55 +132,3 @@ def start_from(network: TucodecNetwork, path: Path) -> None:
         network.log_gain.copy_(checkpoint.log_gain)
         network.log_inverse_gain.copy_(checkpoint.log_inverse_gain)
         checkpoint.scales.copy_to(network.scale_synthesis)
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a checkpoint file, hexadecimal.
-
-    Raises:
-        CodecError: The file cannot be read.
-    """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise CodecError(
-            f"the weights cannot be read ({error.strerror})", where=path, mend="give weights=FILE"
-        ) from error
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if _FORMAT not in metadata:
-            raise ValueError(f"its metadata has no {_FORMAT}")
-        return json.loads(metadata[_FORMAT]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
-
-
-def _load_into(module: _Network, name: str, tensors: dict[str, Tensor], device: str) -> _Network:
-    prefix = f"{name}."
-    own = {key[len(prefix) :]: value.float() for key, value in tensors.items() if key.startswith(prefix)}
-    module.load_state_dict(own)
-    module.requires_grad_(False).eval().to(device)
-    return module.to(memory_format=torch.channels_last)
-
-
-def _scales(tensors: dict[str, Tensor]) -> ExactScales:
-    first, second, third = (
-        ExactLayer(
-            tensors[f"scales.{name}.weight"],
-            tensors[f"scales.{name}.bias"],
-            int(tensors[f"scales.{name}.shift"]),
-        )
-        for name in _LAYERS
-    )
-    return ExactScales(tensors["scales.gain"], (first, second, third), tensors["scales.hyper_scale"])
-
-
-def _tables(tensors: dict[str, Tensor]) -> Tables:
-    frequencies, sizes, offsets = (
-        tensors[f"laplacians.{field}"].numpy().astype(np.int64) for field in _TABLE_FIELDS
-    )
-    tables = Tables(frequencies, sizes, offsets)
-    if not tables.is_valid():
-        raise ValueError("its tables are malformed")
-    return tables

@@ -15,17 +15,13 @@ The networks are loaded when the first image is coded: naming a codec and its ve
 
 from __future__ import annotations
 
-import importlib.metadata
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from icm_bench.codec import Quality
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.container import check_size
+from icm_codecs.learned import LearnedCodec
 from icm_codecs.tucodec.container import Frame, unpack
 from icm_codecs.tucodec.rate import meet
 
@@ -36,7 +32,7 @@ _SHIPPED = Path(__file__).parents[1] / "weights" / "tucodec.safetensors"
 _MOST_BPP = 24.0
 
 
-class Tucodec:
+class Tucodec(LearnedCodec["Coder"]):
     """A learned image codec that meets a target rate image by image.
 
     Convolutional networks, Laplacians whose scales a hyperprior tells, and a post-filter, as the paper has them;
@@ -62,34 +58,13 @@ class Tucodec:
         self._device = device
         self._path = Path(weights) if weights else _SHIPPED
 
-    def version(self) -> str:
-        """Name the package, the libraries that compute and code, and the weights."""
-        packages = ("icm-bench", "torch", "compressai")
-        versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
-        return ", ".join([*versions, f"weights {self._path.stem} {self._sha256[:12]}"])
-
-    def load(self) -> None:
-        """Load the networks and tables.
-
-        Raises:
-            CodecError: The weights cannot be read.
-        """
-        _ = self._coder
-
     def encode(self, image: Image) -> bytes:
         """Return one self-contained bitstream, the largest found within the target, or else the smallest.
 
         Raises:
             CodecError: The array is no image, or has more pixels than are coded.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise CodecError(
-                f"an array of {image.dtype} {image.shape} is no image",
-                where=self.name,
-                mend="give H x W x 3 uint8",
-            )
-        height, width = image.shape[:2]
-        check_size(width, height)
+        height, width = self._size(image)
         latent = self._coder.analyse(image)
 
         def code(position: int) -> bytes:
@@ -119,34 +94,14 @@ class Tucodec:
         """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
         return self._unpack(data).header_bytes
 
-    def n_parameters(self) -> int:
-        """Return how many learned values the networks have."""
-        return self._coder.n_parameters
-
-    @cached_property
-    def _coder(self) -> Coder:
+    def _open(self) -> Coder:
         from icm_codecs.tucodec.checkpoint import load_checkpoint
         from icm_codecs.tucodec.coder import Coder
 
-        _ = self._sha256  # says it more plainly where there is no such file
         return Coder(load_checkpoint(self._path, device=self._device), self._device)
-
-    @cached_property
-    def _sha256(self) -> str:
-        from icm_codecs.tucodec.checkpoint import digest
-
-        return digest(self._path)
-
-    @property
-    def _model_id(self) -> bytes:
-        return bytes.fromhex(self._sha256[:4])
 
     def _unpack(self, data: bytes) -> Frame:
         frame = unpack(data)
         if frame.model != self._model_id or frame.position > self._coder.last_position:
-            raise CodecError(
-                "the bitstream was written with other weights",
-                where=self.name,
-                mend="decode with the same weights",
-            )
+            raise self._foreign()
         return frame

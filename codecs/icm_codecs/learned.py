@@ -1,0 +1,169 @@
+"""What the learned codecs share as codecs: weights that name them, networks loaded when they are needed, one frame."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from icm_bench.codec import Quality
+from icm_bench.error import CodecError, UsageError
+from icm_bench.image import Image, printable
+from icm_codecs.container import Frame, check_size, unpack
+
+MOST_QUALITIES = 16
+"""The most rate points that a bitstream of a ladder can tell apart."""
+
+
+class Networks(Protocol):
+    """Networks that are loaded."""
+
+    @property
+    def n_parameters(self) -> int:
+        """How many learned values they have."""
+        ...
+
+
+class FrameCoder(Networks, Protocol):
+    """What decodes the frames of a ladder."""
+
+    @property
+    def n_qualities(self) -> int:
+        """How many rate points the weights serve."""
+        ...
+
+    def entropy_decode(self, frame: Frame) -> Any:
+        """Return what a frame says."""
+        ...
+
+    def synthesise(self, frame: Frame, latents: Any) -> Image:
+        """Turn that into the image."""
+        ...
+
+
+_Networks = TypeVar("_Networks", bound=Networks)
+_Coder = TypeVar("_Coder", bound=FrameCoder)
+
+
+class LearnedCodec(ABC, Generic[_Networks]):
+    """A codec with a weights file, whose networks are loaded when the first image is coded."""
+
+    name: ClassVar[str]
+    _path: Path
+
+    def version(self) -> str:
+        """Name the package, the libraries that compute and code, and the weights.
+
+        Raises:
+            CodecError: The weights cannot be read.
+        """
+        packages = ("icm-bench", "torch", "compressai")
+        versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
+        return ", ".join([*versions, f"weights {self._path.stem} {self._sha256[:12]}"])
+
+    def load(self) -> None:
+        """Load the networks and tables.
+
+        Raises:
+            CodecError: The weights cannot be read.
+            UsageError: The weights are not of what the options ask for.
+        """
+        _ = self._coder
+
+    def n_parameters(self) -> int:
+        """Return how many learned values the networks have."""
+        return self._coder.n_parameters
+
+    @abstractmethod
+    def _open(self) -> _Networks:
+        """Load the networks and tables."""
+
+    @cached_property
+    def _coder(self) -> _Networks:
+        _ = self._sha256  # says more plainly that there is no such file
+        return self._open()
+
+    @cached_property
+    def _sha256(self) -> str:
+        from icm_codecs.tensor_file import file_sha256
+
+        try:
+            return file_sha256(self._path)
+        except OSError as error:
+            raise CodecError(
+                f"the checkpoint cannot be read ({error.strerror})",
+                where=printable(self._path),
+                mend="give a checkpoint's file with weights=FILE",
+            ) from error
+
+    @property
+    def _model_id(self) -> bytes:
+        return bytes.fromhex(self._sha256[:4])
+
+    def _size(self, image: Image) -> tuple[int, int]:
+        """Return the height and the width of what is an image and not too large."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise CodecError(
+                f"an array of {image.dtype} {image.shape} is no image",
+                where=self.name,
+                mend="give H x W x 3 uint8",
+            )
+        height, width = image.shape[:2]
+        check_size(width, height)
+        return height, width
+
+    def _foreign(self) -> CodecError:
+        return CodecError(
+            "the bitstream was written with other weights",
+            where=self.name,
+            mend="decode with the same checkpoint",
+        )
+
+
+class LadderCodec(LearnedCodec[_Coder]):
+    """A learned codec whose weights serve a ladder of rate points, numbered from 1."""
+
+    qualities: ClassVar[tuple[Quality, ...]]
+
+    def _set(self, quality: Quality, device: str, path: Path, *, is_shipped: bool) -> None:
+        known = self.qualities if is_shipped else range(1, MOST_QUALITIES + 1)
+        if quality not in known:
+            raise UsageError(f"has no quality {quality}", where=self.name, mend=f"choose 1 to {known[-1]}")
+        self._path, self._device = path, device
+        self._quality = int(quality) - 1
+
+    def encode(self, image: Image) -> bytes:
+        """Return one self-contained bitstream.
+
+        Raises:
+            CodecError: The array is no image, or has more pixels than are coded.
+        """
+        height, width = self._size(image)
+        return Frame(self._model_id, self._quality, width, height, self._payload(image)).pack()
+
+    def decode(self, data: bytes) -> Image:
+        """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
+
+        Raises:
+            CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
+        """
+        frame = self._unpack(data)
+        return self._coder.synthesise(frame, self._coder.entropy_decode(frame))
+
+    def header_bytes(self, data: bytes) -> int:
+        """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
+        return self._unpack(data).header_bytes
+
+    @abstractmethod
+    def _payload(self, image: Image) -> bytes:
+        """Return an image's entropy-coded bytes."""
+
+    def _unpack(self, data: bytes) -> Frame:
+        frame = unpack(data)
+        if frame.model != self._model_id or frame.quality >= self._coder.n_qualities:
+            raise self._foreign()
+        return frame

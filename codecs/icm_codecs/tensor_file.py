@@ -1,0 +1,127 @@
+"""The files that learned codecs ship: safetensors, and facts in their metadata.
+
+Floating-point networks are stored in half precision; a codec computes with exactly those values, in single precision.
+What encoder and decoder must agree on is stored as integers, never recomputed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from icm_codecs.exact import ExactLayer
+from icm_codecs.table import Tables
+
+UNUSABLE: Final = (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError)
+"""What reading a file may raise that is missing, damaged or of another kind."""
+
+_LAYERS = ("first", "second", "third")
+_TABLE_FIELDS = ("frequencies", "sizes", "offsets")
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], kind: str) -> None:
+    """Write a weights file that :func:`read_tensors` reads, all or nothing."""
+    # One entry, because the library writes several in no fixed order.
+    metadata = {kind: json.dumps(dict(facts), sort_keys=True)}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    save_file(whole, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a weights file's facts and its tensors.
+
+    Raises:
+        OSError: The file cannot be read.
+        SafetensorError: It is damaged.
+        ValueError: It is not of the kind that its metadata must name.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if kind not in metadata:
+            raise ValueError(f"its metadata has no {kind}")
+        return json.loads(metadata[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's hash, hexadecimal.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def network_tensors(name: str, network: nn.Module) -> dict[str, Tensor]:
+    """Return what :func:`load_into` fills a network from: its state in half precision, under a name."""
+    return {f"{name}.{key}": value.half() for key, value in network.state_dict().items()}
+
+
+def load_into(network: _Network, name: str, tensors: Mapping[str, Tensor], device: str) -> _Network:
+    """Return a network with the tensors whose names begin with its own, frozen, on a device."""
+    prefix = f"{name}."
+    own = {key[len(prefix) :]: value.float() for key, value in tensors.items() if key.startswith(prefix)}
+    network.load_state_dict(own)
+    network.requires_grad_(False).eval().to(device)
+    return network.to(memory_format=torch.channels_last)
+
+
+def layer_tensors(name: str, layers: Sequence[ExactLayer]) -> dict[str, Tensor]:
+    """Return what :func:`read_layers` makes three integer layers of."""
+    tensors: dict[str, Tensor] = {}
+    for part, layer in zip(_LAYERS, layers, strict=True):
+        tensors[f"{name}.{part}.weight"] = layer.weight
+        tensors[f"{name}.{part}.bias"] = layer.bias
+        tensors[f"{name}.{part}.shift"] = torch.tensor(layer.shift)
+    return tensors
+
+
+def read_layers(name: str, tensors: Mapping[str, Tensor]) -> tuple[ExactLayer, ExactLayer, ExactLayer]:
+    """Return the three integer layers of a name.
+
+    Raises:
+        KeyError: There are none.
+    """
+    first, second, third = (
+        ExactLayer(
+            tensors[f"{name}.{part}.weight"],
+            tensors[f"{name}.{part}.bias"],
+            int(tensors[f"{name}.{part}.shift"]),
+        )
+        for part in _LAYERS
+    )
+    return first, second, third
+
+
+def table_tensors(name: str, tables: Tables) -> dict[str, Tensor]:
+    """Return what :func:`read_tables` makes tables of."""
+    return {f"{name}.{field}": torch.from_numpy(getattr(tables, field)).int() for field in _TABLE_FIELDS}
+
+
+def read_tables(name: str, tensors: Mapping[str, Tensor]) -> Tables:
+    """Return the tables of a name.
+
+    Raises:
+        KeyError: There are none.
+        ValueError: They are malformed.
+    """
+    frequencies, sizes, offsets = (
+        tensors[f"{name}.{field}"].numpy().astype(np.int64) for field in _TABLE_FIELDS
+    )
+    tables = Tables(frequencies, sizes, offsets)
+    if not tables.is_valid():
+        raise ValueError(f"its {name} tables are malformed")
+    return tables
