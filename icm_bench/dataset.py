@@ -15,10 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from icm_bench.annotation import read_ground_truth
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.image import Image, decode_image, image_size, printable, read_bytes
+from icm_bench.pose import POSES, Pose, show, show_annotation
 
 GroundTruth: TypeAlias = Mapping[str, Any]
 """COCO's object format: ``images``, ``annotations`` and ``categories``."""
@@ -44,12 +48,19 @@ class ImageRecord:
         path: Its file.
         width: Its width in pixels, EXIF orientation applied.
         height: Its height in pixels, EXIF orientation applied.
+        pose: How the file's picture is shown.
     """
 
     id: int
     path: Path
     width: int
     height: int
+    pose: Pose = "upright"
+
+    @property
+    def title(self) -> str:
+        """The file's name, and the pose where it is not upright."""
+        return self.path.name if self.pose == "upright" else f"{self.path.name}, {self.pose}"
 
     def read(self) -> Image:
         """Return the image, height x width x 3 RGB.
@@ -59,7 +70,7 @@ class ImageRecord:
         """
         image = decode_image(read_bytes(self.path), where=self.path)
         _check_size(self, (image.shape[1], image.shape[0]))
-        return image
+        return image if self.pose == "upright" else show(image, self.pose)
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,50 @@ class Dataset:
         chosen = sorted(self.images, key=lambda record: hashlib.sha256(str(record.id).encode()).digest())[:n]
         truth = None if self.ground_truth is None else _restrict(self.ground_truth, {r.id for r in chosen})
         return Dataset.measure(f"{self.name}-{n}", chosen, truth, self.evaluation)
+
+    def in_all_poses(self, name: str) -> Dataset:
+        """Return the images as they are, mirrored, upside down and turned, four times as many.
+
+        An image's id grows by a multiple of one more than the largest id. Resampling draws the four together.
+
+        Args:
+            name: The new dataset's name.
+
+        Raises:
+            DatasetError: An image file is missing or broken.
+        """
+        stride = 1 + max(record.id for record in self.images)
+        shown = list(enumerate(POSES))
+        images = [
+            replace(record, id=record.id + turn * stride, pose=pose)
+            for turn, pose in shown
+            for record in self.images
+        ]
+        truth = self.ground_truth
+        if truth is not None:
+            first = 1 + max((row["id"] for row in truth["annotations"]), default=0)
+            truth = {
+                **truth,
+                "images": [
+                    {**row, "id": row["id"] + turn * stride} for turn, _ in shown for row in truth["images"]
+                ],
+                "annotations": [
+                    {
+                        **show_annotation(row, pose),
+                        "id": row["id"] + turn * first,
+                        "image_id": row["image_id"] + turn * stride,
+                    }
+                    for turn, pose in shown
+                    for row in truth["annotations"]
+                ],
+            }
+        return Dataset.measure(name, images, truth, self.evaluation)
+
+    @cached_property
+    def pictures(self) -> NDArray[np.int64]:
+        """Which picture each image shows, numbered from 0: images of one file, in several poses, are one picture."""
+        numbers: dict[Path, int] = {}
+        return np.array([numbers.setdefault(record.path, len(numbers)) for record in self.images])
 
     @property
     def n_pixels(self) -> int:
@@ -354,7 +409,8 @@ def _fingerprint(images: Sequence[ImageRecord], truth: GroundTruth | None, evalu
     digest = hashlib.sha256()
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
         for record, file_digest in zip(images, threads.map(_checked_digest, images), strict=True):
-            digest.update(f"{record.id} {record.width}x{record.height} {file_digest}\n".encode())
+            pose = "" if record.pose == "upright" else f" {record.pose}"
+            digest.update(f"{record.id} {record.width}x{record.height} {file_digest}{pose}\n".encode())
     if truth is not None:
         digest.update(_canonical(truth))
         if evaluation == "open-images-challenge":

@@ -435,7 +435,9 @@ class _Ledger:
         if not self._bootstrap:
             return None
         dataset = self._plan.dataset
-        return resample_weights(len(dataset.images), dataset.fingerprint, self._bootstrap)
+        pictures = dataset.pictures
+        of_pictures = resample_weights(int(pictures.max()) + 1, dataset.fingerprint, self._bootstrap)
+        return np.asarray(of_pictures[:, pictures])
 
     @property
     def _drawn(self) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
         album.data["images"].append(
             {
                 "id": record.id,
-                "name": record.path.name,
+                "name": record.title,
                 "width": record.width,
                 "height": record.height,
                 "objects": [
