@@ -28,7 +28,8 @@ class Call:
         output: The file in the folder that the program is to write; None where its printed text is what is
             wanted.
         n_bytes: The exact size that the output must have; None where any size but zero will do.
-        telling: Which line of what a failed program printed tells the cause, and ends the error's message.
+        telling: Which line of what a failed program printed tells the cause, and ends the error's message: the first
+            or the last of those that speak of an error, or of all where none does.
         success: Exit statuses that mean success.
         timeout_s: Seconds after which the program and all that it started are killed.
         environment: Variables set in addition to those of this process.
@@ -155,5 +156,7 @@ def _told(log: bytes, call: Call, limit: int = 300) -> str:
     lines = [line.strip() for line in log.decode(errors="replace").splitlines() if line.strip()]
     if not lines:
         return ""
+    # What a program says of an error need not stand first or last: its two streams are buffered apart.
+    lines = [line for line in lines if "error" in line.lower()] or lines
     line = lines[0] if call.telling == "first" else lines[-1]
     return f": {line[-limit:]}"

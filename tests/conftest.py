@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,17 @@ from icm_bench.testing import photograph
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 COLORS = {1: (230, 30, 30), 2: (30, 210, 30), 3: (40, 40, 240)}
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: on small networks and busy machines two would mostly wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_absent_file_and_other_kinds_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match="cannot be read"):
         read_checkpoint(tmp_path / "absent.pth")
     with pytest.raises(
-        DetectorError, match=r"of the kind '\.onnx' are not read; give a \.pth or \.safetensors"
+        DetectorError, match=r"of the kind '\.onnx' are not read; give a \.pt, \.pth or \.safetensors"
     ):
         read_checkpoint(tmp_path / "a.onnx")
 

@@ -45,20 +45,13 @@ from icm_codecs.content_weighted.network import (
 from icm_codecs.content_weighted.training import Loss, Model
 from icm_codecs.recipe import find_recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TABLES: dict[str, dict[str, Any]] = {
     "network": {"width": 8, "code": 32, "levels": 16, "context": 6},
     "loss": {"targets": [0.1, 0.2, 0.35, 0.5, 0.65, 0.8], "map_from": 0, "every": 1},
 }
 PAPER = Shape(qualities=1, width=128, code=64, levels=16)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    # Small networks on busy machines: two threads would mostly wait for each other.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def quarters() -> Tensor:

@@ -27,17 +27,11 @@ from icm_codecs.hyperprior.training import Model
 from icm_codecs.network import n_parameters
 from icm_codecs.trainable import Trainable
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "recipes" / "hyperprior.toml"
 LAMBDAS = [0.0005, 0.002, 0.008, 0.03]
 TABLES: dict[str, Any] = {"network": {"width": 12, "latent": 16}, "loss": {"lambdas": LAMBDAS}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def blocks() -> torch.Tensor:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from icm_codecs.container import Frame, unpack
 from icm_codecs.icm import Icm
 from icm_codecs.recipe import find_recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WEIGHTS = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "weights" / "icm-mse.safetensors"
 KODAK = Path(__file__).parents[2] / "shared" / "data" / "kodak"
 SIZES = [(1, 1), (1, 17), (3, 5), (16, 16), (63, 65), (64, 64), (97, 130)]
@@ -40,15 +41,6 @@ def picture(height: int, width: int, *, seed: int = 1) -> Image:
 
 def psnr(a: Image, b: Image) -> float:
     return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    # Small networks on busy machines: two threads would mostly wait for each other.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -28,15 +28,9 @@ from icm_codecs.rnn_gdn.network import BITS, ConvLstm, Decoder, Encoder, RnnNetw
 from icm_codecs.rnn_gdn.training import Model
 from icm_codecs.trainable import Trainable
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NARROW = {"width": 6, "iterations": 16}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

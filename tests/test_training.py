@@ -4,7 +4,6 @@ import importlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from icm_codecs.trainable import Trainable
 from icm_codecs.training import export, find_recipe, find_weights, train
 
 # Lightning warns of loggers, workers and its own dependencies.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
 
 RECIPE = """
 name = "tiny"
@@ -87,15 +86,6 @@ warmup_steps = 5
 checkpoint_minutes = 0.01
 """
 SHIPPED = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "recipes"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    # Small networks on busy machines: two threads would mostly wait for each other.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

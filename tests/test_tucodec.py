@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,19 +39,13 @@ from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import Model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NARROW = Shape(rungs=4, fine=8, wide=12, latent=12, hyper=4, hyper_wide=8, post=4)
 TABLES: dict[str, Any] = {
     "network": {"fine": 8, "wide": 12, "latent": 12, "hyper": 4, "hyper_wide": 8, "post": 4},
     "loss": {"lambdas": [0.00003, 0.001, 0.03, 1.0]},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tensor(image: Image) -> torch.Tensor:

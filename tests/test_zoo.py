@@ -36,18 +36,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from compressai.zoo.image import cfgs, model_architectures, model_urls
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = [codec.name for codec in zoo.CODECS]
 QUICK = ["bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean"]
 CODECS = {codec.name: codec for codec in zoo.CODECS}
 SIZES = [(1, 1), (1, 17), (63, 65), (64, 64), (3, 130)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

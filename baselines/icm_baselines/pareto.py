@@ -33,24 +33,20 @@ _LADDER: tuple[Quality, ...] = (
 )
 
 
-class VvcPareto:
-    """The front over ``vvc`` at 100, 75, 50 and 25 % of the size.
+class _Front:
+    """Some operating points of a codec that can scale, by a number that names scale and QP.
 
     Args:
-        quality: A hundred times the scale in percent plus the QP.
-        device: Ignored; VVenC runs on the CPU, on one thread.
-        preset: VVenC's speed preset.
+        spec: The codec without the front, at the point's scale.
+        codec: The same, made.
+        qp: Its quality.
     """
 
-    name: ClassVar[str] = "vvc-pareto"
     qualities: ClassVar[tuple[Quality, ...]] = _LADDER
-    always_named: ClassVar[tuple[str, ...]] = ("preset",)
     front_of: ClassVar[str] = "map"
 
-    def __init__(self, quality: Quality, *, device: str = "cpu", preset: Preset = "fast") -> None:
-        percent, self._qp = _scale_and_qp(quality, self.name)
-        self._codec = Vvc(self._qp, device=device, preset=preset, scale=percent)
-        self._spec = f"vvc:preset={preset}{_scale_option(percent)}"
+    def __init__(self, spec: str, codec: Vvc | Vtm, qp: int) -> None:
+        self._spec, self._codec, self._qp = spec, codec, qp
 
     def coded_as(self) -> tuple[str, Quality]:
         """Return the spec and the quality under which the point is coded and stored."""
@@ -65,7 +61,7 @@ class VvcPareto:
         return self._codec.decode(data)
 
     def version(self) -> str:
-        """Name what ``vvc`` names at this scale."""
+        """Name what the codec without the front names at this scale."""
         return self._codec.version()
 
     def header_bytes(self, data: bytes) -> int:
@@ -73,7 +69,25 @@ class VvcPareto:
         return self._codec.header_bytes(data)
 
 
-class VtmPareto:
+class VvcPareto(_Front):
+    """The front over ``vvc`` at 100, 75, 50 and 25 % of the size.
+
+    Args:
+        quality: A hundred times the scale in percent plus the QP.
+        device: Ignored; VVenC runs on the CPU, on one thread.
+        preset: VVenC's speed preset.
+    """
+
+    name: ClassVar[str] = "vvc-pareto"
+    always_named: ClassVar[tuple[str, ...]] = ("preset",)
+
+    def __init__(self, quality: Quality, *, device: str = "cpu", preset: Preset = "fast") -> None:
+        percent, qp = _scale_and_qp(quality, self.name)
+        codec = Vvc(qp, device=device, preset=preset, scale=percent)
+        super().__init__(f"vvc:preset={preset}{_scale_option(percent)}", codec, qp)
+
+
+class VtmPareto(_Front):
     """The front over ``vtm`` at 100, 75, 50 and 25 % of the size: the anchor itself.
 
     Args:
@@ -84,8 +98,6 @@ class VtmPareto:
     """
 
     name: ClassVar[str] = "vtm-pareto"
-    qualities: ClassVar[tuple[Quality, ...]] = _LADDER
-    front_of: ClassVar[str] = "map"
 
     def __init__(
         self,
@@ -95,30 +107,10 @@ class VtmPareto:
         chroma: Chroma = "420",
         dir: str = "",  # noqa: A002 # the option's name on the command line
     ) -> None:
-        percent, self._qp = _scale_and_qp(quality, self.name)
-        self._codec = Vtm(self._qp, device=device, chroma=chroma, scale=percent, dir=dir)
+        percent, qp = _scale_and_qp(quality, self.name)
+        codec = Vtm(qp, device=device, chroma=chroma, scale=percent, dir=dir)
         chosen = f":chroma={chroma}" if chroma != "420" else ""
-        self._spec = f"vtm{chosen}{_scale_option(percent)}{f':dir={dir}' if dir else ''}"
-
-    def coded_as(self) -> tuple[str, Quality]:
-        """Return the spec and the quality under which the point is coded and stored."""
-        return self._spec, self._qp
-
-    def encode(self, image: Image) -> bytes:
-        """Return the bitstream of an image."""
-        return self._codec.encode(image)
-
-    def decode(self, data: bytes) -> Image:
-        """Return the image of a bitstream of any scale and QP."""
-        return self._codec.decode(data)
-
-    def version(self) -> str:
-        """Name what ``vtm`` names at this scale."""
-        return self._codec.version()
-
-    def header_bytes(self, data: bytes) -> int:
-        """Return the bytes of envelope, parameter sets (adaptation parameter sets too) and start codes."""
-        return self._codec.header_bytes(data)
+        super().__init__(f"vtm{chosen}{_scale_option(percent)}{f':dir={dir}' if dir else ''}", codec, qp)
 
 
 def _scale_and_qp(quality: Quality, name: str) -> tuple[Percent, int]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import safetensors.torch
 import torch
@@ -49,22 +51,38 @@ def fetch_checkpoint(url: str) -> Path:
     return path
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Return the state dictionary in a ``.safetensors`` or ``.pth`` file.
+def read_pth(data: bytes) -> Any:
+    """Return what a ``.pth`` file holds, by torch's restricted unpickler, which makes tensors and nothing else."""
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
-    A ``.pth`` file is read by torch's restricted unpickler, which makes tensors and nothing else.
+
+Reader: TypeAlias = Callable[[bytes], Any]
+"""Returns the state dictionary that a file's bytes hold, or raises whatever their damage leads to."""
+
+READERS: Final[Mapping[str, Reader]] = MappingProxyType(
+    {".safetensors": safetensors.torch.load, ".pth": read_pth, ".pt": read_pth}
+)
+"""How files of weights are read, by suffix."""
+
+
+def read_checkpoint(path: Path, readers: Mapping[str, Reader] = READERS) -> Checkpoint:
+    """Return the state dictionary in a file.
+
+    Args:
+        path: The file; its suffix tells its kind.
+        readers: How each kind is read; by default ``.safetensors`` and ``.pth``.
 
     Raises:
         DetectorError: The file is missing, of another kind, damaged, or holds anything but finite tensors by name.
     """
     where = printable(path)
-    readers = {".safetensors": _read_safetensors, ".pth": _read_pth, ".pt": _read_pth}
     reader = readers.get(path.suffix.lower())
     if reader is None:
+        kinds = sorted(readers)
         raise DetectorError(
             f"weights of the kind '{path.suffix}' are not read",
             where=where,
-            mend="give a .pth or .safetensors file",
+            mend=f"give a {', '.join(kinds[:-1])} or {kinds[-1]} file",
         )
     try:
         data = path.read_bytes()
@@ -80,7 +98,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             where=where,
             mend="fetch them again, or save the model's state dictionary alone",
         ) from error
-    check_state(state, where)
+    _check_state(state, where)
     return Checkpoint(state, hashlib.sha256(data).hexdigest())
 
 
@@ -111,20 +129,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
     model.load_state_dict(given, strict=False)
 
 
-def _read_safetensors(data: bytes) -> Any:
-    return safetensors.torch.load(data)
-
-
-def _read_pth(data: bytes) -> Any:
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def check_state(state: object, where: str) -> None:
-    """Make sure that weights are tensors by name, all of them finite.
-
-    Raises:
-        DetectorError: They are something else.
-    """
+def _check_state(state: object, where: str) -> None:
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
     ):

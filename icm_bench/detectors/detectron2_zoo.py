@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import warnings
@@ -17,7 +16,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import PIL
-import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -25,13 +23,21 @@ from torch import Tensor, nn
 from icm_bench import registry
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.array_pickle import read_pickled_state
-from icm_bench.detectors.checkpoint import Checkpoint, cache_folder, check_state, load_into
+from icm_bench.detectors.checkpoint import (
+    READERS,
+    Checkpoint,
+    Reader,
+    cache_folder,
+    load_into,
+    read_checkpoint,
+    read_pth,
+)
 from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.detectors.device import open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.download import download
 from icm_bench.error import DetectorError, DownloadError, UsageError
-from icm_bench.image import Image, first_line, printable
+from icm_bench.image import Image, first_line
 
 INSTALLATION = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
 """Where detectron2 says how it is installed."""
@@ -241,30 +247,7 @@ def read_weights(path: Path) -> Checkpoint:
     Raises:
         DetectorError: The file is missing, of another kind, damaged, or does not hold finite tensors by name.
     """
-    where = printable(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DetectorError(
-            f"weights of the kind '{path.suffix}' are not read",
-            where=where,
-            mend="give a .pkl, .pth or .safetensors file",
-        )
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise DetectorError(
-            f"the weights cannot be read ({printable(error)})", where=where, mend="check the path"
-        ) from error
-    try:
-        state = reader(data)
-    except Exception as error:  # the readers raise whatever the damage leads to: EOFError, KeyError, ...
-        raise DetectorError(
-            f"the weights are damaged, or hold more than tensors ({first_line(error)})",
-            where=where,
-            mend="fetch them again, or save the model's state dictionary alone",
-        ) from error
-    check_state(state, where)
-    return Checkpoint(state, hashlib.sha256(data).hexdigest())
+    return read_checkpoint(path, _READERS)
 
 
 def _read_pickle(data: bytes) -> dict[str, Tensor]:
@@ -276,12 +259,12 @@ def _read_pickle(data: bytes) -> dict[str, Tensor]:
 
 
 def _read_pth(data: bytes) -> Any:
-    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    content = read_pth(data)
     return content["model"] if isinstance(content, dict) and "model" in content else content
 
 
-_READERS: Mapping[str, Callable[[bytes], Any]] = MappingProxyType(
-    {".pkl": _read_pickle, ".pt": _read_pth, ".pth": _read_pth, ".safetensors": safetensors.torch.load}
+_READERS: Mapping[str, Reader] = MappingProxyType(
+    {**READERS, ".pkl": _read_pickle, ".pt": _read_pth, ".pth": _read_pth}
 )
 
 
