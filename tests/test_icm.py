@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -18,7 +19,10 @@ from icm_bench.codec import Codec, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.spec import resolve_codec
+from icm_codecs.checkpoint import load_checkpoint
+from icm_codecs.coder import Coder
 from icm_codecs.container import Frame, unpack
+from icm_codecs.exact import MEAN_BITS
 from icm_codecs.icm import Icm
 from icm_codecs.recipe import find_recipe
 
@@ -172,14 +176,39 @@ def digest(latents: torch.Tensor) -> str:
     return hashlib.sha256(latents.numpy().astype("<i8").tobytes()).hexdigest()
 
 
+def test_a_price_of_bits_moves_symbols_towards_zero_for_less_than_it_saves() -> None:
+    image, coders = picture(160, 240), {}
+    for price in (0.0, 0.06):
+        checkpoint = dataclasses.replace(load_checkpoint(WEIGHTS), bit_price=price)
+        coders[price] = Coder(checkpoint, 5, "cpu")
+    frames = {
+        price: Frame(b"", 5, 240, 160, coder.entropy_code(*coder.analyse(image)))
+        for price, coder in coders.items()
+    }
+    (nearest, moved) = (coders[price].entropy_decode(frame) for price, frame in frames.items())
+    _, mean = checkpoint.hyper_synthesis.apply(nearest.hyper[None], 5)
+    symbol = (nearest.latent - mean[0, :, :10, :15]) / 2**MEAN_BITS
+    step = (nearest.latent - moved.latent) / 2**MEAN_BITS * symbol.sign()
+    assert step.unique().tolist() == [0, 1]
+    # What the network was trained to keep low: bits and the squared error at quality 6's price.
+    costs = [
+        8 * len(frame.payload) / (160 * 240)
+        + 0.0088 * np.mean((coders[price].synthesise(frame, latents).astype(float) - image) ** 2)
+        for (price, frame), latents in zip(frames.items(), (nearest, moved), strict=True)
+    ]
+    assert len(frames[0.06].payload) < 0.97 * len(frames[0.0].payload)
+    assert costs[1] < costs[0]
+
+
 def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
     image = picture(80, 112)
     hyper, scaled = codec._coder.analyse(image)
     found = codec.latents(codec.encode(image))
     assert torch.equal(found.hyper, hyper[0])
-    # Rounding to whole steps around the mean, but for what is too unlikely to be sent.
-    error = (found.latent / 256 - scaled[0]).abs()
-    assert (error > 0.51).float().mean() < 1e-3
+    # Whole steps around the mean: the nearest, or the next towards it; but for what is too unlikely to be sent.
+    error = (found.latent / 2**MEAN_BITS - scaled[0]).abs()
+    assert (error > 0.51).float().mean() < 0.05
+    assert (error > 1.01).float().mean() < 1e-3
 
 
 @pytest.mark.parametrize("quality", [1, 5, 8])

@@ -268,6 +268,8 @@ def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> Non
         (("crop = 64", "crop = [64, 64, 64]"), "crop"),
         (("[loss]", "[loss]\nbackground = 2.0"), "background"),
         (("[loss]", "[task]\ndetector = 'x'\nprices = [1.0]\n[loss]"), "task prices"),
+        (("[loss]", "[coding]\nbit_price = -0.1\n[loss]"), "bit_price"),
+        (("[loss]", "[coding]\nprice = 0.1\n[loss]"), "unknown entries price"),
         (("[loss]", "[[schedule]]\nstep = 0\ntask = 1.0\n[loss]"), "names one"),
     ],
 )

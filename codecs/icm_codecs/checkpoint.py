@@ -64,6 +64,7 @@ class Checkpoint:
         inverse_gain: Qualities x latent, float32: scales it back.
         prior: The hyper-latent's tables, quality by quality and channel by channel.
         conditional: The latent's tables, scale by scale.
+        bit_price: The squared error, in quantisation steps, that a bit is worth to the encoder.
         facts: The file's metadata.
     """
 
@@ -77,6 +78,7 @@ class Checkpoint:
     inverse_gain: Tensor
     prior: Tables
     conditional: Tables
+    bit_price: float
     facts: Mapping[str, Any]
 
     def n_parameters(self) -> int:
@@ -136,6 +138,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
             tensors["inverse_gain"].to(device),
             read_tables("prior", tensors),
             read_tables("conditional", tensors),
+            float(facts.get("bit_price", 0.0)),
             facts,
         )
     except UNUSABLE as error:

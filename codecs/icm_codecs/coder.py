@@ -18,6 +18,9 @@ from icm_codecs.table import Decoder, Encoder, Tables
 
 _RESIDUAL_BOUND = 2**15 - 1
 
+_LARGE = 16
+"""A magnitude at which no symbol is dear enough to be changed."""
+
 
 class Latents(NamedTuple):
     """What a bitstream says, int64: hyper x h x w whole numbers, and latent x H x W in units of ``2**-MEAN_BITS``."""
@@ -70,6 +73,8 @@ class Networks(Protocol):
     def prior(self) -> Tables: ...  # noqa: D102 - see the class
     @property
     def conditional(self) -> Tables: ...  # noqa: D102 - see the class
+    @property
+    def bit_price(self) -> float: ...  # noqa: D102 - see the class
 
     def n_parameters(self) -> int:
         """Count the learned values."""
@@ -97,6 +102,7 @@ class Coder:
         self._quality = quality
         self._device = device
         hyper = model.shape.hyper
+        self._saved_bits = _saved_bits(model.conditional).to(device)
         self._priors = [model.prior.select(q * hyper, (q + 1) * hyper) for q in range(n_qualities)]
 
     @property
@@ -128,13 +134,20 @@ class Coder:
         index, mean = self._model.hyper_synthesis.apply(hyper, self._quality)
         rows, columns = scaled.shape[2:]
         index, mean = index[..., :rows, :columns], mean[..., :rows, :columns]
-        residual = torch.round(scaled.double() - mean * 2.0**-MEAN_BITS)
-        residual = residual.clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND).long()
+        residual = self._quantised(scaled.double() - mean * 2.0**-MEAN_BITS, index)
         sent = index > 0
         encoder = Encoder()
         encoder.put(hyper.flatten(), _channel_index(hyper.shape[1:]), self._priors[self._quality])
         encoder.put(residual[sent], index[sent], self._model.conditional)
         return encoder.bytes()
+
+    def _quantised(self, residual: Tensor, index: Tensor) -> Tensor:
+        """Round to whole numbers: the nearest, or the next towards zero where the bits saved are worth the error."""
+        nearest = torch.round(residual).clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND)
+        growth = 1.0 + 2.0 * (residual - nearest) * nearest.sign()
+        saved = self._saved_bits[index.clamp(min=0), nearest.abs().clamp(max=_LARGE).long()]
+        is_dear = growth < self._model.bit_price * saved
+        return (nearest - nearest.sign() * is_dear).long()
 
     @torch.inference_mode()
     def entropy_decode(self, frame: Frame) -> Latents:
@@ -162,6 +175,18 @@ class Coder:
         )
         levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
         return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+
+
+def _saved_bits(tables: Tables) -> Tensor:
+    """Return how many bits a symbol's next one towards zero saves: scales x magnitudes, 0 to ``_LARGE``.
+
+    The tables are symmetric; what the first and the last magnitude of a table save counts as nothing.
+    """
+    saved = torch.zeros(len(tables.sizes), _LARGE + 1, dtype=torch.float64)
+    for row, (cumulative, offset) in enumerate(zip(tables.cumulative, tables.offsets.tolist(), strict=True)):
+        frequencies = np.diff(cumulative)[-offset:-1][:_LARGE]
+        saved[row, 1 : len(frequencies)] = torch.from_numpy(-np.diff(np.log2(frequencies)))
+    return saved
 
 
 def _padded(x: Tensor, stride: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,6 +115,18 @@ class Optimisation:
 
 
 @dataclass(frozen=True)
+class Coding:
+    """How the weights are used.
+
+    Attributes:
+        bit_price: The squared error, in quantisation steps, that a bit is worth to the encoder, which moves symbols
+            towards zero for it. For networks that were trained for the squared error; a task's are harmed by it.
+    """
+
+    bit_price: float = 0.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that a training is told, but where its data and its output lie."""
 
@@ -123,6 +136,7 @@ class Recipe:
     schedule: Schedule
     optimisation: Optimisation
     task: Task | None = None
+    coding: Coding = Coding()
 
 
 def find_recipe(name: str) -> Path:
@@ -181,8 +195,20 @@ def read_optimisation(path: Path) -> Optimisation:
     return optimisation
 
 
+def read_coding(tables: Mapping[str, Any]) -> Coding:
+    """Return what a recipe's tables say of how the weights are used.
+
+    Raises:
+        TypeError: The price is no number.
+        ValueError: An entry is unknown or impossible.
+    """
+    coding = _table(Coding, dict(tables.get("coding", {})))
+    _check({"bit_price is from 0 to 1": 0.0 <= coding.bit_price <= 1.0})
+    return coding
+
+
 def _parse(tables: dict[str, Any]) -> Recipe:
-    unknown = set(tables) - {"name", "network", "loss", "schedule", "optimisation", "task"}
+    unknown = set(tables) - {"name", "network", "loss", "schedule", "optimisation", "task", "coding"}
     if unknown:
         raise ValueError(f"unknown tables {', '.join(sorted(unknown))}")
     loss = _table(Loss, _with_tuples(tables["loss"]))
@@ -195,6 +221,7 @@ def _parse(tables: dict[str, Any]) -> Recipe:
         schedule=Schedule(tuple(sorted(knots, key=_step))),
         optimisation=_optimisation(tables["optimisation"]),
         task=_table(Task, _with_tuples(tables["task"])) if "task" in tables else None,
+        coding=read_coding(tables),
     )
     _check({**_demands(recipe), **_bounds(recipe.optimisation)})
     return recipe

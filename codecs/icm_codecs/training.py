@@ -24,7 +24,15 @@ from icm_codecs.checkpoint import find_weights, save_checkpoint, start_from
 from icm_codecs.loop import Batch, Training, fit, last_checkpoint
 from icm_codecs.network import Estimate, IcmNetwork
 from icm_codecs.picture import Source, open_source
-from icm_codecs.recipe import Optimisation, Recipe, find_recipe, read_optimisation, read_recipe, read_tables
+from icm_codecs.recipe import (
+    Optimisation,
+    Recipe,
+    find_recipe,
+    read_coding,
+    read_optimisation,
+    read_recipe,
+    read_tables,
+)
 from icm_codecs.task import FrozenDetector, focus_on
 from icm_codecs.trainable import Trainable
 
@@ -168,6 +176,7 @@ def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
     content = _read_checkpoint(checkpoint)
     state = {key.removeprefix("network."): value for key, value in content["state_dict"].items()}
     facts = {
+        "bit_price": str(read_coding(tables).bit_price),
         "recipe": recipe.read_text(),
         "steps": str(content["global_step"]),
         "pictures": str(content["icm"]["pictures"]),
@@ -252,6 +261,7 @@ class _Model:
 def _model(recipe: Path, tables: Mapping[str, Any]) -> Any:
     module = f"icm_codecs.{str(tables['codec']).replace('-', '_')}.training"
     try:
+        read_coding(tables)
         return importlib.import_module(module).Model.from_recipe(tables)
     except ModuleNotFoundError as error:
         raise TrainingError(

@@ -43,6 +43,7 @@ class Checkpoint:
         inverse_gain: Qualities x latent, float32: scales it back.
         prior: The hyper-latent's tables, quality by quality and channel by channel.
         conditional: The latent's tables, scale by scale.
+        bit_price: The squared error, in quantisation steps, that a bit is worth to the encoder.
     """
 
     shape: Shape
@@ -54,6 +55,7 @@ class Checkpoint:
     inverse_gain: Tensor
     prior: Tables
     conditional: Tables
+    bit_price: float
 
     def n_parameters(self) -> int:
         """Count the learned values: of the networks and of the scalings, not of the tables."""
@@ -102,6 +104,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
             tensors["inverse_gain"].to(device),
             read_tables("prior", tensors),
             read_tables("conditional", tensors),
+            float(facts.get("bit_price", 0.0)),
         )
     except UNUSABLE as error:
         raise CodecError(
