@@ -295,7 +295,7 @@ def plot(
         _say_left_out([curves for curves in plain if curves not in groups], f"without {panels.value}")
     for curves in groups:
         group = curves[0].group
-        home = folder.joinpath(*group) if output is None else output.joinpath(*group)
+        home = _folder_of(group, folder) if output is None else output.joinpath(*group)
         drawn = figure.draw_group(
             curves,
             home,
@@ -305,6 +305,16 @@ def plot(
             formats=endings,
         )
         Console().print(str(drawn), highlight=False, soft_wrap=True)
+
+
+def _folder_of(group: tuple[str, str, str], folder: Path) -> Path:
+    """Return where a group's curves lie, which were found in a folder of results or in a folder within one."""
+    whole = folder.joinpath(*group)
+    if whole.is_dir():
+        return whole
+    parts = folder.resolve().parts
+    depth = next((n for n in (1, 2, 3) if parts[-n:] == group[:n]), 0)
+    return folder.joinpath(*group[depth:])
 
 
 @app.command()

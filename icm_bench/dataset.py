@@ -158,7 +158,8 @@ class Dataset:
     def in_all_poses(self, name: str) -> Dataset:
         """Return the images as they are, mirrored, upside down and turned, four times as many.
 
-        An image's id grows by a multiple of one more than the largest id. Resampling draws the four together.
+        An image's id grows by a multiple of one more than the largest id. Resampling draws the four together. Masks
+        must be compressed run lengths.
 
         Args:
             name: The new dataset's name.

@@ -23,7 +23,7 @@ def show(image: Image, pose: Pose) -> Image:
 
 
 def show_annotation(annotation: Mapping[str, Any], pose: Pose) -> dict[str, Any]:
-    """Return an object of COCO's format in a pose: its mask, as compressed run lengths, and its box."""
+    """Return an object of COCO's format in a pose, its mask in compressed run lengths as it was given."""
     mask = run_lengths.decode(annotation["segmentation"])
     encoded = run_lengths.encode(np.asfortranarray(_posed(mask, pose)))
     height, width = mask.shape

@@ -104,6 +104,13 @@ def test_a_run_ends_with_tables_and_a_plot_and_the_other_commands_read_its_resul
     assert code == 0
     assert sorted(path.suffix for path in plot.parent.glob("psnr-rgb-linear.*")) == [".pdf", ".png", ".svg"]
 
+    before = sorted(tmp_path.rglob("*.png"))
+    for folder in ("results/blobs-4", "results/blobs-4/detection", "results/blobs-4/detection/fake"):
+        code, output, _ = run("plot", folder)
+        assert code == 0
+        assert Path(output.strip()) == plot.relative_to(tmp_path), folder
+    assert sorted(tmp_path.rglob("*.png")) == before
+
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ANCHORS = {"kodak": "jpeg", "scenes": "vvc:preset=medium", "coco-partial100": "vvc:preset=fast"}
 GROUPS = list(grouped(find(ROOT / "results")).values())
+SHOWN = [group for group in GROUPS if group[0].dataset in ANCHORS]
+"""What the README prints; the others are what pull requests are compared with."""
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
@@ -32,7 +34,7 @@ def test_a_folder_within_the_results_can_be_read_alone(group: list[Result], dept
     assert {result.codec for result in group} <= {result.codec for result in find(folder)}
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
+@pytest.mark.parametrize("group", SHOWN, ids=lambda group: "/".join(group[0].group))
 def test_the_readme_prints_the_bd_rates_of_the_committed_curves(group: list[Result]) -> None:
     for item in compare_with_anchor(group, anchor=ANCHORS[group[0].dataset], metric=main_metric(group)):
         rate, gain = item.bd_rate, item.bd_accuracy
