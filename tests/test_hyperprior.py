@@ -18,8 +18,9 @@ from torch.nn import functional
 from icm_bench.codec import Codec, Learned, Loads, Quality, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import check_codec, photograph
+from icm_codecs.checkpoint import load_checkpoint
 from icm_codecs.container import Frame, unpack
-from icm_codecs.hyperprior.checkpoint import load_checkpoint
+from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
 from icm_codecs.hyperprior.codec import Hyperprior
 from icm_codecs.hyperprior.exact import ExactScaleSynthesis, as_convolution, as_transposed
 from icm_codecs.hyperprior.network import Analysis, HyperAnalysis, HyperSynthesis, Shape, Synthesis
@@ -278,7 +279,7 @@ def test_training_starts_from_its_own_weights(weights: Path, tmp_path: Path) -> 
     model = Model.from_recipe(TABLES)
     model.start_from(weights)
     model.save(tmp_path / "again.safetensors", {"name": "narrow"})
-    one, two = load_checkpoint(weights), load_checkpoint(tmp_path / "again.safetensors")
+    one, two = (load_checkpoint(path, HYPERPRIOR) for path in (weights, tmp_path / "again.safetensors"))
     assert torch.allclose(one.gain, two.gain)
     for mine, other in zip(one.hyper_synthesis.layers, two.hyper_synthesis.layers, strict=True):
         assert torch.equal(mine.weight, other.weight)

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from icm_bench.error import CodecError, TrainingError
-from icm_codecs.exact import ExactHyperSynthesis
-from icm_codecs.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
+from icm_bench.error import TrainingError
+from icm_codecs.exact import ExactHyperSynthesis, ExactSynthesis
+from icm_codecs.network import Analysis, HyperAnalysis, Shape, Sizes, Synthesis, VariableRateNetwork
 from icm_codecs.table import Tables, gaussian_tables, prior_tables
 from icm_codecs.tensor_file import (
-    UNUSABLE,
-    file_sha256,
+    check_same_shape,
     layer_tensors,
     load_into,
     network_tensors,
     read_layers,
     read_tables,
     read_tensors,
+    reading,
     table_tensors,
     write_tensors,
 )
 
-_FORMAT = "icm-1"
 _NETWORKS = ("analysis", "synthesis", "hyper_analysis")
-
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder of the weights that the package carries."""
@@ -50,11 +48,44 @@ def find_weights(name: str) -> Path:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What tells one hyperprior codec's files from another's.
+
+    Attributes:
+        format: Its name, in a file's metadata.
+        shape: Makes the networks' sizes of what the metadata says of them.
+        analysis: Image -> latent, made from the sizes.
+        synthesis: Latent -> image, likewise.
+        hyper_analysis: Latent -> hyper-latent, likewise.
+        hyper_synthesis: Hyper-latent -> scale indices and means, in integers.
+        complaint: What the error says of a file that cannot be used.
+    """
+
+    format: str
+    shape: Callable[..., Sizes]
+    analysis: Callable[[Any], nn.Module]
+    synthesis: Callable[[Any], nn.Module]
+    hyper_analysis: Callable[[Any], nn.Module]
+    hyper_synthesis: type[ExactSynthesis]
+    complaint: str
+
+
+ICM = Kind(
+    "icm-1",
+    Shape,
+    Analysis,
+    Synthesis,
+    HyperAnalysis,
+    ExactHyperSynthesis,
+    "is not a checkpoint of this codec",
+)
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A trained codec, ready for use.
 
     Attributes:
-        sha256: The file's hash, hexadecimal.
         shape: How large the networks are.
         analysis: Image -> latent.
         synthesis: Latent -> image.
@@ -68,12 +99,11 @@ class Checkpoint:
         facts: The file's metadata.
     """
 
-    sha256: str
-    shape: Shape
-    analysis: Analysis
-    synthesis: Synthesis
-    hyper_analysis: HyperAnalysis
-    hyper_synthesis: ExactHyperSynthesis
+    shape: Sizes
+    analysis: nn.Module
+    synthesis: nn.Module
+    hyper_analysis: nn.Module
+    hyper_synthesis: ExactSynthesis
     gain: Tensor
     inverse_gain: Tensor
     prior: Tables
@@ -90,13 +120,16 @@ class Checkpoint:
         return sum(learned) + sum(value.numel() for value in (exact.gain, self.gain, self.inverse_gain))
 
 
-def save_checkpoint(network: IcmNetwork, path: Path, facts: Mapping[str, str]) -> None:
-    """Write a trained network as a checkpoint file, all or nothing.
+def save_checkpoint(
+    network: VariableRateNetwork, path: Path, facts: Mapping[str, str], kind: Kind = ICM
+) -> None:
+    """Write a trained network as a checkpoint file, all or nothing; it is moved to the CPU.
 
     Args:
         network: The network as it was trained.
         path: Where to.
         facts: Metadata: the model's name, how it was trained.
+        kind: Which codec's it is.
     """
     network = network.cpu()
     tensors: dict[str, Tensor] = {
@@ -107,33 +140,30 @@ def save_checkpoint(network: IcmNetwork, path: Path, facts: Mapping[str, str]) -
         tensors |= network_tensors(name, getattr(network, name))
     # Only a training that starts from this file reads these.
     tensors |= {f"training.prior.{key}": value.half() for key, value in network.prior.named_parameters()}
-    exact = ExactHyperSynthesis.of(network.hyper_synthesis)
+    exact = kind.hyper_synthesis.of(network.hyper_synthesis)
     tensors["hyper_synthesis.gain"] = exact.gain
     tensors |= layer_tensors("hyper_synthesis", exact.layers)
     for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
         tensors |= table_tensors(name, tables)
-    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
+    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, kind.format)
 
 
-def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path, kind: Kind = ICM, *, device: str = "cpu") -> Checkpoint:
     """Read a checkpoint file.
 
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    try:
-        sha256 = file_sha256(path)
-        facts, tensors = read_tensors(path, _FORMAT)
-        shape = Shape(**facts["shape"])
-        checkpoint = Checkpoint(
-            sha256,
+    with reading(path, kind.complaint):
+        facts, tensors = read_tensors(path, kind.format)
+        shape = kind.shape(**facts["shape"])
+        layers = read_layers("hyper_synthesis", tensors)
+        return Checkpoint(
             shape,
-            load_into(Analysis(shape), "analysis", tensors, device),
-            load_into(Synthesis(shape), "synthesis", tensors, device),
-            load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
-            ExactHyperSynthesis(tensors["hyper_synthesis.gain"], read_layers("hyper_synthesis", tensors)).to(
-                device
-            ),
+            load_into(kind.analysis(shape), "analysis", tensors, device),
+            load_into(kind.synthesis(shape), "synthesis", tensors, device),
+            load_into(kind.hyper_analysis(shape), "hyper_analysis", tensors, device),
+            kind.hyper_synthesis(tensors["hyper_synthesis.gain"], layers).to(device),
             tensors["gain"].to(device),
             tensors["inverse_gain"].to(device),
             read_tables("prior", tensors),
@@ -141,30 +171,22 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
             float(facts.get("bit_price", 0.0)),
             facts,
         )
-    except UNUSABLE as error:
-        raise CodecError(
-            f"is not a checkpoint of this codec: {error}",
-            where=path,
-            mend="name a file that the training wrote",
-        ) from error
-    return checkpoint
 
 
-def start_from(network: IcmNetwork, path: Path) -> None:
+def start_from(network: VariableRateNetwork, path: Path, kind: Kind = ICM) -> None:
     """Set a network's parameters to those of a checkpoint file, as a training's start.
 
     Raises:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
-    checkpoint = load_checkpoint(path)
-    if checkpoint.shape != network.shape:
-        raise CodecError("holds networks of another shape", where=path, mend="use the same [network] table")
+    checkpoint = load_checkpoint(path, kind)
+    check_same_shape(checkpoint.shape, network.shape, path)
     with torch.no_grad():
         for name in _NETWORKS:
             getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
         network.log_gain.copy_(torch.log(checkpoint.gain))
         network.log_inverse_gain.copy_(torch.log(checkpoint.inverse_gain))
-        _, tensors = read_tensors(path, _FORMAT)
+        _, tensors = read_tensors(path, kind.format)
         for key, parameter in network.prior.named_parameters():
             parameter.copy_(tensors[f"training.prior.{key}"])
         checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)

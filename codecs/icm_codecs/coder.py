@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from icm_bench.error import UsageError
 from icm_bench.image import Image
+from icm_codecs.checkpoint import Checkpoint
 from icm_codecs.container import Frame
 from icm_codecs.exact import HYPER_BOUND, MEAN_BITS
 from icm_codecs.network import HYPER_STRIDE, LATENT_STRIDE
@@ -29,58 +30,6 @@ class Latents(NamedTuple):
     latent: Tensor
 
 
-class Sizes(Protocol):
-    """How many rate points networks serve, and how many channels the latents have."""
-
-    @property
-    def qualities(self) -> int: ...  # noqa: D102 - named
-    @property
-    def latent(self) -> int: ...  # noqa: D102 - named
-    @property
-    def hyper(self) -> int: ...  # noqa: D102 - named
-
-
-class Distribution(Protocol):
-    """What turns a hyper-latent into the latent's distribution, exactly alike everywhere."""
-
-    def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:
-        """Return scale indices and means, as :meth:`icm_codecs.exact.ExactHyperSynthesis.apply` does."""
-        ...
-
-
-class Networks(Protocol):
-    """A hyperprior codec's checkpoint: transforms of strides ``LATENT_STRIDE`` and ``HYPER_STRIDE``, and tables.
-
-    The transforms are called with features and an index of the rate point for each sample. What the members are is said
-    at :class:`icm_codecs.checkpoint.Checkpoint`.
-    """
-
-    @property
-    def shape(self) -> Sizes: ...  # noqa: D102 - see the class
-    @property
-    def analysis(self) -> nn.Module: ...  # noqa: D102 - see the class
-    @property
-    def synthesis(self) -> nn.Module: ...  # noqa: D102 - see the class
-    @property
-    def hyper_analysis(self) -> nn.Module: ...  # noqa: D102 - see the class
-    @property
-    def hyper_synthesis(self) -> Distribution: ...  # noqa: D102 - see the class
-    @property
-    def gain(self) -> Tensor: ...  # noqa: D102 - see the class
-    @property
-    def inverse_gain(self) -> Tensor: ...  # noqa: D102 - see the class
-    @property
-    def prior(self) -> Tables: ...  # noqa: D102 - see the class
-    @property
-    def conditional(self) -> Tables: ...  # noqa: D102 - see the class
-    @property
-    def bit_price(self) -> float: ...  # noqa: D102 - see the class
-
-    def n_parameters(self) -> int:
-        """Count the learned values."""
-        ...
-
-
 class Coder:
     """A checkpoint's networks at one rate point, on one device.
 
@@ -94,7 +43,7 @@ class Coder:
         UsageError: The checkpoint has no such rate point.
     """
 
-    def __init__(self, model: Networks, quality: int, device: str, *, name: str = "icm") -> None:
+    def __init__(self, model: Checkpoint, quality: int, device: str, *, name: str = "icm") -> None:
         n_qualities = model.shape.qualities
         if quality not in range(n_qualities):
             raise UsageError(f"has no quality {quality + 1}", where=name, mend=f"choose 1 to {n_qualities}")

@@ -13,7 +13,9 @@ change nothing. The bound is checked when a network is built.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -91,12 +93,12 @@ class ExactLayer:
 
 
 @dataclass(frozen=True)
-class ExactHyperSynthesis:
-    """The integer twin of :class:`~icm_codecs.network.HyperSynthesis`.
+class ExactSynthesis(ABC):
+    """The integer twin of a hyper-synthesis: a gain, two layers that double the resolution, and a last one.
 
     Attributes:
         gain: Qualities x hyper int64, in units of ``2**-ACTIVATION_BITS``.
-        layers: The three convolutions.
+        layers: The three convolutions; depth to space by 2 follows the first two.
 
     Raises:
         CodecError: The weights are too large for float64 to hold every partial sum exactly.
@@ -110,23 +112,67 @@ class ExactHyperSynthesis:
             raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
 
     @classmethod
-    def of(cls, network: HyperSynthesis) -> ExactHyperSynthesis:
+    @abstractmethod
+    def of(cls, network: Any) -> Self:
+        """Convert a trained network."""
+
+    def to(self, device: str) -> Self:
+        """Return the same network with its tensors on a device."""
+        first, second, third = (
+            ExactLayer(layer.weight.to(device), layer.bias.to(device), layer.shift) for layer in self.layers
+        )
+        return type(self)(self.gain.to(device), (first, second, third))
+
+    @abstractmethod
+    def copy_to(self, network: Any) -> None:
+        """Set a floating-point network's parameters to these, as a training's start."""
+
+    @abstractmethod
+    def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:
+        """Return what the latent's distribution is, from the hyper-latent.
+
+        Args:
+            hyper: N x hyper x h x w, whole numbers within ``HYPER_BOUND``, of any type.
+            quality: The rate point, from 0.
+
+        Returns:
+            Scale indices, int64, 0 to 63, and means, int64, in units of ``2**-MEAN_BITS``: N x latent x 4h x 4w each.
+        """
+
+    def _last_sum(self, hyper: Tensor, quality: int) -> Tensor:
+        """Return what the last layer gives, in units of ``2**-_places``, not yet shifted."""
+        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
+        x = (bounded * self.gain[quality].to(bounded)[:, None, None]).clamp(
+            -ACTIVATION_BOUND, ACTIVATION_BOUND
+        )
+        for layer in self.layers[:2]:
+            x = rounding_shift(layer.apply(x, quality), layer.shift).clamp(0, ACTIVATION_BOUND)
+            x = functional.pixel_shuffle(x, 2)
+        return self.layers[2].apply(x, quality)
+
+    @property
+    def _places(self) -> int:
+        return self.layers[2].shift + ACTIVATION_BITS
+
+    def _indices(self, values: Tensor) -> Tensor:
+        """Return scale indices, int64, from sums of the last layer."""
+        index = rounding_shift(values * SCALES.per_unit, self._places)
+        return index.clamp(0, SCALES.n_scales - 1).long()
+
+
+class ExactHyperSynthesis(ExactSynthesis):
+    """The integer twin of :class:`~icm_codecs.network.HyperSynthesis`."""
+
+    @classmethod
+    def of(cls, network: HyperSynthesis) -> Self:
         """Convert a trained network."""
         with torch.no_grad():
-            gain = torch.round(network.gain.double() * 2**ACTIVATION_BITS).to(torch.int64)
             layers = (
                 ExactLayer.of(network.first.weight, network.first_bias),
                 ExactLayer.of(network.second.weight, network.second_bias),
                 ExactLayer.of(network.third.weight, network.third_bias),
             )
-        return cls(gain, layers)
-
-    def to(self, device: str) -> ExactHyperSynthesis:
-        """Return the same network with its tensors on a device."""
-        first, second, third = (
-            ExactLayer(layer.weight.to(device), layer.bias.to(device), layer.shift) for layer in self.layers
-        )
-        return ExactHyperSynthesis(self.gain.to(device), (first, second, third))
+            return cls(fixed_point(network.gain), layers)
 
     def copy_to(self, network: HyperSynthesis) -> None:
         """Set a floating-point network's parameters to these, as a training's start."""
@@ -139,28 +185,15 @@ class ExactHyperSynthesis:
                 bias.copy_(layer.bias * 2.0 ** -(layer.shift + ACTIVATION_BITS))
 
     def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:
-        """Return what the latent's distribution is, from the hyper-latent.
+        """Return scale indices and means: see :class:`ExactSynthesis`."""
+        index, mean = self._last_sum(hyper, quality).chunk(2, dim=1)
+        mean = rounding_shift(mean, self._places - MEAN_BITS).clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
+        return self._indices(index), mean.long()
 
-        Args:
-            hyper: N x hyper x h x w, whole numbers within ``HYPER_BOUND``, of any type.
-            quality: The rate point, from 0.
 
-        Returns:
-            Scale indices, int64, 0 to 63, and means, int64, in units of ``2**-MEAN_BITS``: N x latent x 4h x 4w each.
-        """
-        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
-        x = (bounded * self.gain[quality].to(bounded)[:, None, None]).clamp(
-            -ACTIVATION_BOUND, ACTIVATION_BOUND
-        )
-        for layer in self.layers[:2]:
-            x = rounding_shift(layer.apply(x, quality), layer.shift).clamp(0, ACTIVATION_BOUND)
-            x = functional.pixel_shuffle(x, 2)
-        last = self.layers[2]
-        index, mean = last.apply(x, quality).chunk(2, dim=1)
-        places = last.shift + ACTIVATION_BITS
-        index = rounding_shift(index * SCALES.per_unit, places).clamp(0, SCALES.n_scales - 1)
-        mean = rounding_shift(mean, places - MEAN_BITS).clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
-        return index.long(), mean.long()
+def fixed_point(values: Tensor) -> Tensor:
+    """Return values in units of ``2**-ACTIVATION_BITS``, rounded, int64."""
+    return torch.round(values.double() * 2**ACTIVATION_BITS).to(torch.int64)
 
 
 def rounding_shift(x: Tensor, places: int) -> Tensor:

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
-from icm_bench.image import Image
-from icm_codecs.learned import LadderCodec
+from icm_codecs.learned import HyperpriorCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.coder import Coder, Latents
+    from icm_codecs.coder import Coder
 
 Domain = Literal["photos", "scenes"]
 """The pictures that weights were trained on: photographs, or the drawn pictures of the dataset ``scenes``."""
@@ -43,7 +42,7 @@ _SHIPPED = MappingProxyType(
 )
 
 
-class Icm(LadderCodec["Coder"]):
+class Icm(HyperpriorCodec):
     """A learned image codec whose networks are trained for machines.
 
     Convolutional networks with residual connections, a mean and scale hyperprior and a coder of asymmetric numeral
@@ -85,17 +84,6 @@ class Icm(LadderCodec["Coder"]):
         domain = options.get("domain", "scenes" if drawn else "photos")
         objective = options.get("objective", task if (domain, task) in _SHIPPED else "mse")
         return {**options, "domain": domain, "objective": objective}
-
-    def latents(self, data: bytes) -> Latents:
-        """Return what the bitstream says, without turning it into an image.
-
-        Raises:
-            CodecError: As for :meth:`decode`.
-        """
-        return self._coder.entropy_decode(self._unpack(data))
-
-    def _payload(self, image: Image) -> bytes:
-        return self._coder.entropy_code(*self._coder.analyse(image))
 
     def _open(self) -> Coder:
         from icm_codecs.checkpoint import load_checkpoint

@@ -6,7 +6,7 @@ import importlib.metadata
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from icm_bench.codec import Quality
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image, printable
 from icm_codecs.container import Frame, check_size, unpack
+
+if TYPE_CHECKING:
+    from icm_codecs.coder import Coder, Latents  # noqa: F401  # the one in a string alone
 
 MOST_QUALITIES = 16
 """The most rate points that a bitstream of a ladder can tell apart."""
@@ -43,6 +46,21 @@ class FrameCoder(Networks, Protocol):
     def synthesise(self, frame: Frame, latents: Any) -> Image:
         """Turn that into the image."""
         ...
+
+
+def checked_size(image: Image, codec: str) -> tuple[int, int]:
+    """Return the height and the width of what is an image and not too large.
+
+    Raises:
+        CodecError: The array is no image, or has more pixels than are coded.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise CodecError(
+            f"an array of {image.dtype} {image.shape} is no image", where=codec, mend="give H x W x 3 uint8"
+        )
+    height, width = image.shape[:2]
+    check_size(width, height)
+    return height, width
 
 
 _Networks = TypeVar("_Networks", bound=Networks)
@@ -104,18 +122,6 @@ class LearnedCodec(ABC, Generic[_Networks]):
     def _model_id(self) -> bytes:
         return bytes.fromhex(self._sha256[:4])
 
-    def _size(self, image: Image) -> tuple[int, int]:
-        """Return the height and the width of what is an image and not too large."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise CodecError(
-                f"an array of {image.dtype} {image.shape} is no image",
-                where=self.name,
-                mend="give H x W x 3 uint8",
-            )
-        height, width = image.shape[:2]
-        check_size(width, height)
-        return height, width
-
     def _foreign(self) -> CodecError:
         return CodecError(
             "the bitstream was written with other weights",
@@ -142,7 +148,7 @@ class LadderCodec(LearnedCodec[_Coder]):
         Raises:
             CodecError: The array is no image, or has more pixels than are coded.
         """
-        height, width = self._size(image)
+        height, width = checked_size(image, self.name)
         return Frame(self._model_id, self._quality, width, height, self._payload(image)).pack()
 
     def decode(self, data: bytes) -> Image:
@@ -167,3 +173,18 @@ class LadderCodec(LearnedCodec[_Coder]):
         if frame.model != self._model_id or frame.quality >= self._coder.n_qualities:
             raise self._foreign()
         return frame
+
+
+class HyperpriorCodec(LadderCodec["Coder"]):
+    """A ladder whose networks have a hyperprior: :class:`icm_codecs.coder.Coder`."""
+
+    def latents(self, data: bytes) -> Latents:
+        """Return what the bitstream says, without turning it into an image.
+
+        Raises:
+            CodecError: As for :meth:`decode`.
+        """
+        return self._coder.entropy_decode(self._unpack(data))
+
+    def _payload(self, image: Image) -> bytes:
+        return self._coder.entropy_code(*self._coder.analyse(image))

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -201,12 +202,12 @@ class HyperSynthesis(nn.Module):
 
     def forward(self, hyper: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Return scale indices, not yet bounded, and means."""
-        x = hyper * _per_channel(self.gain, quality)
-        x = self.first(x) + _per_channel(self.first_bias, quality)
+        x = hyper * per_channel(self.gain, quality)
+        x = self.first(x) + per_channel(self.first_bias, quality)
         x = functional.pixel_shuffle(functional.relu(x), 2)
-        x = self.second(x) + _per_channel(self.second_bias, quality)
+        x = self.second(x) + per_channel(self.second_bias, quality)
         x = functional.pixel_shuffle(functional.relu(x), 2)
-        x = (self.third(x) + _per_channel(self.third_bias, quality)).float()
+        x = (self.third(x) + per_channel(self.third_bias, quality)).float()
         return SCALES.per_unit * x[:, : self.latent], x[:, self.latent :]
 
 
@@ -217,8 +218,23 @@ class Estimate(NamedTuple):
     bits: Tensor
 
 
-class IcmNetwork(nn.Module):
-    """Estimate the decoded images and their rates.
+class Sizes(Protocol):
+    """How many rate points networks serve, and how many channels the latents have."""
+
+    @property
+    def qualities(self) -> int: ...  # noqa: D102 - named
+    @property
+    def latent(self) -> int: ...  # noqa: D102 - named
+    @property
+    def hyper(self) -> int: ...  # noqa: D102 - named
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the fields by name."""
+        ...
+
+
+class VariableRateNetwork(nn.Module):
+    """A hyperprior codec's networks with what one model for every rate needs beside them.
 
     A batch holds every quality: sample ``i`` is coded at quality ``i % qualities``, because each quality has a
     factorised prior of its own for the hyper-latent.
@@ -226,25 +242,66 @@ class IcmNetwork(nn.Module):
     Args:
         shape: How large the networks are.
         lambdas: The weight of the squared error at each quality, rising: the latent's first step sizes follow from it.
+        analysis: Image and quality -> latent.
+        synthesis: Latent and quality -> image.
+        hyper_analysis: Scaled latent and quality -> hyper-latent.
+        hyper_synthesis: Rounded hyper-latent and quality -> what the latent's distribution is.
     """
 
-    def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        shape: Sizes,
+        lambdas: tuple[float, ...],
+        analysis: nn.Module,
+        synthesis: nn.Module,
+        hyper_analysis: nn.Module,
+        hyper_synthesis: nn.Module,
+    ) -> None:
         super().__init__()
         self.shape = shape
-        self.analysis = Analysis(shape)
-        self.synthesis = Synthesis(shape)
-        self.hyper_analysis = HyperAnalysis(shape)
-        self.hyper_synthesis = HyperSynthesis(shape)
+        self.analysis = analysis
+        self.synthesis = synthesis
+        self.hyper_analysis = hyper_analysis
+        self.hyper_synthesis = hyper_synthesis
         self.prior = EntropyBottleneck(shape.qualities * shape.hyper)
         # The tables are built from the likelihood at the integers, so the quantiles have nothing to learn.
         self.prior.quantiles.requires_grad_(False)
         self.conditional = GaussianConditional(None)
         self.lowest_index = LowerBound(0.0)
-        # Rate-distortion theory: a step size goes with the root of the squared error's price.
-        relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
-        start = math.log(6.0) + relative[:, None].repeat(1, shape.latent)
+        start = start_log_gain(lambdas, shape.latent)
         self.log_gain = nn.Parameter(start)
         self.log_inverse_gain = nn.Parameter(-start)
+
+    def gain(self, quality: Tensor) -> Tensor:
+        """Return the latent's scaling per sample and channel: N x latent x 1 x 1."""
+        return per_channel(torch.exp(self.log_gain), quality)
+
+    def inverse_gain(self, quality: Tensor) -> Tensor:
+        """Return the scaling that precedes the synthesis: N x latent x 1 x 1."""
+        return per_channel(torch.exp(self.log_inverse_gain), quality)
+
+    def _latent_bits(self, scaled: Tensor, index: Tensor, mean: Tensor | None = None) -> Tensor:
+        bounded = self.lowest_index(index).clamp(max=float(SCALES.n_scales - 1))
+        scales = SCALES.lowest * torch.exp(SCALES.step * bounded)
+        _, likelihood = self.conditional(scaled, scales, means=mean, training=True)
+        return _bits(likelihood)
+
+    def _hyper_bits(self, hyper: Tensor) -> Tensor:
+        n_qualities, channels = self.shape.qualities, self.shape.hyper
+        side_by_side = hyper.reshape(-1, n_qualities * channels, *hyper.shape[2:])
+        _, likelihood = self.prior(side_by_side, training=True)
+        return _bits(likelihood.reshape(hyper.shape))
+
+
+class IcmNetwork(VariableRateNetwork):
+    """Estimate the decoded images and their rates: see :class:`VariableRateNetwork`."""
+
+    shape: Shape
+    hyper_synthesis: HyperSynthesis
+
+    def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
+        networks = (Analysis(shape), Synthesis(shape), HyperAnalysis(shape), HyperSynthesis(shape))
+        super().__init__(shape, lambdas, *networks)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -268,43 +325,34 @@ class IcmNetwork(nn.Module):
         quality = torch.arange(len(image), device=image.device) % self.shape.qualities
         scaled = self.analysis(image, quality).float() * self.gain(quality)
         hyper = self.hyper_analysis(scaled, quality).float()
-        index, mean = self.hyper_synthesis(_round_through(hyper), quality)
-        rounded = mean + _round_through(scaled - mean)
+        index, mean = self.hyper_synthesis(round_through(hyper), quality)
+        rounded = mean + round_through(scaled - mean)
         decoded = self.synthesis(rounded * self.inverse_gain(quality), quality)
         with torch.autocast(image.device.type, enabled=False):
             bits = self._latent_bits(scaled, index, mean) + self._hyper_bits(hyper)
         return Estimate(decoded, bits)
-
-    def gain(self, quality: Tensor) -> Tensor:
-        """Return the latent's scaling per sample and channel: N x latent x 1 x 1."""
-        return torch.exp(self.log_gain)[quality][:, :, None, None]
-
-    def inverse_gain(self, quality: Tensor) -> Tensor:
-        """Return the scaling that precedes the synthesis: N x latent x 1 x 1."""
-        return torch.exp(self.log_inverse_gain)[quality][:, :, None, None]
-
-    def _latent_bits(self, scaled: Tensor, index: Tensor, mean: Tensor) -> Tensor:
-        bounded = self.lowest_index(index).clamp(max=float(SCALES.n_scales - 1))
-        scales = SCALES.lowest * torch.exp(SCALES.step * bounded)
-        _, likelihood = self.conditional(scaled, scales, means=mean, training=True)
-        return _bits(likelihood)
-
-    def _hyper_bits(self, hyper: Tensor) -> Tensor:
-        n_qualities, channels = self.shape.qualities, self.shape.hyper
-        side_by_side = hyper.reshape(-1, n_qualities * channels, *hyper.shape[2:])
-        _, likelihood = self.prior(side_by_side, training=True)
-        return _bits(likelihood.reshape(hyper.shape))
 
 
 def _bits(likelihood: Tensor) -> Tensor:
     return -torch.log2(likelihood).sum(dim=(1, 2, 3))
 
 
-def _per_channel(values: Tensor, quality: Tensor) -> Tensor:
+def per_channel(values: Tensor, quality: Tensor) -> Tensor:
+    """Return each sample's values, one a channel: qualities x C, N -> N x C x 1 x 1."""
     return values[quality][:, :, None, None]
 
 
-def _round_through(x: Tensor) -> Tensor:
+def start_log_gain(lambdas: Sequence[float], channels: int) -> Tensor:
+    """Return the logarithm of the latent's first scaling: prices x channels.
+
+    Rate-distortion theory: a step size goes with the root of the squared error's price.
+    """
+    relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
+    return math.log(6.0) + relative[:, None].repeat(1, channels)
+
+
+def round_through(x: Tensor) -> Tensor:
+    """Round to whole numbers, and pass gradients as if nothing had been done."""
     return x + (torch.round(x) - x).detach()
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from icm_bench.error import CodecError
 from icm_codecs.exact import ExactLayer
 from icm_codecs.table import Tables
 
-UNUSABLE: Final = (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError)
+_UNUSABLE: Final = (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError)
 """What reading a file may raise that is missing, damaged or of another kind."""
 
 _LAYERS = ("first", "second", "third")
@@ -54,6 +56,30 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
         if kind not in metadata:
             raise ValueError(f"its metadata has no {kind}")
         return json.loads(metadata[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
+
+
+@contextmanager
+def reading(path: Path, complaint: str = "is not a checkpoint of this codec") -> Iterator[None]:
+    """Turn what reading a weights file within raises into one error.
+
+    Args:
+        path: The file.
+        complaint: What the error says of a file that cannot be used.
+
+    Raises:
+        CodecError: The file is missing, damaged or of another kind.
+    """
+    try:
+        yield
+    except _UNUSABLE as error:
+        mend = "name a file that the training wrote"
+        raise CodecError(f"{complaint}: {error}", where=path, mend=mend) from error
+
+
+def check_same_shape(found: object, wanted: object, path: Path) -> None:
+    """Raise ``CodecError`` where the networks in a weights file are of another shape than those to be trained."""
+    if found != wanted:
+        raise CodecError("holds networks of another shape", where=path, mend="use the same [network] table")
 
 
 def file_sha256(path: Path) -> str:

@@ -36,7 +36,8 @@ from icm_bench.codec import Quality
 from icm_bench.download import Patience, Progress, download
 from icm_bench.error import CodecError, DownloadError, UsageError, WeightsError
 from icm_bench.image import Image, first_line, printable
-from icm_codecs.container import Frame, check_size, unpack
+from icm_codecs.container import Frame, unpack
+from icm_codecs.learned import checked_size
 
 Metric: TypeAlias = Literal["mse", "ms-ssim"]
 """What the published weights were trained for."""
@@ -139,14 +140,7 @@ class ZooCodec:
         Raises:
             CodecError: The array is no image, or has more pixels than are coded, or the weights cannot be used.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise CodecError(
-                f"an array of {image.dtype} {image.shape} is no image",
-                where=self.name,
-                mend="give H x W x 3 uint8",
-            )
-        height, width = image.shape[:2]
-        check_size(width, height)
+        height, width = checked_size(image, self.name)
         payload = self._join(self._compress(image))
         return Frame(self._model_id, self._quality - 1, width, height, payload).pack()
 

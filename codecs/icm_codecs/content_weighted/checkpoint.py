@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icm_bench.error import CodecError
 from icm_codecs.content_weighted.context import (
     CODE_DEPTH,
     N_TABLES,
@@ -23,12 +22,12 @@ from icm_codecs.content_weighted.context import (
 from icm_codecs.content_weighted.network import Decoder, Encoder, Shape
 from icm_codecs.table import Tables
 from icm_codecs.tensor_file import (
-    UNUSABLE,
     layer_tensors,
     load_into,
     network_tensors,
     read_layers,
     read_tensors,
+    reading,
     write_tensors,
 )
 
@@ -105,11 +104,11 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    try:
+    with reading(path):
         facts, tensors = read_tensors(path, _FORMAT)
         shape = Shape(**facts["shape"])
         targets = [0.5] * shape.qualities
-        checkpoint = Checkpoint(
+        return Checkpoint(
             shape,
             load_into(Encoder(shape, targets), "encoder", tensors, device),
             load_into(Decoder(shape), "decoder", tensors, device),
@@ -118,13 +117,6 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
             _tables(tensors),
             facts,
         )
-    except UNUSABLE as error:
-        raise CodecError(
-            f"is not a checkpoint of this codec: {error}",
-            where=path,
-            mend="name a file that the training wrote",
-        ) from error
-    return checkpoint
 
 
 def _context(name: str, tensors: dict[str, Tensor], rules: Rules) -> ExactContext:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_bench.error import CodecError
-from icm_codecs.exact import ACTIVATION_BITS, ExactLayer
+from icm_codecs.exact import ACTIVATION_BITS, EXACT_BOUND, ExactLayer
 from icm_codecs.table import Tables, quantise
 
 CODE_DEPTH = 4
@@ -36,7 +36,6 @@ _STEPS_PER_UNIT = 8
 _STEPS = 80
 _ACTIVATION_BOUND = 2**20 - 1
 _GAIN_BOUND = 2**13 - 1
-_EXACT_BOUND = 2**53
 _CHUNK = 2**15
 
 
@@ -173,7 +172,7 @@ class ExactContext:
 
     def __post_init__(self) -> None:
         # Three biases are added to the first layer's sum.
-        if 3 * max(layer.largest_sum() for layer in self.layers) >= _EXACT_BOUND:
+        if 3 * max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
             raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
         n, width = n_neighbours(self.depth), self.layers[0].weight.shape[0]
         sizes = [tuple(layer.weight.shape) for layer in self.layers]

@@ -16,7 +16,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from icm_bench.error import CodecError
 from icm_codecs.content_weighted.checkpoint import (
     code_rules,
     load_checkpoint,
@@ -32,6 +31,7 @@ from icm_codecs.content_weighted.network import (
     importance_mask,
     level_of,
 )
+from icm_codecs.tensor_file import check_same_shape
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,7 @@ class Model(nn.Module):
             CodecError: The file is missing, damaged, or of another kind or shape.
         """
         checkpoint = load_checkpoint(path)
-        if checkpoint.shape != self.shape:
-            raise CodecError(
-                "holds networks of another shape", where=path, mend="use the same [network] table"
-            )
+        check_same_shape(checkpoint.shape, self.shape, path)
         self.encoder.load_state_dict(checkpoint.encoder.state_dict())
         self.decoder.load_state_dict(checkpoint.decoder.state_dict())
         checkpoint.code_context.copy_to(self.code_context)

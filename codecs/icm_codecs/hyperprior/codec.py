@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from icm_bench.codec import Quality
-from icm_bench.image import Image
-from icm_codecs.learned import LadderCodec
+from icm_codecs.learned import HyperpriorCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.coder import Coder, Latents
+    from icm_codecs.coder import Coder
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "hyperprior.safetensors"
 
 
-class Hyperprior(LadderCodec["Coder"]):
+class Hyperprior(HyperpriorCodec):
     """A learned image codec with normalising transforms and a scale hyperprior.
 
     Args:
@@ -38,21 +37,10 @@ class Hyperprior(LadderCodec["Coder"]):
     def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
         self._set(quality, device, Path(weights) if weights else _SHIPPED, is_shipped=not weights)
 
-    def latents(self, data: bytes) -> Latents:
-        """Return what the bitstream says, without turning it into an image.
-
-        Raises:
-            CodecError: As for :meth:`decode`.
-        """
-        return self._coder.entropy_decode(self._unpack(data))
-
-    def _payload(self, image: Image) -> bytes:
-        return self._coder.entropy_code(*self._coder.analyse(image))
-
     def _open(self) -> Coder:
+        from icm_codecs.checkpoint import load_checkpoint
         from icm_codecs.coder import Coder
-        from icm_codecs.hyperprior.checkpoint import load_checkpoint
+        from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
 
-        return Coder(
-            load_checkpoint(self._path, device=self._device), self._quality, self._device, name=self.name
-        )
+        model = load_checkpoint(self._path, HYPERPRIOR, device=self._device)
+        return Coder(model, self._quality, self._device, name=self.name)

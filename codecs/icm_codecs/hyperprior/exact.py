@@ -6,19 +6,14 @@ space: output 2i + p sees input j through tap 2(i - j) + 2 + p. So the layers of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icm_bench.error import CodecError
-from icm_codecs.exact import ACTIVATION_BITS, HYPER_BOUND, ExactLayer, rounding_shift
+from icm_codecs.exact import ACTIVATION_BITS, ExactLayer, ExactSynthesis, fixed_point
 from icm_codecs.hyperprior.network import HyperSynthesis
-from icm_codecs.network import SCALES
-
-_ACTIVATION_BOUND = 2**20 - 1
-_EXACT_BOUND = 2**53
 
 
 def as_convolution(weight: Tensor) -> Tensor:
@@ -52,43 +47,22 @@ def as_transposed(weight: Tensor) -> Tensor:
     return extended[:, :, :5, :5]
 
 
-@dataclass(frozen=True)
-class ExactScaleSynthesis:
-    """The integer twin of :class:`~icm_codecs.hyperprior.network.HyperSynthesis`.
+class ExactScaleSynthesis(ExactSynthesis):
+    """The integer twin of :class:`~icm_codecs.hyperprior.network.HyperSynthesis`; its means are all zero.
 
-    Attributes:
-        gain: Qualities x width int64, in units of ``2**-ACTIVATION_BITS``.
-        layers: The three layers, the transposed ones as convolutions with four times the outputs.
-
-    Raises:
-        CodecError: The weights are too large for float64 to hold every partial sum exactly.
+    The transposed layers are convolutions with four times the outputs.
     """
 
-    gain: Tensor
-    layers: tuple[ExactLayer, ExactLayer, ExactLayer]
-
-    def __post_init__(self) -> None:
-        if max(layer.largest_sum() for layer in self.layers) >= _EXACT_BOUND:
-            raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
-
     @classmethod
-    def of(cls, network: HyperSynthesis) -> ExactScaleSynthesis:
+    def of(cls, network: HyperSynthesis) -> Self:
         """Convert a trained network."""
         with torch.no_grad():
-            gain = torch.round(network.gain.double() * 2**ACTIVATION_BITS).to(torch.int64)
             layers = (
                 ExactLayer.of(as_convolution(network.first.weight), _for_phases(network.first_bias)),
                 ExactLayer.of(as_convolution(network.second.weight), _for_phases(network.second_bias)),
                 ExactLayer.of(network.third.weight, network.third_bias),
             )
-        return cls(gain, layers)
-
-    def to(self, device: str) -> ExactScaleSynthesis:
-        """Return the same network with its tensors on a device."""
-        first, second, third = (
-            ExactLayer(layer.weight.to(device), layer.bias.to(device), layer.shift) for layer in self.layers
-        )
-        return ExactScaleSynthesis(self.gain.to(device), (first, second, third))
+            return cls(fixed_point(network.gain), layers)
 
     def copy_to(self, network: HyperSynthesis) -> None:
         """Set a floating-point network's parameters to these, as a training's start."""
@@ -104,29 +78,8 @@ class ExactScaleSynthesis:
             network.third_bias.copy_(biases[2])
 
     def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:
-        """Return what the latent's distribution is, from the hyper-latent.
-
-        Args:
-            hyper: N x width x h x w, whole numbers within ``HYPER_BOUND``, of any type.
-            quality: The rate point, from 0.
-
-        Returns:
-            Scale indices, int64, 0 to 63, and means, int64, all of them zero: N x latent x 4h x 4w each.
-        """
-        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
-        x = (bounded * self.gain[quality].to(bounded)[:, None, None]).clamp(
-            -_ACTIVATION_BOUND, _ACTIVATION_BOUND
-        )
-        for layer in self.layers[:2]:
-            x = rounding_shift(layer.apply(x, quality), layer.shift).clamp(0, _ACTIVATION_BOUND)
-            x = functional.pixel_shuffle(x, 2)
-        last = self.layers[2]
-        places = last.shift + ACTIVATION_BITS
-        index = (
-            rounding_shift(last.apply(x, quality) * SCALES.per_unit, places)
-            .clamp(0, SCALES.n_scales - 1)
-            .long()
-        )
+        """Return scale indices and means: see :class:`~icm_codecs.exact.ExactSynthesis`."""
+        index = self._indices(self._last_sum(hyper, quality))
         return index, torch.zeros_like(index)
 
 

@@ -19,16 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.network import SCALES, Estimate
+from icm_codecs.network import SCALES, Estimate, VariableRateNetwork, per_channel, round_through
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.
     warnings.simplefilter("ignore")
-    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
     from compressai.layers import GDN
-    from compressai.ops import LowerBound
-
-_START_GAIN = 6.0
 
 
 @dataclass(frozen=True)
@@ -131,41 +127,22 @@ class HyperSynthesis(nn.Module):
 
     def forward(self, hyper: Tensor, quality: Tensor) -> Tensor:
         """Return scale indices, see :data:`icm_codecs.network.SCALES`, not yet bounded."""
-        x = hyper * _per_channel(self.gain, quality)
-        x = functional.relu(self.first(x) + _per_channel(self.first_bias, quality))
-        x = functional.relu(self.second(x) + _per_channel(self.second_bias, quality))
-        x = (self.third(x) + _per_channel(self.third_bias, quality)).float()
+        x = hyper * per_channel(self.gain, quality)
+        x = functional.relu(self.first(x) + per_channel(self.first_bias, quality))
+        x = functional.relu(self.second(x) + per_channel(self.second_bias, quality))
+        x = (self.third(x) + per_channel(self.third_bias, quality)).float()
         return cast(Tensor, SCALES.per_unit * x)
 
 
-class HyperpriorNetwork(nn.Module):
-    """Estimate the decoded images and their rates.
+class HyperpriorNetwork(VariableRateNetwork):
+    """Estimate the decoded images and their rates: see :class:`~icm_codecs.network.VariableRateNetwork`."""
 
-    A batch holds every quality: sample ``i`` is coded at quality ``i % qualities``, because each quality has a
-    factorised prior of its own for the hyper-latent.
-
-    Args:
-        shape: How large the networks are.
-        lambdas: The weight of the squared error at each quality, rising: the latent's first step sizes follow from it.
-    """
+    shape: Shape
+    hyper_synthesis: HyperSynthesis
 
     def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
-        super().__init__()
-        self.shape = shape
-        self.analysis = Analysis(shape)
-        self.synthesis = Synthesis(shape)
-        self.hyper_analysis = HyperAnalysis(shape)
-        self.hyper_synthesis = HyperSynthesis(shape)
-        self.prior = EntropyBottleneck(shape.qualities * shape.hyper)
-        # The tables are built from the likelihood at the integers, so the quantiles have nothing to learn.
-        self.prior.quantiles.requires_grad_(False)
-        self.conditional = GaussianConditional(None)
-        self.lowest_index = LowerBound(0.0)
-        # Rate-distortion theory: a step size goes with the root of the squared error's price.
-        relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
-        start = math.log(_START_GAIN) + relative[:, None].repeat(1, shape.latent)
-        self.log_gain = nn.Parameter(start)
-        self.log_inverse_gain = nn.Parameter(-start)
+        networks = (Analysis(shape), Synthesis(shape), HyperAnalysis(shape), HyperSynthesis(shape))
+        super().__init__(shape, lambdas, *networks)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -187,26 +164,13 @@ class HyperpriorNetwork(nn.Module):
         gradient passed straight through, which is our choice.
         """
         quality = torch.arange(len(image), device=image.device) % self.shape.qualities
-        scaled = self.analysis(image, quality).float() * _per_channel(torch.exp(self.log_gain), quality)
+        scaled = self.analysis(image, quality).float() * self.gain(quality)
         hyper = self.hyper_analysis(scaled, quality).float()
-        index = self.hyper_synthesis(_round_through(hyper), quality)
-        inverse = _per_channel(torch.exp(self.log_inverse_gain), quality)
-        decoded = self.synthesis(_round_through(scaled) * inverse, quality)
+        index = self.hyper_synthesis(round_through(hyper), quality)
+        decoded = self.synthesis(round_through(scaled) * self.inverse_gain(quality), quality)
         with torch.autocast(image.device.type, enabled=False):
             bits = self._latent_bits(scaled, index) + self._hyper_bits(hyper)
         return Estimate(decoded, bits)
-
-    def _latent_bits(self, scaled: Tensor, index: Tensor) -> Tensor:
-        bounded = self.lowest_index(index).clamp(max=float(SCALES.n_scales - 1))
-        scales = SCALES.lowest * torch.exp(SCALES.step * bounded)
-        _, likelihood = self.conditional(scaled, scales, training=True)
-        return _bits(likelihood)
-
-    def _hyper_bits(self, hyper: Tensor) -> Tensor:
-        n_qualities, channels = self.shape.qualities, self.shape.hyper
-        side_by_side = hyper.reshape(-1, n_qualities * channels, *hyper.shape[2:])
-        _, likelihood = self.prior(side_by_side, training=True)
-        return _bits(likelihood.reshape(hyper.shape))
 
 
 def _halving(inputs: int, outputs: int) -> nn.Conv2d:
@@ -215,15 +179,3 @@ def _halving(inputs: int, outputs: int) -> nn.Conv2d:
 
 def _doubling(inputs: int, outputs: int, *, bias: bool = True) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(inputs, outputs, 5, stride=2, padding=2, output_padding=1, bias=bias)
-
-
-def _per_channel(values: Tensor, quality: Tensor) -> Tensor:
-    return values[quality][:, :, None, None]
-
-
-def _round_through(x: Tensor) -> Tensor:
-    return x + (torch.round(x) - x).detach()
-
-
-def _bits(likelihood: Tensor) -> Tensor:
-    return -torch.log2(likelihood).sum(dim=(1, 2, 3))

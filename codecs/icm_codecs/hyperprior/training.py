@@ -9,7 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from icm_codecs.hyperprior.checkpoint import save_checkpoint, start_from
+from icm_codecs.checkpoint import save_checkpoint, start_from
+from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
 from icm_codecs.hyperprior.network import HyperpriorNetwork, Shape
 from icm_codecs.learned import MOST_QUALITIES
 from icm_codecs.recipe import Loss
@@ -77,7 +78,7 @@ class Model(HyperpriorNetwork):
 
     def save(self, path: Path, facts: Mapping[str, str]) -> None:
         """Write the weights file that the codec loads, all or nothing."""
-        save_checkpoint(self, path, facts)
+        save_checkpoint(self, path, facts, HYPERPRIOR)
 
     def start_from(self, path: Path) -> None:
         """Set the parameters to those of a weights file.
@@ -85,7 +86,7 @@ class Model(HyperpriorNetwork):
         Raises:
             CodecError: The file is missing, damaged, or of another kind or shape.
         """
-        start_from(self, path)
+        start_from(self, path, HYPERPRIOR)
 
 
 def _check_names(table: str, given: Mapping[str, Any], known: set[str]) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from icm_bench.error import CodecError
 from icm_codecs.rnn_gdn.network import RnnNetwork, Shape
-from icm_codecs.tensor_file import UNUSABLE, file_sha256, read_tensors, write_tensors
+from icm_codecs.tensor_file import check_same_shape, read_tensors, reading, write_tensors
 
 _FORMAT = "rnn-gdn-1"
 
@@ -21,12 +20,10 @@ class Checkpoint:
     """Trained networks, ready for use.
 
     Attributes:
-        sha256: The file's hash, hexadecimal.
         network: The networks, without gradients, in single precision.
         facts: The file's metadata.
     """
 
-    sha256: str
     network: RnnNetwork
     facts: Mapping[str, Any]
 
@@ -53,21 +50,14 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    try:
-        sha256 = file_sha256(path)
+    with reading(path):
         facts, tensors = read_tensors(path, _FORMAT)
         network = RnnNetwork(Shape(**facts["shape"]))
         # Half precision has no place for the constants of the normalisations: those are made anew.
         constants = dict(network.named_buffers())
         network.load_state_dict({name: value.float() for name, value in tensors.items()} | constants)
-    except UNUSABLE as error:
-        raise CodecError(
-            f"is not a checkpoint of this codec: {error}",
-            where=path,
-            mend="name a file that the training wrote",
-        ) from error
     network.requires_grad_(False).eval().to(device)
-    return Checkpoint(sha256, network.to(memory_format=torch.channels_last), facts)
+    return Checkpoint(network.to(memory_format=torch.channels_last), facts)
 
 
 def start_from(network: RnnNetwork, path: Path) -> None:
@@ -77,6 +67,6 @@ def start_from(network: RnnNetwork, path: Path) -> None:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
     trained = load_checkpoint(path).network
-    if (trained.shape.width, trained.shape.gdn) != (network.shape.width, network.shape.gdn):
-        raise CodecError("holds networks of another shape", where=path, mend="use the same [network] table")
+    trained_as, wanted = ((shape.width, shape.gdn) for shape in (trained.shape, network.shape))
+    check_same_shape(trained_as, wanted, path)
     network.load_state_dict(trained.state_dict())

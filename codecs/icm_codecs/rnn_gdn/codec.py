@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.learned import LearnedCodec
+from icm_codecs.learned import LearnedCodec, checked_size
 
 if TYPE_CHECKING:
     from icm_codecs.rnn_gdn.coder import Coder
@@ -78,7 +78,7 @@ class RnnGdn(LearnedCodec["Coder"]):
         from icm_codecs.rnn_gdn.coder import write_segments
         from icm_codecs.rnn_gdn.container import Frame
 
-        height, width = self._size(image)
+        height, width = checked_size(image, self.name)
         planes = self._coder.planes(image, self._iterations)
         segments = write_segments(planes, self._coding)
         return Frame(self._coding, self._model_id, width, height, segments).pack()

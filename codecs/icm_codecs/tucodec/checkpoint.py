@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm_bench.error import CodecError
 from icm_codecs.table import Tables
 from icm_codecs.tensor_file import (
-    UNUSABLE,
+    check_same_shape,
     layer_tensors,
     load_into,
     network_tensors,
     read_layers,
     read_tables,
     read_tensors,
+    reading,
     table_tensors,
     write_tensors,
 )
@@ -92,7 +92,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    try:
+    with reading(path):
         facts, tensors = read_tensors(path, _FORMAT)
         shape = Shape(**facts["shape"])
         return Checkpoint(
@@ -109,12 +109,6 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
             read_tables("laplacians", tensors),
             facts,
         )
-    except UNUSABLE as error:
-        raise CodecError(
-            f"is not a checkpoint of this codec: {error}",
-            where=path,
-            mend="name a file that the training wrote",
-        ) from error
 
 
 def start_from(network: TucodecNetwork, path: Path) -> None:
@@ -124,8 +118,7 @@ def start_from(network: TucodecNetwork, path: Path) -> None:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
     checkpoint = load_checkpoint(path)
-    if checkpoint.shape != network.shape:
-        raise CodecError("holds networks of another shape", where=path, mend="use the same [network] table")
+    check_same_shape(checkpoint.shape, network.shape, path)
     with torch.no_grad():
         for name in _NETWORKS:
             getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.learned import LearnedCodec
+from icm_codecs.learned import LearnedCodec, checked_size
 from icm_codecs.tucodec.container import Frame, unpack
 from icm_codecs.tucodec.rate import meet
 
@@ -64,7 +64,7 @@ class Tucodec(LearnedCodec["Coder"]):
         Raises:
             CodecError: The array is no image, or has more pixels than are coded.
         """
-        height, width = self._size(image)
+        height, width = checked_size(image, self.name)
         latent = self._coder.analyse(image)
 
         def code(position: int) -> bytes:

@@ -19,6 +19,7 @@ from icm_codecs.exact import (
     EXACT_BOUND,
     HYPER_BOUND,
     ExactLayer,
+    fixed_point,
     rounding_shift,
 )
 from icm_codecs.tucodec.network import SCALES, ScaleSynthesis
@@ -57,7 +58,7 @@ class ExactScales:
                 ExactLayer.of(network.second.weight, network.second_bias),
                 ExactLayer.of(network.third.weight, network.third_bias),
             )
-            return cls(_fixed_point(network.gain), layers, _fixed_point(network.hyper_scale))
+            return cls(fixed_point(network.gain), layers, fixed_point(network.hyper_scale))
 
     def to(self, device: str) -> ExactScales:
         """Return the same network with its tensors on a device."""
@@ -119,7 +120,3 @@ def interpolate_exactly(values: Tensor, position: int) -> Tensor:
     way = position - (below << STEP_BITS)
     total = values[below] * ((1 << STEP_BITS) - way) + values[below + 1] * way
     return (total + (1 << (STEP_BITS - 1))) >> STEP_BITS
-
-
-def _fixed_point(values: Tensor) -> Tensor:
-    return torch.round(values.double() * 2**ACTIVATION_BITS).to(torch.int64)

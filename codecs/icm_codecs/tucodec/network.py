@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.network import Residual, ScaleLadder
+from icm_codecs.network import Residual, ScaleLadder, round_through, start_log_gain
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.
@@ -259,10 +259,8 @@ class TucodecNetwork(nn.Module):
         self.hyper_analysis = HyperAnalysis(shape)
         self.scale_synthesis = ScaleSynthesis(shape)
         self.lowest_index = LowerBound(0.0)
-        self._stand_in = _add_noise if stand_in == "noise" else _round_through
-        # Rate-distortion theory: a step size goes with the root of the squared error's price.
-        relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
-        start = math.log(6.0) + relative[:, None].repeat(1, shape.latent)
+        self._stand_in = _add_noise if stand_in == "noise" else round_through
+        start = start_log_gain(lambdas, shape.latent)
         self.log_gain = nn.Parameter(start)
         self.log_inverse_gain = nn.Parameter(-start)
         self._initialise()
@@ -323,7 +321,3 @@ def index_of(scale: float) -> float:
 
 def _add_noise(x: Tensor) -> Tensor:
     return x + torch.rand_like(x) - 0.5
-
-
-def _round_through(x: Tensor) -> Tensor:
-    return x + (torch.round(x) - x).detach()
