@@ -9,6 +9,7 @@ codecs are computed and whose figures these equal to six digits, at a sixth of i
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -106,6 +107,7 @@ def _filtered(maps: Planes, band: NDArray[np.float32]) -> Planes:
     return filtered
 
 
+@cache
 def _band() -> NDArray[np.float32]:
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     window = np.exp(-0.5 * (offsets / _SIGMA) ** 2)

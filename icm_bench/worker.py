@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import functools
 import os
@@ -30,6 +31,9 @@ _T = TypeVar("_T")
 
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """A Linux machine without any of these has no GPU for torch, which is then not imported to find out."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's ``mallopt``."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,20 @@ def start() -> None:
     """Prepare a worker process: one thread for each library, and no life after the parent's death."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"
+    _keep_freed_memory()
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed: giving it back and faulting it in anew takes a tenth of a detector's time."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):  # another C library
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+    mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
 def measure(job: Job) -> Measured:

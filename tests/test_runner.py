@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -376,3 +378,21 @@ def test_images_without_annotations_cannot_be_scored(blob_files: tuple[Path, Pat
     (folder / "blobs.json").unlink()
     with pytest.raises(DatasetError, match="has no annotations to measure detection on; give --annotations"):
         run(open_dataset("folder", images=folder), task="detection", codecs=["png"], detector="fake")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_a_worker_keeps_the_memory_that_arrays_return() -> None:
+    program = """
+import resource
+import numpy as np
+from icm_bench import worker
+worker.start()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    _ = [np.full(750_000, 1.5) for _ in range(20)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults())
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = map(int, ran.stdout.split())
+    assert second < first / 10

@@ -34,7 +34,7 @@ class Jpeg:
     """
 
     name: ClassVar[str] = "jpeg"
-    qualities: ClassVar[tuple[Quality, ...]] = (5, 7, 10, 15, 20, 30, 50, 75, 95)
+    qualities: ClassVar[tuple[Quality, ...]] = (5, 10, 20, 50, 75, 95)
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -107,10 +108,8 @@ class LearnedCodec(ABC, Generic[_Networks]):
 
     @cached_property
     def _sha256(self) -> str:
-        from icm_codecs.tensor_file import file_sha256
-
         try:
-            return file_sha256(self._path)
+            return hashlib.sha256(self._path.read_bytes()).hexdigest()
         except OSError as error:
             raise CodecError(
                 f"the checkpoint cannot be read ({error.strerror})",

@@ -6,7 +6,6 @@ What encoder and decoder must agree on is stored as integers, never recomputed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,15 +79,6 @@ def check_same_shape(found: object, wanted: object, path: Path) -> None:
     """Raise ``CodecError`` where the networks in a weights file are of another shape than those to be trained."""
     if found != wanted:
         raise CodecError("holds networks of another shape", where=path, mend="use the same [network] table")
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's hash, hexadecimal.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def network_tensors(name: str, network: nn.Module) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -39,6 +40,7 @@ _BOX_FEATURES = 160
 _MAPS = ("4", "8", "16", "32")
 _FINEST = "2"
 _FINEST_CHANNELS = 32
+_MASK_CELLS = 20
 
 
 class _ConvNorm(nn.Sequential):
@@ -99,7 +101,9 @@ class _Backbone(nn.Module):
         for name, stage in zip(_MAPS[1:], self.stages, strict=True):
             x = stage(x)
             features[name] = x
-        return {**self.fpn(features), _FINEST: finest}
+        # RoIAlign wants each channel whole, and would bring it about anew at every use.
+        maps = {name: map_.contiguous() for name, map_ in self.fpn(features).items()}
+        return {**maps, _FINEST: finest}
 
 
 def build_mask_rcnn() -> MaskRCNN:
@@ -181,14 +185,14 @@ def _pooler(side: int, *, samples: int) -> MultiScaleRoIAlign:
 
 
 class _MaskPooler(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is untyped
-    """Pools 28 x 28 cells of a box from the finest of the pyramid, and 56 x 56 of the edges, four in a cell's channels.
+    """Pools 20 x 20 cells of a box from the finest of the pyramid, and 40 x 40 of the edges, four in a cell's channels.
 
     Thin parts of an object, such as a ladder's rungs, are lost on coarser maps.
     """
 
     def __init__(self) -> None:
-        super().__init__([_MAPS[0]], 28, 1)
-        self.edges = MultiScaleRoIAlign([_FINEST], 56, 1)
+        super().__init__([_MAPS[0]], _MASK_CELLS, 1)
+        self.edges = MultiScaleRoIAlign([_FINEST], 2 * _MASK_CELLS, 1)
 
     def forward(
         self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
@@ -196,8 +200,8 @@ class _MaskPooler(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is u
         forms = super().forward(features, boxes, image_shapes)
         edges = self.edges(features, boxes, image_shapes)
         # Pixel unshuffling, which torch gets wrong where there is no box.
-        cells = edges.reshape(len(edges), _FINEST_CHANNELS, 28, 2, 28, 2).permute(0, 1, 3, 5, 2, 4)
-        return torch.cat((forms, cells.reshape(len(edges), 4 * _FINEST_CHANNELS, 28, 28)), dim=1)
+        shape = (len(edges), _FINEST_CHANNELS, _MASK_CELLS, 2, _MASK_CELLS, 2)
+        return torch.cat((forms, edges.reshape(shape).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)), dim=1)
 
 
 class _BoxPredictor(nn.Module):
@@ -213,16 +217,19 @@ class _BoxPredictor(nn.Module):
 
 
 class _MaskPredictor(nn.Module):
-    """Masks of 56 x 56 from mask features of 28 x 28; they are the same for every class."""
+    """Masks of 40 x 40 from mask features of 20 x 20, four values a cell; they are the same for every class.
+
+    On a CPU, convolutions of single cells take a fifth of the time of a transposed one, which computes the same.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.enlarge = nn.ConvTranspose2d(_CHANNELS, _CHANNELS, 2, 2)
-        self.logits = nn.Conv2d(_CHANNELS, 1, 1)
+        self.enlarge = nn.Conv2d(_CHANNELS, 4 * _CHANNELS, 1)
+        self.logits = nn.Conv2d(4 * _CHANNELS, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.logits(torch.relu(self.enlarge(x)))
-        return logits.expand(-1, len(FORMS) + 1, -1, -1)
+        four: Tensor = self.logits(torch.relu(self.enlarge(x)))
+        return functional.pixel_shuffle(four, 2).expand(-1, len(FORMS) + 1, -1, -1)
 
 
 def fold_norms(network: nn.Module) -> None:
@@ -341,6 +348,7 @@ def _freeze(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     fold_norms(network)
     load_into(network, checkpoint, path)
     network.requires_grad_(False)
+    network.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
 
 def _rows(found: dict[str, NDArray[Any]]) -> list[Prediction]:
