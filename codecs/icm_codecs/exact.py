@@ -92,6 +92,24 @@ class ExactLayer:
         return total.reshape(n, -1, height, width)
 
 
+def exact_layers(network: Any) -> tuple[ExactLayer, ExactLayer, ExactLayer]:
+    """Round a network's convolutions ``first``, ``second`` and ``third``, and their biases rung by rung."""
+    return (
+        ExactLayer.of(network.first.weight, network.first_bias),
+        ExactLayer.of(network.second.weight, network.second_bias),
+        ExactLayer.of(network.third.weight, network.third_bias),
+    )
+
+
+def copy_layers(layers: tuple[ExactLayer, ExactLayer, ExactLayer], network: Any) -> None:
+    """Set the parameters that :func:`exact_layers` rounds to what the layers hold."""
+    convolutions = (network.first, network.second, network.third)
+    biases = (network.first_bias, network.second_bias, network.third_bias)
+    for layer, convolution, bias in zip(layers, convolutions, biases, strict=True):
+        convolution.weight.copy_(layer.weight * 2.0**-layer.shift)
+        bias.copy_(layer.bias * 2.0 ** -(layer.shift + ACTIVATION_BITS))
+
+
 @dataclass(frozen=True)
 class ExactSynthesis(ABC):
     """The integer twin of a hyper-synthesis: a gain, two layers that double the resolution, and a last one.
@@ -167,22 +185,13 @@ class ExactHyperSynthesis(ExactSynthesis):
     def of(cls, network: HyperSynthesis) -> Self:
         """Convert a trained network."""
         with torch.no_grad():
-            layers = (
-                ExactLayer.of(network.first.weight, network.first_bias),
-                ExactLayer.of(network.second.weight, network.second_bias),
-                ExactLayer.of(network.third.weight, network.third_bias),
-            )
-            return cls(fixed_point(network.gain), layers)
+            return cls(fixed_point(network.gain), exact_layers(network))
 
     def copy_to(self, network: HyperSynthesis) -> None:
         """Set a floating-point network's parameters to these, as a training's start."""
-        convolutions = (network.first, network.second, network.third)
-        biases = (network.first_bias, network.second_bias, network.third_bias)
         with torch.no_grad():
             network.gain.copy_(self.gain * 2.0**-ACTIVATION_BITS)
-            for layer, convolution, bias in zip(self.layers, convolutions, biases, strict=True):
-                convolution.weight.copy_(layer.weight * 2.0**-layer.shift)
-                bias.copy_(layer.bias * 2.0 ** -(layer.shift + ACTIVATION_BITS))
+            copy_layers(self.layers, network)
 
     def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:
         """Return scale indices and means: see :class:`ExactSynthesis`."""

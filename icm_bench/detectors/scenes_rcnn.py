@@ -219,7 +219,7 @@ class _BoxPredictor(nn.Module):
 class _MaskPredictor(nn.Module):
     """Masks of 40 x 40 from mask features of 20 x 20, four values a cell; they are the same for every class.
 
-    On a CPU, convolutions of single cells take a fifth of the time of a transposed one, which computes the same.
+    On a CPU, convolutions of single cells take a fifth of the time of a transposed one of two by two.
     """
 
     def __init__(self) -> None:

@@ -19,6 +19,8 @@ from icm_codecs.exact import (
     EXACT_BOUND,
     HYPER_BOUND,
     ExactLayer,
+    copy_layers,
+    exact_layers,
     fixed_point,
     rounding_shift,
 )
@@ -53,12 +55,7 @@ class ExactScales:
     def of(cls, network: ScaleSynthesis) -> ExactScales:
         """Convert a trained network."""
         with torch.no_grad():
-            layers = (
-                ExactLayer.of(network.first.weight, network.first_bias),
-                ExactLayer.of(network.second.weight, network.second_bias),
-                ExactLayer.of(network.third.weight, network.third_bias),
-            )
-            return cls(fixed_point(network.gain), layers, fixed_point(network.hyper_scale))
+            return cls(fixed_point(network.gain), exact_layers(network), fixed_point(network.hyper_scale))
 
     def to(self, device: str) -> ExactScales:
         """Return the same network with its tensors on a device."""
@@ -69,14 +66,10 @@ class ExactScales:
 
     def copy_to(self, network: ScaleSynthesis) -> None:
         """Set a floating-point network's parameters to these, as a training's start."""
-        convolutions = (network.first, network.second, network.third)
-        biases = (network.first_bias, network.second_bias, network.third_bias)
         with torch.no_grad():
             network.gain.copy_(self.gain * 2.0**-ACTIVATION_BITS)
             network.hyper_scale.copy_(self.hyper_scale * 2.0**-ACTIVATION_BITS)
-            for layer, convolution, bias in zip(self.layers, convolutions, biases, strict=True):
-                convolution.weight.copy_(layer.weight * 2.0**-layer.shift)
-                bias.copy_(layer.bias * 2.0 ** -(layer.shift + ACTIVATION_BITS))
+            copy_layers(self.layers, network)
 
     def n_values(self) -> int:
         """Count the learned values."""
