@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ pytest.importorskip("lightning", reason="training needs the extra 'train'")
 from icm_bench.error import CodecError, TrainingError
 from icm_bench.scenes.scene import draw_scene
 from icm_codecs.checkpoint import load_checkpoint, start_from
+from icm_codecs.growth import start_from_narrower
 from icm_codecs.icm import Icm
 from icm_codecs.network import IcmNetwork
 from icm_codecs.picture import Pictures
@@ -191,6 +193,51 @@ def test_new_training_starts_from_a_weights_file(
     assert losses(tmp_path)[49] < losses(trained.parent)[49]
 
 
+def test_channels_of_detail_change_nothing_until_they_are_trained(
+    trained: Path, recipe: Path, pictures: Path
+) -> None:
+    plan = read_recipe(recipe)
+    narrow, wide = (
+        IcmNetwork(shape, plan.loss.lambdas)
+        for shape in (plan.shape, replace(plan.shape, latent=plan.shape.latent + 6, detail=6))
+    )
+    start_from(narrow, trained)
+    start_from_narrower(wide, trained)
+    crop = torch.from_numpy(np.array(Pictures([pictures]).image(0)[:64, :64])).permute(2, 0, 1) / 255.0
+    batch = crop[None].repeat(2, 1, 1, 1)
+    wanted, found = narrow(batch), wide(batch)
+    assert torch.equal(found.image, wanted.image)
+    assert torch.equal(
+        wide.hyper_analysis(wide.analysis(batch, torch.tensor([0, 1])), torch.tensor([0, 1])),
+        narrow.hyper_analysis(narrow.analysis(batch, torch.tensor([0, 1])), torch.tensor([0, 1])),
+    )
+    (found.image - batch).square().mean().backward()
+    assert wide.synthesis.detail is not None
+    assert wide.synthesis.detail.weight.grad is not None
+    assert float(wide.synthesis.detail.weight.grad.abs().max()) > 0.0
+
+
+def test_training_goes_on_with_channels_of_detail(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "detailed.toml"
+    path.write_text(
+        RECIPE.replace("latent = 16", "latent = 24\ndetail = 8").replace("steps = 110", "steps = 30")
+    )
+    detailed = train(path, data=[pictures], output=tmp_path, device="cpu", start=trained)
+    weight = load_checkpoint(detailed).synthesis.get_parameter("detail.weight")
+    assert float(weight.abs().max()) > 0.0
+    with PillowImage.open(pictures / "0.png") as file:
+        image = np.asarray(file)
+    one, other = (Icm(2, weights=str(weights)) for weights in (detailed, trained))
+    errors = [
+        np.mean((codec.decode(codec.encode(image)).astype(float) - image) ** 2) for codec in (one, other)
+    ]
+    assert errors[0] < 1.2 * errors[1]
+    with pytest.raises(CodecError, match="another shape"):
+        train(
+            SHIPPED / "icm-mse.toml", data=[pictures], output=tmp_path / "wide", device="cpu", start=detailed
+        )
+
+
 def test_snapshots_on_the_way_are_weights_files(recipe: Path, pictures: Path, tmp_path: Path) -> None:
     path = tmp_path / "ladder.toml"
     path.write_text(RECIPE.replace("steps = 110", "steps = 6\nsnapshots = [2, 4]"))
@@ -266,6 +313,7 @@ def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> Non
         (('name = "tiny"', "name = "), "TOML"),
         (("[loss]", "[los]"), "unknown tables los"),
         (("crop = 64", "crop = [64, 64, 64]"), "crop"),
+        (("latent = 16", "latent = 16\ndetail = 16"), "detail"),
         (("[loss]", "[loss]\nbackground = 2.0"), "background"),
         (("[loss]", "[task]\ndetector = 'x'\nprices = [1.0]\n[loss]"), "task prices"),
         (("[loss]", "[coding]\nbit_price = -0.1\n[loss]"), "bit_price"),

@@ -44,6 +44,8 @@ class Shape:
         latent: Channels of the latent.
         hyper: Channels of the hyper-latent.
         hyper_wide: Channels inside the hyper-synthesis at strides 32 and 16 (the latter a third more).
+        detail: How many of the latent's channels pass by the networks at a sixteenth of the resolution. What goes
+            through those is held by ``wide`` values for 16x16 pixels, and fine texture and noise need more.
     """
 
     qualities: int = 8
@@ -52,6 +54,7 @@ class Shape:
     latent: int = 160
     hyper: int = 64
     hyper_wide: int = 96
+    detail: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name."""
@@ -132,14 +135,17 @@ class Analysis(nn.Module):
         self.to_sixteenth = nn.Conv2d(shape.wide, shape.wide, 3, stride=2, padding=1)
         self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
         self.sixteenth = Residual(shape.wide)
-        self.head = nn.Conv2d(shape.wide, shape.latent, 1)
+        self.head = nn.Conv2d(shape.wide, shape.latent - shape.detail, 1)
+        self.detail = nn.Conv2d(shape.wide, shape.detail, 2, stride=2) if shape.detail else None
 
     def forward(self, image: Tensor, quality: Tensor) -> Tensor:
         """Return the latent, not yet scaled for the quality."""
         x = self.stem(functional.pixel_unshuffle(4.0 * (image - 0.5), 4))
         x = self.to_eighth(self.fine(x))
-        x = self.to_sixteenth(self.eighth(self.eighth_modulation(x, quality)))
-        return cast(Tensor, self.head(self.sixteenth(self.sixteenth_modulation(x, quality))))
+        eighth = self.eighth(self.eighth_modulation(x, quality))
+        x = self.sixteenth(self.sixteenth_modulation(self.to_sixteenth(eighth), quality))
+        latent = cast(Tensor, self.head(x))
+        return latent if self.detail is None else torch.cat([latent, self.detail(eighth)], dim=1)
 
 
 class Synthesis(nn.Module):
@@ -147,10 +153,12 @@ class Synthesis(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(shape.latent, shape.wide, 1)
+        self.channels = [shape.latent - shape.detail, shape.detail]
+        self.stem = nn.Conv2d(shape.latent - shape.detail, shape.wide, 1)
         self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
         self.sixteenth = Residual(shape.wide)
         self.to_eighth = nn.Conv2d(shape.wide, 4 * shape.wide, 1)
+        self.detail = nn.Conv2d(shape.detail, 4 * shape.wide, 1, bias=False) if shape.detail else None
         self.eighth_modulation = Modulation(shape.qualities, shape.wide)
         self.eighth = nn.Sequential(Residual(shape.wide), Residual(shape.wide))
         self.to_quarter = nn.Conv2d(shape.wide, 4 * shape.fine, 1)
@@ -160,8 +168,11 @@ class Synthesis(nn.Module):
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
         """Return the image; the latent has been scaled back."""
-        x = self.sixteenth(self.sixteenth_modulation(self.stem(latent), quality))
-        x = functional.pixel_shuffle(self.to_eighth(x), 2)
+        rest, detail = torch.split(latent, self.channels, dim=1)
+        x = self.to_eighth(self.sixteenth(self.sixteenth_modulation(self.stem(rest), quality)))
+        if self.detail is not None:
+            x = x + self.detail(detail)
+        x = functional.pixel_shuffle(x, 2)
         x = self.eighth(self.eighth_modulation(x, quality))
         x = functional.pixel_shuffle(self.to_quarter(x), 2)
         x = self.fine(self.quarter_modulation(x, quality))
@@ -297,6 +308,8 @@ class IcmNetwork(VariableRateNetwork):
     """Estimate the decoded images and their rates: see :class:`VariableRateNetwork`."""
 
     shape: Shape
+    synthesis: Synthesis
+    hyper_analysis: HyperAnalysis
     hyper_synthesis: HyperSynthesis
 
     def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:

@@ -264,6 +264,7 @@ def _demands(recipe: Recipe) -> dict[str, bool]:
         "lambdas are positive and rise": lambdas[0] > 0 and list(lambdas) == sorted(set(lambdas)),
         "there are as many lambdas as qualities": len(lambdas) == recipe.shape.qualities,
         "batch is a multiple of the number of lambdas": batch % len(lambdas) == 0 < batch,
+        "detail is from 0 to less than latent": 0 <= recipe.shape.detail < recipe.shape.latent,
         "background is from 0 to 1": 0.0 <= recipe.loss.background <= 1.0,
         "there is a knot in the schedule": bool(recipe.schedule.knots),
         "there are as many task prices as qualities": recipe.task is None

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
-from icm_codecs.checkpoint import find_weights, save_checkpoint, start_from
+from icm_codecs.checkpoint import find_weights, save_checkpoint
+from icm_codecs.growth import start_from_narrower
 from icm_codecs.loop import Batch, Training, fit, last_checkpoint
 from icm_codecs.network import Estimate, IcmNetwork
 from icm_codecs.picture import Source, open_source
@@ -205,7 +206,7 @@ class _Icm:
         self.training = CodecTraining(self._plan, source, detector_weights)
 
     def start_from(self, weights: Path) -> None:
-        start_from(cast(IcmNetwork, self.training.network), weights)
+        start_from_narrower(cast(IcmNetwork, self.training.network), weights)
 
     def check(self, checkpoint: Path) -> None:
         _check_shape(_read_checkpoint(checkpoint), self._plan.shape.as_dict(), checkpoint)
