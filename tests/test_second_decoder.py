@@ -22,7 +22,8 @@ STRICT = ("-err_detect", "explode+crccheck")
 
 
 def differences(one: Image, other: Image) -> NDArray[np.int64]:
-    return np.abs(one.astype(np.int64) - other.astype(np.int64))
+    found: NDArray[np.int64] = np.abs(one.astype(np.int64) - other.astype(np.int64))
+    return found
 
 
 @pytest.mark.parametrize("qp", [47, 32, 22])
