@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -117,6 +118,8 @@ class TargetName(enum.StrEnum):
     codec_compare = "codec-compare"
 
 
+_VTM_VARIABLE = "ICM_BENCH_VTM"
+
 ResultsArgument = Annotated[Path, typer.Argument(help="Folder of result files.")]
 ResultsOption = Annotated[
     Path, typer.Option("--results", envvar="ICM_BENCH_RESULTS", help="Folder for the curves.")
@@ -160,6 +163,10 @@ def run(
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of the images for the intervals.")] = 1000,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is on disk.")] = False,
+    vtm: Annotated[
+        Path | None,
+        typer.Option(envvar=_VTM_VARIABLE, help="Folder of VTM's executables.", show_default="PATH"),
+    ] = None,
     results: ResultsOption = Path("results"),
     runs: RunsOption = Path("runs"),
 ) -> None:
@@ -168,6 +175,9 @@ def run(
     from icm_bench.comparison import compare_with_anchor
     from icm_bench.result import find, main_metric
 
+    if vtm is not None:
+        # Not an option of the codec's spec, which names curves: no folder of one machine belongs there.
+        os.environ[_VTM_VARIABLE] = str(vtm.resolve())
     opened = runner.open_dataset(
         dataset, data_root=data_root, images=images, annotations=annotations, limit=limit
     )

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
+from typer.testing import CliRunner
 
 from icm_baselines import envelope, ffmpeg, vtm
 from icm_baselines.vtm import Vtm
 from icm_baselines.vvc import Vvc, picture_size
-from icm_bench import color
+from icm_bench import cli, color
 from icm_bench.error import CodecError, ProgramError, UsageError
+from icm_bench.result import find
 from icm_bench.testing import check_codec, photograph
 
 REAL = shutil.which("EncoderAppStatic", path=os.environ.get("ICM_BENCH_VTM") or None)
@@ -114,6 +117,25 @@ def test_the_folder_given_as_an_option_goes_before_the_environment(
     with pytest.raises(ProgramError, match="EncoderAppStatic: no such program in /nowhere; build VTM"):
         Vtm(32).encode(photograph(8, 8))
     assert Vtm(32, dir=str(stand_in)).encode(photograph(8, 8))
+
+
+def test_a_run_finds_vtm_by_its_own_option(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ICM_BENCH_VTM", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    Pillow.fromarray(photograph(200, 180)).save(tmp_path / "photos" / "1.png")
+    command = ["run", "--task", "fidelity", "--dataset", "folder", "--images", "photos", "--codecs", "vtm"]
+    command += ["--qualities", "vtm=47,37", "--workers", "1", "--bootstrap", "0"]
+    missing = CliRunner().invoke(cli.app, command)
+    assert "no such program in /nowhere; build VTM and name the folder" in str(missing.exception)
+    # The run is in another folder than VTM's programs, which are called from folders of their own.
+    done = CliRunner().invoke(cli.app, [*command, "--vtm", os.path.relpath(stand_in)])
+    assert done.exit_code == 0, done.output
+    (result,) = find(tmp_path / "results")
+    assert result.codec == "vtm"
+    assert "0.0-stand-in" in result.meta["codec_version"]
 
 
 def test_vtm_is_found_on_path(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ TIMEOUT_S = 3600.0
 """Longest time that one picture may take, in seconds."""
 
 _ENCODER, _DECODER, _SETTINGS = "EncoderAppStatic", "DecoderAppStatic", "encoder_intra_vtm.cfg"
-_MEND = "build VTM and set ICM_BENCH_VTM to the folder of its executables, or name it as vtm:dir=FOLDER"
+_MEND = "build VTM and name the folder of its executables by --vtm or ICM_BENCH_VTM"
 _MULTIPLE = 8  # VTM's smallest coding block: no conformance window is needed
 _SMALLEST_SIDE = 16
 
