@@ -17,7 +17,7 @@ pytest.importorskip("lightning", reason="training needs the extra 'train'")
 from icm_bench.error import CodecError, TrainingError
 from icm_bench.scenes.scene import draw_scene
 from icm_codecs.checkpoint import load_checkpoint, start_from
-from icm_codecs.growth import start_from_narrower
+from icm_codecs.growth import start_second_layer
 from icm_codecs.icm import Icm
 from icm_codecs.network import IcmNetwork
 from icm_codecs.picture import Pictures
@@ -193,49 +193,75 @@ def test_new_training_starts_from_a_weights_file(
     assert losses(tmp_path)[49] < losses(trained.parent)[49]
 
 
-def test_channels_of_detail_change_nothing_until_they_are_trained(
-    trained: Path, recipe: Path, pictures: Path
-) -> None:
-    plan = read_recipe(recipe)
-    narrow, wide = (
-        IcmNetwork(shape, plan.loss.lambdas)
-        for shape in (plan.shape, replace(plan.shape, latent=plan.shape.latent + 6, detail=6))
-    )
-    start_from(narrow, trained)
-    start_from_narrower(wide, trained)
+DETAILED = RECIPE.replace("latent = 16", "latent = 24\ndetail = 8\ndetailed = 1").replace(
+    "steps = 110", "steps = 60"
+)
+
+
+@pytest.fixture(scope="module")
+def detailed(trained: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a second layer."""
+    folder = tmp_path_factory.mktemp("detailed")
+    path = folder / "detailed.toml"
+    path.write_text(DETAILED)
+    return train(path, data=[pictures], output=folder, device="cpu", start=trained)
+
+
+def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: Path, pictures: Path) -> None:
+    plan = read_recipe(detailed.parent / "detailed.toml")
+    network = IcmNetwork(plan.shape, plan.loss.lambdas)
+    start_second_layer(network, trained)
+    first = IcmNetwork(replace(plan.shape, latent=16, detail=0, detailed=0), plan.loss.lambdas)
+    start_from(first, trained)
     crop = torch.from_numpy(np.array(Pictures([pictures]).image(0)[:64, :64])).permute(2, 0, 1) / 255.0
     batch = crop[None].repeat(2, 1, 1, 1)
-    wanted, found = narrow(batch), wide(batch)
-    assert torch.equal(found.image, wanted.image)
-    assert torch.equal(
-        wide.hyper_analysis(wide.analysis(batch, torch.tensor([0, 1])), torch.tensor([0, 1])),
-        narrow.hyper_analysis(narrow.analysis(batch, torch.tensor([0, 1])), torch.tensor([0, 1])),
-    )
-    (found.image - batch).square().mean().backward()
-    assert wide.synthesis.detail is not None
-    assert wide.synthesis.detail.weight.grad is not None
-    assert float(wide.synthesis.detail.weight.grad.abs().max()) > 0.0
+    # Both samples are coded at the highest quality, which stands on the one below.
+    assert network.coded_at(batch).tolist() == [1, 1]
+    assert torch.equal(network(batch).image[0], first(batch).image[0])
 
 
-def test_training_goes_on_with_channels_of_detail(trained: Path, pictures: Path, tmp_path: Path) -> None:
-    path = tmp_path / "detailed.toml"
-    path.write_text(
-        RECIPE.replace("latent = 16", "latent = 24\ndetail = 8").replace("steps = 110", "steps = 30")
-    )
-    detailed = train(path, data=[pictures], output=tmp_path, device="cpu", start=trained)
-    weight = load_checkpoint(detailed).synthesis.get_parameter("detail.weight")
-    assert float(weight.abs().max()) > 0.0
+def test_training_a_second_layer_leaves_the_first_at_rest(
+    trained: Path, detailed: Path, pictures: Path
+) -> None:
+    before, after = load_checkpoint(trained), load_checkpoint(detailed)
+    found = after.synthesis.state_dict()
+    for name, value in before.synthesis.state_dict().items():
+        if "modulation" in name:
+            assert torch.equal(found[name][1], value[0]), name
+        else:
+            assert torch.equal(found[name], value), name
+    assert torch.equal(after.gain[0, :16], before.gain[0])
+    assert float(after.synthesis.get_parameter("detail.head.weight").abs().max()) > 0.0
     with PillowImage.open(pictures / "0.png") as file:
         image = np.asarray(file)
-    one, other = (Icm(2, weights=str(weights)) for weights in (detailed, trained))
-    errors = [
-        np.mean((codec.decode(codec.encode(image)).astype(float) - image) ** 2) for codec in (one, other)
-    ]
-    assert errors[0] < 1.2 * errors[1]
+    one, other = (Icm(1, weights=str(weights)) for weights in (detailed, trained))
+    assert len(one.encode(image)) == len(other.encode(image))
+    assert np.array_equal(one.decode(one.encode(image)), other.decode(other.encode(image)))
+    errors = []
+    for quality in (1, 2):
+        codec = Icm(quality, weights=str(detailed))
+        errors.append(np.mean((codec.decode(codec.encode(image)).astype(float) - image) ** 2))
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, pictures: Path) -> None:
+    plan = read_recipe(detailed.parent / "detailed.toml")
+    network = IcmNetwork(plan.shape, plan.loss.lambdas)
+    start_second_layer(network, detailed)
+    crop = np.ascontiguousarray(Pictures([pictures]).image(0)[:64, :64])
+    torch.manual_seed(1)
+    batch = torch.from_numpy(np.stack([crop] * 64)).permute(0, 3, 1, 2) / 255.0
+    with torch.no_grad():
+        bits = float(network(batch).bits.mean())
+    first, both = (len(Icm(quality, weights=str(detailed)).encode(crop)) for quality in (1, 2))
+    assert 8 * (both - first) == pytest.approx(bits, rel=0.15, abs=64)
+
+
+def test_second_layer_needs_a_first_of_its_shape(detailed: Path, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="second layer needs a first"):
+        train(detailed.parent / "detailed.toml", data=[pictures], output=tmp_path, device="cpu")
     with pytest.raises(CodecError, match="another shape"):
-        train(
-            SHIPPED / "icm-mse.toml", data=[pictures], output=tmp_path / "wide", device="cpu", start=detailed
-        )
+        train(SHIPPED / "icm-mse.toml", data=[pictures], output=tmp_path, device="cpu", start=detailed)
 
 
 def test_snapshots_on_the_way_are_weights_files(recipe: Path, pictures: Path, tmp_path: Path) -> None:
@@ -313,7 +339,8 @@ def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> Non
         (('name = "tiny"', "name = "), "TOML"),
         (("[loss]", "[los]"), "unknown tables los"),
         (("crop = 64", "crop = [64, 64, 64]"), "crop"),
-        (("latent = 16", "latent = 16\ndetail = 16"), "detail"),
+        (("latent = 16", "latent = 16\ndetail = 16\ndetailed = 1"), "detail is from"),
+        (("latent = 16", "latent = 16\ndetail = 4"), "detailed counts"),
         (("[loss]", "[loss]\nbackground = 2.0"), "background"),
         (("[loss]", "[task]\ndetector = 'x'\nprices = [1.0]\n[loss]"), "task prices"),
         (("[loss]", "[coding]\nbit_price = -0.1\n[loss]"), "bit_price"),

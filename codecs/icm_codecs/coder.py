@@ -24,10 +24,23 @@ _LARGE = 16
 
 
 class Latents(NamedTuple):
-    """What a bitstream says, int64: hyper x h x w whole numbers, and latent x H x W in units of ``2**-MEAN_BITS``."""
+    """What a bitstream says, int64: hyper x h x w whole numbers, and sent x H x W in units of ``2**-MEAN_BITS``."""
 
     hyper: Tensor
     latent: Tensor
+
+
+class _Symbols(NamedTuple):
+    """What a latent is coded as, int64: scale indices, symbols, and means in units of ``2**-MEAN_BITS``."""
+
+    scale: Tensor
+    residual: Tensor
+    mean: Tensor
+
+    def latent(self) -> Tensor:
+        """Return what the decoder will have of the latent, in units of ``2**-MEAN_BITS``."""
+        latent: Tensor = self.residual * 2**MEAN_BITS + self.mean
+        return latent
 
 
 class Coder:
@@ -66,29 +79,41 @@ class Coder:
 
     @torch.inference_mode()
     def analyse(self, image: Image) -> tuple[Tensor, Tensor]:
-        """Return the hyper-latent, whole numbers, 1 x hyper x h x w, and the scaled latent, 1 x latent x H x W.
+        """Return the hyper-latent, whole numbers, 1 x hyper x h x w, and the scaled latent, 1 x sent x H x W.
 
         Nothing here need be reproducible: the decoder is told the result.
         """
         pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
         quality = torch.tensor([self._quality], device=self._device)
-        latent = self._model.analysis(_padded(pixels, LATENT_STRIDE), quality)
-        scaled = latent * self._model.gain[self._quality][:, None, None]
+        padded = _padded(pixels, LATENT_STRIDE)
+        latent = self._model.analysis(padded, quality)
+        gain = self._model.gain[self._quality][:, None, None]
+        scaled = latent * gain[: latent.shape[1]]
         hyper = torch.round(self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), quality))
-        return hyper.clamp(-HYPER_BOUND, HYPER_BOUND).long(), scaled
+        hyper = hyper.clamp(-HYPER_BOUND, HYPER_BOUND).long()
+        if latent.shape[1] == self._model.shape.sent(self._quality):
+            return hyper, scaled
+        missing = padded - self._pixels(self._symbols(hyper, scaled).latent(), self._quality)
+        detail = self._model.analysis.get_submodule("detail")(missing)
+        return hyper, torch.cat([scaled, detail * gain[latent.shape[1] :]], dim=1)
 
     @torch.inference_mode()
     def entropy_code(self, hyper: Tensor, scaled: Tensor) -> bytes:
         """Return the stream of what :meth:`analyse` returned."""
-        index, mean = self._model.hyper_synthesis.apply(hyper, self._quality)
-        rows, columns = scaled.shape[2:]
-        index, mean = index[..., :rows, :columns], mean[..., :rows, :columns]
-        residual = self._quantised(scaled.double() - mean * 2.0**-MEAN_BITS, index)
-        sent = index > 0
+        symbols = self._symbols(hyper, scaled)
+        sent = symbols.scale > 0
         encoder = Encoder()
         encoder.put(hyper.flatten(), _channel_index(hyper.shape[1:]), self._priors[self._quality])
-        encoder.put(residual[sent], index[sent], self._model.conditional)
+        encoder.put(symbols.residual[sent], symbols.scale[sent], self._model.conditional)
         return encoder.bytes()
+
+    def _symbols(self, hyper: Tensor, scaled: Tensor) -> _Symbols:
+        """Quantise the first channels of the scaled latent, as many as there are."""
+        index, mean = self._model.hyper_synthesis.apply(hyper, self._quality)
+        channels, rows, columns = scaled.shape[1:]
+        index, mean = index[:, :channels, :rows, :columns], mean[:, :channels, :rows, :columns]
+        residual = self._quantised(scaled.double() - mean * 2.0**-MEAN_BITS, index)
+        return _Symbols(index, residual * (index > 0), mean)
 
     def _quantised(self, residual: Tensor, index: Tensor) -> Tensor:
         """Round to whole numbers: the nearest, or the next towards zero where the bits saved are worth the error."""
@@ -109,21 +134,26 @@ class Coder:
         symbols = decoder.take(_channel_index(hyper_shape), self._priors[frame.quality])
         hyper = symbols.reshape(hyper_shape)
         index, mean = self._model.hyper_synthesis.apply(hyper[None].to(self._device), frame.quality)
-        index, mean = index[0, :, :rows, :columns].cpu(), mean[0, :, :rows, :columns].cpu()
+        sent = shape.sent(frame.quality)
+        index, mean = index[0, :sent, :rows, :columns].cpu(), mean[0, :sent, :rows, :columns].cpu()
         residual = torch.zeros_like(index)
         residual[index > 0] = decoder.take(index[index > 0], self._model.conditional)
-        return Latents(hyper, residual.clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND) * 2**MEAN_BITS + mean)
+        residual = residual.clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND)
+        return Latents(hyper, _Symbols(index, residual, mean).latent())
 
     @torch.inference_mode()
     def synthesise(self, frame: Frame, latents: Latents) -> Image:
         """Return the image of a frame's latents, of the frame's size."""
-        latent = (latents.latent.to(self._device)[None] * 2.0**-MEAN_BITS).float()
-        quality = torch.tensor([frame.quality], device=self._device)
-        pixels = self._model.synthesis(
-            latent * self._model.inverse_gain[frame.quality][:, None, None], quality
-        )
+        pixels = self._pixels(latents.latent.to(self._device)[None], frame.quality)
         levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
         return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+
+    def _pixels(self, latent: Tensor, quality: int) -> Tensor:
+        """Return the image, about 0..1, of a latent in units of ``2**-MEAN_BITS``."""
+        inverse_gain = self._model.inverse_gain[quality][: latent.shape[1], None, None]
+        scaled_back = (latent * 2.0**-MEAN_BITS).float() * inverse_gain
+        pixels: Tensor = self._model.synthesis(scaled_back, torch.tensor([quality], device=self._device))
+        return pixels
 
 
 def _saved_bits(tables: Tables) -> Tensor:

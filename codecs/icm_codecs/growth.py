@@ -1,67 +1,115 @@
-"""Start a network that has channels of detail from one that has none, so that its training need not be repeated."""
+"""Give a trained network a second layer: what the first's decoded image still lacks, trained with the first at rest.
+
+The first layer's weights are those of a network without a second. The qualities that send both stand on the first
+layer of the highest quality that does not.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from icm_codecs.checkpoint import load_checkpoint, start_from
-from icm_codecs.network import SCALES, IcmNetwork
+from icm_codecs.network import SCALES, IcmNetwork, Modulation
 
-_SPREAD = 0.2
+_SPREAD = 0.15
 """The standard deviation of detail before it is scaled, as random first weights give it."""
 
 
-def start_from_narrower(network: IcmNetwork, path: Path) -> None:
-    """Set a network's parameters to those of a checkpoint file, which may lack the channels of detail.
+def start_second_layer(network: IcmNetwork, path: Path) -> None:
+    """Set a network's parameters to those of a checkpoint file, with or without a second layer.
 
-    Without them, the network at first decodes the images that the file's would: what the synthesis makes of the detail
-    is zero, and it says nothing to the hyperprior.
+    Without, the new layer at first adds nothing to the images.
 
     Raises:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
-    found = load_checkpoint(path).shape
-    shape = network.shape
-    if found.as_dict().get("detail") == shape.detail:
+    if load_checkpoint(path).shape.as_dict().get("detail"):
         start_from(network, path)
         return
-    smaller = replace(shape, latent=shape.latent - shape.detail, detail=0)
-    narrow = IcmNetwork(smaller, (1.0,) * shape.qualities)
-    start_from(narrow, path)
+    shape = replace(network.shape, latent=network.shape.first_layer, detail=0, detailed=0)
+    first = IcmNetwork(shape, (1.0,) * shape.qualities)
+    start_from(first, path)
+    _repeat_last(first, network.shape.detailed)
     with torch.no_grad():
-        _set_detail(network)
-        own, there = network.state_dict(), narrow.state_dict()
-        for name, value in there.items():
-            own[name].copy_(value if value.shape == own[name].shape else _grown(name, own[name], value))
+        _expect(network)
+        own = network.state_dict()
+        for name, value in first.state_dict().items():
+            own[name].copy_(value if value.shape == own[name].shape else _beside(name, value, own[name]))
 
 
-def _grown(name: str, wide: Tensor, narrow: Tensor) -> Tensor:
-    """Return the wider tensor with the narrower one as its first channels of the latent."""
-    if name.startswith("hyper_synthesis.third"):
-        # Indices of all channels, then means of all channels.
-        axis = 1 if name.endswith("bias") else 0
-        halves = zip(wide.chunk(2, axis), narrow.chunk(2, axis), strict=True)
-        return torch.cat([_beside(one, other, axis) for one, other in halves], axis)
-    return _beside(wide, narrow, 1)
+def learn_second_layer(network: IcmNetwork) -> None:
+    """Let gradients change what belongs to the second layer alone."""
+    network.requires_grad_(False)
+    for module in (network.analysis.detail, network.synthesis.detail):
+        if module is not None:
+            module.requires_grad_(True)
+    latent, first = network.shape.latent, network.shape.first_layer
+    is_second = torch.arange(latent) >= first
+    third = network.hyper_synthesis
+    for parameter, learns in (
+        (network.log_gain, is_second),
+        (network.log_inverse_gain, is_second),
+        (third.third_bias, is_second.repeat(2)),
+        (third.third.weight, is_second.repeat(2)[:, None, None, None]),
+    ):
+        parameter.requires_grad_(True)
+        parameter.register_hook(_Masked(learns))  # type: ignore[no-untyped-call]  # torch
 
 
-def _beside(wide: Tensor, narrow: Tensor, axis: int) -> Tensor:
-    rest = wide.narrow(axis, narrow.shape[axis], wide.shape[axis] - narrow.shape[axis])
-    return torch.cat([narrow, rest], axis)
+class _Masked:
+    """Keeps the gradient of some entries."""
+
+    def __init__(self, learns: Tensor) -> None:
+        self._learns = learns
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        return gradient * self._learns.to(gradient)
 
 
-def _set_detail(network: IcmNetwork) -> None:
-    """Silence the detail, and expect as much of it as its gains let through."""
+def _repeat_last(network: IcmNetwork, count: int) -> None:
+    """Let the highest qualities be the one below them."""
+    qualities = network.shape.qualities
+    per_quality: list[Tensor] = [network.log_gain, network.log_inverse_gain]
+    for module in network.modules():
+        if isinstance(module, Modulation):
+            per_quality += [module.scale, module.shift]
+    hyper = network.hyper_synthesis
+    per_quality += [hyper.gain, hyper.first_bias, hyper.second_bias, hyper.third_bias]
+    per_quality += [value.view(qualities, -1) for value in network.prior.parameters()]
+    with torch.no_grad():
+        for values in per_quality:
+            values[qualities - count :] = values[qualities - count - 1]
+
+
+def _beside(name: str, first: Tensor, both: Tensor) -> Tensor:
+    """Return a tensor of both layers with the first one's channels from a narrower tensor."""
+    axis = 0 if name == "hyper_synthesis.third.weight" else 1
+    if not name.startswith("hyper_synthesis.third"):
+        return _joined(first, both, axis)
+    # Indices of all channels, then means of all channels.
+    halves = zip(first.chunk(2, axis), both.chunk(2, axis), strict=True)
+    return torch.cat([_joined(narrow, wide, axis) for narrow, wide in halves], axis)
+
+
+def _joined(first: Tensor, both: Tensor, axis: int) -> Tensor:
+    count = first.shape[axis]
+    return torch.cat([first, both.narrow(axis, count, both.shape[axis] - count)], axis)
+
+
+def _expect(network: IcmNetwork) -> None:
+    """Silence the second layer, and expect of its latent what its gains let through."""
     if network.synthesis.detail is not None:
-        network.synthesis.detail.weight.zero_()
-    network.hyper_analysis.first.weight.zero_()
+        head = network.synthesis.detail.head
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)  # type: ignore[arg-type]  # it has one
     network.hyper_synthesis.third.weight.zero_()
-    deviation = torch.exp(network.log_gain) * _SPREAD
-    index = (torch.log(deviation / SCALES.lowest) / SCALES.step).clamp(0.0, SCALES.n_scales - 1.0)
-    latent = network.shape.latent
-    network.hyper_synthesis.third_bias[:, :latent] = index / SCALES.per_unit
-    network.hyper_synthesis.third_bias[:, latent:] = 0.0
+    network.hyper_synthesis.third_bias.zero_()
+    deviation = torch.log(torch.tensor(_SPREAD)) + network.log_gain
+    index = (deviation - math.log(SCALES.lowest)) / SCALES.step
+    bounded = index.clamp(0.0, SCALES.n_scales - 1.0)
+    network.hyper_synthesis.third_bias[:, : network.shape.latent] = bounded / SCALES.per_unit

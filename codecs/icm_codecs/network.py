@@ -44,8 +44,12 @@ class Shape:
         latent: Channels of the latent.
         hyper: Channels of the hyper-latent.
         hyper_wide: Channels inside the hyper-synthesis at strides 32 and 16 (the latter a third more).
-        detail: How many of the latent's channels pass by the networks at a sixteenth of the resolution. What goes
-            through those is held by ``wide`` values for 16x16 pixels, and fine texture and noise need more.
+        detail: How many of the latent's channels, the last ones, are a second layer: they hold what the decoded
+            image of the others still lacks. 0 where there is none.
+        detailed: How many of the highest qualities send them. Their first layer is that of the highest quality
+            below, which ``wide`` values for 16x16 pixels hold whatever they cost.
+        detail_fine: Channels of the second layer's networks at a quarter of the resolution.
+        detail_wide: Their channels at an eighth.
     """
 
     qualities: int = 8
@@ -55,6 +59,9 @@ class Shape:
     hyper: int = 64
     hyper_wide: int = 96
     detail: int = 0
+    detailed: int = 0
+    detail_fine: int = 32
+    detail_wide: int = 64
 
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name."""
@@ -64,6 +71,15 @@ class Shape:
     def hyper_wider(self) -> int:
         """Channels of the hyper-synthesis at stride 16."""
         return self.hyper_wide * 4 // 3
+
+    @property
+    def first_layer(self) -> int:
+        """Channels of the latent that every quality sends."""
+        return self.latent - self.detail
+
+    def sent(self, quality: int) -> int:
+        """Return how many channels of the latent, the first ones, a quality, counted from 0, sends."""
+        return self.latent if quality >= self.qualities - self.detailed else self.first_layer
 
 
 @dataclass(frozen=True)
@@ -122,8 +138,43 @@ class Residual(nn.Module):
         return x + cast(Tensor, self.second(inner))
 
 
+class DetailAnalysis(nn.Module):
+    """Turn what a decoded image lacks into a latent: N x 3 x 16h x 16w -> N x detail x h x w."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(48, shape.detail_fine, 3, padding=1)
+        self.fine = Residual(shape.detail_fine)
+        self.to_eighth = nn.Conv2d(shape.detail_fine, shape.detail_wide, 3, stride=2, padding=1)
+        self.eighth = Residual(shape.detail_wide)
+        self.head = nn.Conv2d(shape.detail_wide, shape.detail, 2, stride=2)
+
+    def forward(self, missing: Tensor) -> Tensor:
+        """Return the latent, not yet scaled for the quality."""
+        x = self.fine(self.stem(functional.pixel_unshuffle(16.0 * missing, 4)))
+        return cast(Tensor, self.head(self.eighth(self.to_eighth(x))))
+
+
+class DetailSynthesis(nn.Module):
+    """Turn a latent of detail into what a decoded image lacks: N x detail x h x w -> N x 3 x 16h x 16w."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(shape.detail, 4 * shape.detail_wide, 1)
+        self.eighth = Residual(shape.detail_wide)
+        self.to_quarter = nn.Conv2d(shape.detail_wide, 4 * shape.detail_fine, 1)
+        self.fine = Residual(shape.detail_fine)
+        self.head = nn.Conv2d(shape.detail_fine, 48, 3, padding=1)
+
+    def forward(self, detail: Tensor) -> Tensor:
+        """Return what to add to the image; the latent has been scaled back."""
+        x = self.eighth(functional.pixel_shuffle(self.stem(detail), 2))
+        x = self.fine(functional.pixel_shuffle(self.to_quarter(x), 2))
+        return functional.pixel_shuffle(self.head(x).float(), 4) / 16.0
+
+
 class Analysis(nn.Module):
-    """Turn an image into a latent: N x 3 x 16h x 16w in 0..1 -> N x latent x h x w."""
+    """Turn an image into the latent's first layer: N x 3 x 16h x 16w in 0..1 -> N x first_layer x h x w."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -135,17 +186,15 @@ class Analysis(nn.Module):
         self.to_sixteenth = nn.Conv2d(shape.wide, shape.wide, 3, stride=2, padding=1)
         self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
         self.sixteenth = Residual(shape.wide)
-        self.head = nn.Conv2d(shape.wide, shape.latent - shape.detail, 1)
-        self.detail = nn.Conv2d(shape.wide, shape.detail, 2, stride=2) if shape.detail else None
+        self.head = nn.Conv2d(shape.wide, shape.first_layer, 1)
+        self.detail = DetailAnalysis(shape) if shape.detail else None
 
     def forward(self, image: Tensor, quality: Tensor) -> Tensor:
         """Return the latent, not yet scaled for the quality."""
         x = self.stem(functional.pixel_unshuffle(4.0 * (image - 0.5), 4))
         x = self.to_eighth(self.fine(x))
-        eighth = self.eighth(self.eighth_modulation(x, quality))
-        x = self.sixteenth(self.sixteenth_modulation(self.to_sixteenth(eighth), quality))
-        latent = cast(Tensor, self.head(x))
-        return latent if self.detail is None else torch.cat([latent, self.detail(eighth)], dim=1)
+        x = self.to_sixteenth(self.eighth(self.eighth_modulation(x, quality)))
+        return cast(Tensor, self.head(self.sixteenth(self.sixteenth_modulation(x, quality))))
 
 
 class Synthesis(nn.Module):
@@ -153,26 +202,29 @@ class Synthesis(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.channels = [shape.latent - shape.detail, shape.detail]
-        self.stem = nn.Conv2d(shape.latent - shape.detail, shape.wide, 1)
+        self.first_layer = shape.first_layer
+        self.stem = nn.Conv2d(shape.first_layer, shape.wide, 1)
         self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
         self.sixteenth = Residual(shape.wide)
         self.to_eighth = nn.Conv2d(shape.wide, 4 * shape.wide, 1)
-        self.detail = nn.Conv2d(shape.detail, 4 * shape.wide, 1, bias=False) if shape.detail else None
         self.eighth_modulation = Modulation(shape.qualities, shape.wide)
         self.eighth = nn.Sequential(Residual(shape.wide), Residual(shape.wide))
         self.to_quarter = nn.Conv2d(shape.wide, 4 * shape.fine, 1)
         self.quarter_modulation = Modulation(shape.qualities, shape.fine)
         self.fine = Residual(shape.fine)
         self.head = nn.Conv2d(shape.fine, 48, 3, padding=1)
+        self.detail = DetailSynthesis(shape) if shape.detail else None
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
-        """Return the image; the latent has been scaled back."""
-        rest, detail = torch.split(latent, self.channels, dim=1)
-        x = self.to_eighth(self.sixteenth(self.sixteenth_modulation(self.stem(rest), quality)))
-        if self.detail is not None:
-            x = x + self.detail(detail)
-        x = functional.pixel_shuffle(x, 2)
+        """Return the image of a latent that has been scaled back, of the first layer or of both."""
+        image = self._first(latent[:, : self.first_layer], quality)
+        if self.detail is None or latent.shape[1] == self.first_layer:
+            return image
+        return image + cast(Tensor, self.detail(latent[:, self.first_layer :]))
+
+    def _first(self, latent: Tensor, quality: Tensor) -> Tensor:
+        x = self.sixteenth(self.sixteenth_modulation(self.stem(latent), quality))
+        x = functional.pixel_shuffle(self.to_eighth(x), 2)
         x = self.eighth(self.eighth_modulation(x, quality))
         x = functional.pixel_shuffle(self.to_quarter(x), 2)
         x = self.fine(self.quarter_modulation(x, quality))
@@ -180,11 +232,11 @@ class Synthesis(nn.Module):
 
 
 class HyperAnalysis(nn.Module):
-    """Turn a scaled latent into a hyper-latent: N x latent x 4h x 4w -> N x hyper x h x w."""
+    """Turn the latent's first layer, scaled, into a hyper-latent: N x first_layer x 4h x 4w -> N x hyper x h x w."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.first = nn.Conv2d(shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
+        self.first = nn.Conv2d(shape.first_layer, shape.hyper_wide, 3, stride=2, padding=1)
         self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
         self.modulation = Modulation(shape.qualities, shape.hyper)
 
@@ -238,6 +290,10 @@ class Sizes(Protocol):
     def latent(self) -> int: ...  # noqa: D102 - named
     @property
     def hyper(self) -> int: ...  # noqa: D102 - named
+
+    def sent(self, quality: int) -> int:
+        """Return how many channels of the latent, the first ones, a quality, counted from 0, sends."""
+        ...
 
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name."""
@@ -308,8 +364,8 @@ class IcmNetwork(VariableRateNetwork):
     """Estimate the decoded images and their rates: see :class:`VariableRateNetwork`."""
 
     shape: Shape
+    analysis: Analysis
     synthesis: Synthesis
-    hyper_analysis: HyperAnalysis
     hyper_synthesis: HyperSynthesis
 
     def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
@@ -334,16 +390,52 @@ class IcmNetwork(VariableRateNetwork):
             self.hyper_synthesis.third_bias[:, : self.shape.latent] = start_index / SCALES.per_unit
 
     def forward(self, image: Tensor) -> Estimate:
-        """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, N a multiple of the number of qualities."""
-        quality = torch.arange(len(image), device=image.device) % self.shape.qualities
-        scaled = self.analysis(image, quality).float() * self.gain(quality)
-        hyper = self.hyper_analysis(scaled, quality).float()
-        index, mean = self.hyper_synthesis(round_through(hyper), quality)
+        """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, N a multiple of the number of qualities.
+
+        Where there is a second layer, N is a multiple of the number of qualities that send it, all of which the batch
+        holds; the bits are the second layer's alone, and no gradient reaches the first.
+        """
+        quality = self.coded_at(image)
+        if not self.shape.detail:
+            hyper, scaled = self._analyse(image, quality)
+            index, mean = self.hyper_synthesis(round_through(hyper), quality)
+            rounded = mean + round_through(scaled - mean)
+            decoded = self.synthesis(rounded * self.inverse_gain(quality), quality)
+            with torch.autocast(image.device.type, enabled=False):
+                bits = self._latent_bits(scaled, index, mean) + self._hyper_bits(hyper)
+            return Estimate(decoded, bits)
+        return self._second_layer(image, quality)
+
+    def coded_at(self, batch: Tensor) -> Tensor:
+        """Return the index of the quality at which each sample of a batch is coded, N."""
+        number = torch.arange(len(batch), device=batch.device)
+        if not self.shape.detail:
+            return number % self.shape.qualities
+        return self.shape.qualities - self.shape.detailed + number % self.shape.detailed
+
+    def _analyse(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        gain = self.gain(quality)[:, : self.shape.first_layer]
+        scaled = self.analysis(image, quality).float() * gain
+        return self.hyper_analysis(scaled, quality).float(), scaled
+
+    def _second_layer(self, image: Tensor, quality: Tensor) -> Estimate:
+        first = self.shape.first_layer
+        if self.analysis.detail is None or self.synthesis.detail is None:
+            raise ValueError("there is no second layer")
+        gain, inverse_gain = self.gain(quality), self.inverse_gain(quality)
+        with torch.no_grad():
+            hyper, scaled = self._analyse(image, quality)
+        index, mean = self.hyper_synthesis(torch.round(hyper), quality)
+        with torch.no_grad():
+            rounded = mean[:, :first] + torch.round(scaled - mean[:, :first])
+            decoded = self.synthesis(rounded * inverse_gain[:, :first], quality)
+        scaled = self.analysis.detail(image - decoded).float() * gain[:, first:]
+        index, mean = index[:, first:], mean[:, first:]
         rounded = mean + round_through(scaled - mean)
-        decoded = self.synthesis(rounded * self.inverse_gain(quality), quality)
+        missing = self.synthesis.detail(rounded * inverse_gain[:, first:])
         with torch.autocast(image.device.type, enabled=False):
-            bits = self._latent_bits(scaled, index, mean) + self._hyper_bits(hyper)
-        return Estimate(decoded, bits)
+            bits = self._latent_bits(scaled, index, mean)
+        return Estimate(decoded + missing, bits)
 
 
 def _bits(likelihood: Tensor) -> Tensor:

@@ -265,6 +265,11 @@ def _demands(recipe: Recipe) -> dict[str, bool]:
         "there are as many lambdas as qualities": len(lambdas) == recipe.shape.qualities,
         "batch is a multiple of the number of lambdas": batch % len(lambdas) == 0 < batch,
         "detail is from 0 to less than latent": 0 <= recipe.shape.detail < recipe.shape.latent,
+        "detailed counts some of the qualities where there is detail, and none elsewhere": (
+            0 < recipe.shape.detailed < recipe.shape.qualities
+            if recipe.shape.detail
+            else recipe.shape.detailed == 0
+        ),
         "background is from 0 to 1": 0.0 <= recipe.loss.background <= 1.0,
         "there is a knot in the schedule": bool(recipe.schedule.knots),
         "there are as many task prices as qualities": recipe.task is None

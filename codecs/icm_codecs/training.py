@@ -20,8 +20,8 @@ from torch import Tensor
 
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
-from icm_codecs.checkpoint import find_weights, save_checkpoint
-from icm_codecs.growth import start_from_narrower
+from icm_codecs.checkpoint import find_weights, save_checkpoint, start_from
+from icm_codecs.growth import learn_second_layer, start_second_layer
 from icm_codecs.loop import Batch, Training, fit, last_checkpoint
 from icm_codecs.network import Estimate, IcmNetwork
 from icm_codecs.picture import Source, open_source
@@ -50,15 +50,18 @@ class CodecTraining(Training):
     """
 
     def __init__(self, recipe: Recipe, source: Source, detector_weights: Path | None = None) -> None:
-        super().__init__(IcmNetwork(recipe.shape, recipe.loss.lambdas), recipe.optimisation, source)
+        network = IcmNetwork(recipe.shape, recipe.loss.lambdas)
+        if recipe.shape.detail:
+            learn_second_layer(network)
+        super().__init__(network, recipe.optimisation, source)
         self._recipe, self._detector_weights = recipe, detector_weights
         # No module of this one: its weights are not saved, and nobody may set it to training mode.
         self._detector: FrozenDetector | None = None
-        qualities = torch.arange(recipe.optimisation.batch) % recipe.shape.qualities
-        self._lambdas = torch.tensor(recipe.loss.lambdas)[qualities]
-        self._shares = torch.tensor(recipe.loss.quality_weights())[qualities]
+        self._qualities = network.coded_at(torch.empty(recipe.optimisation.batch))
+        self._lambdas = torch.tensor(recipe.loss.lambdas)[self._qualities]
+        self._shares = torch.tensor(recipe.loss.quality_weights())[self._qualities]
         prices = recipe.task.prices if recipe.task is not None else (0.0,) * recipe.shape.qualities
-        self._prices = torch.tensor(prices)[qualities]
+        self._prices = torch.tensor(prices)[self._qualities]
 
     def on_fit_start(self) -> None:
         """Load the frozen detector to where the network is."""
@@ -112,10 +115,10 @@ class CodecTraining(Training):
         return loss + weights.task * task
 
     def _log_rungs(self, bpp: Tensor, mse: Tensor) -> None:
-        n_qualities = self._recipe.shape.qualities
-        for quality in range(n_qualities):
-            self.log(f"bpp/{quality + 1}", bpp[quality::n_qualities].mean())
-            self.log(f"psnr/{quality + 1}", (-10.0 * torch.log10(mse[quality::n_qualities])).mean())
+        for quality in sorted(set(self._qualities.tolist())):
+            coded = self._qualities == quality
+            self.log(f"bpp/{quality + 1}", bpp[coded].mean())
+            self.log(f"psnr/{quality + 1}", (-10.0 * torch.log10(mse[coded])).mean())
 
 
 def train(
@@ -154,6 +157,10 @@ def train(
     )
     if start is not None:
         one.start_from(start)
+    elif resumed is None and one.needs_a_start:
+        raise TrainingError(
+            "its second layer needs a first", where=f"recipe '{one.name}'", mend="name weights to start with"
+        )
     if resumed is not None:
         one.check(resumed)
     return fit(
@@ -204,9 +211,14 @@ class _Icm:
         self.name, self.optimisation = self._plan.name, self._plan.optimisation
         lightning.seed_everything(self.optimisation.seed, verbose=False)
         self.training = CodecTraining(self._plan, source, detector_weights)
+        self.needs_a_start = bool(self._plan.shape.detail)
 
     def start_from(self, weights: Path) -> None:
-        start_from_narrower(cast(IcmNetwork, self.training.network), weights)
+        network = cast(IcmNetwork, self.training.network)
+        if network.shape.detail:
+            start_second_layer(network, weights)
+        else:
+            start_from(network, weights)
 
     def check(self, checkpoint: Path) -> None:
         _check_shape(_read_checkpoint(checkpoint), self._plan.shape.as_dict(), checkpoint)
@@ -243,6 +255,8 @@ class ModelTraining(Training):
 
 class _Model:
     """The training of a codec that brings its own losses."""
+
+    needs_a_start = False
 
     def __init__(self, recipe: Path, tables: Mapping[str, Any], source: Source) -> None:
         self.name = str(tables["name"])

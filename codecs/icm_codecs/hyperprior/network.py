@@ -46,6 +46,11 @@ class Shape:
         """Channels of the hyper-latent."""
         return self.width
 
+    def sent(self, quality: int) -> int:
+        """Return how many channels of the latent a quality sends: all."""
+        del quality
+        return self.latent
+
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name."""
         return cast("dict[str, int]", asdict(self))
