@@ -1,4 +1,4 @@
-"""Every command on the page of protocols parses, and names codecs, detectors and datasets that exist."""
+"""Every command on the pages of protocols and of anchors parses, and names codecs, detectors and datasets that exist."""
 
 from __future__ import annotations
 
@@ -23,8 +23,15 @@ from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, parse_qualities, 
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```console\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+ANCHORS = (ROOT / "docs" / "anchors.md").read_text(encoding="utf-8")
+
+
+def _commands(page: str) -> list[str]:
+    blocks = re.findall(r"^```console\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = _commands(PAGE)
 ZOO = re.compile(r"(faster|mask)_rcnn_(R_50|X_101_32x8d)_FPN_3x")
 PUBLISHED = ROOT.parent / "shared" / "data" / "conformance" / "bdrate" / "expected.json"
 
@@ -41,7 +48,7 @@ def _parsed(line: str) -> tuple[str, dict[str, Any]]:
     return name, command.make_context(name, words).params
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", [*COMMANDS, *_commands(ANCHORS)])
 def test_a_command_parses_and_all_that_it_names_exists(line: str) -> None:
     name, given = _parsed(line)
     task = str(getattr(given.get("task"), "value", given.get("task")))

@@ -146,7 +146,7 @@ def test_each_command_runs_as_printed(line: str, here: Path) -> None:
         start = here / arguments[arguments.index("--start") + 1] if "--start" in arguments else here
         if start.suffix:  # what the line before would have left after its hours
             start.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / "codecs" / "icm_codecs" / "weights" / "icm-scenes.safetensors", start)
+            shutil.copy(ROOT / "codecs" / "icm_codecs" / "weights" / "icm-mse.safetensors", start)
         arguments += ["--max-steps", "1", "--device", "cpu"]
     output = call(here, arguments)
     if arguments[0] == "run":
