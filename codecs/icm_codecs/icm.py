@@ -46,7 +46,8 @@ class Icm(HyperpriorCodec):
     """A learned image codec whose networks are trained for machines.
 
     Convolutional networks with residual connections, a mean and scale hyperprior and a coder of asymmetric numeral
-    systems, as the paper has them; one model serves every rate, which is our choice.
+    systems, as the paper has them; one model serves every rate, which is our choice. So is a second layer at the two
+    highest qualities of the weights for a task: it codes what the decoded image of the first lacks.
 
     Args:
         quality: The rate point, 1 to 8; the weights' model cards say which rates these are.
