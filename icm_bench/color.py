@@ -93,8 +93,14 @@ def padded(image: Image, width: int, height: int) -> Image:
     return np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
-def to_planes(image: Image, form: PlaneFormat) -> Planes:
-    """Return the planes Y, Cb and Cr of an RGB image; 4:2:0 takes the last column and row of odd sides twice."""
+def to_planes(image: Image, form: PlaneFormat, *, lowered: float = 0.0) -> Planes:
+    """Return the planes Y, Cb and Cr of an RGB image; 4:2:0 takes the last column and row of odd sides twice.
+
+    Args:
+        image: The image.
+        form: The planes' format.
+        lowered: Levels to take off every sample before it is rounded, for a format that gives back more than it took.
+    """
     red, green, blue = (image[..., channel] / 255.0 for channel in range(3))
     weight_red, weight_green, weight_blue = form.luma_weights
     luma = weight_red * red + weight_green * green + weight_blue * blue
@@ -103,9 +109,9 @@ def to_planes(image: Image, form: PlaneFormat) -> Planes:
     if form.chroma == "420":
         cb, cr = _halved(cb), _halved(cr)
     offset, luma_scale, chroma_scale = form.scales
-    centre = float(1 << (form.bit_depth - 1))
+    centre = float(1 << (form.bit_depth - 1)) - lowered
     return (
-        _rounded(luma * luma_scale + offset, form),
+        _rounded(luma * luma_scale + offset - lowered, form),
         _rounded(cb * chroma_scale + centre, form),
         _rounded(cr * chroma_scale + centre, form),
     )

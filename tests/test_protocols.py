@@ -1,4 +1,4 @@
-"""Every command on the pages of protocols and of anchors parses, and names codecs, detectors and datasets that exist."""
+"""Every command on the pages of protocols and anchors parses, and names codecs, detectors and datasets that exist."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def test_a_wrong_command_would_be_noticed() -> None:
 def test_every_protocol_has_commands_and_the_readme_leads_to_them() -> None:
     assert len([line for line in COMMANDS if line.startswith("icm-bench run ")]) >= 5
     assert all(not line.startswith("icm-bench run") or "--dataset" in line for line in COMMANDS)
-    assert "(docs/protocols.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(docs/protocols.md)" in readme
+    assert "(docs/anchors.md)" in readme
 
 
 def test_the_pages_counts_are_the_codes() -> None:
