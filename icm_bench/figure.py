@@ -47,7 +47,8 @@ def plot(
         results: The curves, in the order of the legend.
         metric: A column of the results; AP stands for what curves that have none are compared on.
         scale: Of the rate axis.
-        bands: Draw the 95 % intervals where the results carry them.
+        bands: Draw the 95 % intervals where the results carry them. More than eight curves go without: their bands
+            would hide one another, and a ninth curve, dashed, has the colour of the first.
         axes: Where to draw; new axes by default.
 
     Raises:
@@ -72,7 +73,7 @@ def plot(
         # A dagger, as in the tables: these rates do not mean what the first curve's mean.
         is_mixed = result is not drawn[0] and bool(differing(drawn[0].meta, result.meta))
         label = f"{result.codec} †" if is_mixed else result.codec
-        _draw_curve(axes, result, metric, index, label=label, bands=bands)
+        _draw_curve(axes, result, metric, index, label=label, bands=bands and len(drawn) <= len(_COLORS))
     _draw_original(axes, drawn[0], metric, bands=bands)
     axes.set_xscale(scale)
     if scale == "log":
@@ -201,10 +202,13 @@ def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, label: s
     ]
     points.sort()
     rates, accuracies, order = (list(column) for column in zip(*points, strict=True))
+    is_dashed = index >= len(_COLORS)
     axes.plot(
         rates,
         accuracies,
         color=color,
+        linestyle="--" if is_dashed else "-",
+        markerfacecolor="white" if is_dashed else color,
         marker=_MARKERS[index % len(_MARKERS)],
         markersize=4.5,
         linewidth=1.6,
@@ -221,7 +225,7 @@ def _draw_original(axes: Axes, result: Result, metric: str, *, bands: bool) -> N
     value = original.get(metric)
     if value is None:
         return
-    axes.axhline(value, color="0.35", linestyle="--", linewidth=1.0, label=f"uncompressed ({value:.1f})")
+    axes.axhline(value, color="0.35", linestyle=":", linewidth=1.0, label=f"uncompressed ({value:.1f})")
     bounds = original.get("intervals", {}).get(metric)
     if bands and bounds and None not in bounds:
         axes.axhspan(*bounds, color="0.35", alpha=0.06, linewidth=0)

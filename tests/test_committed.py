@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot
 
+from icm_bench import plot
 from icm_bench.comparison import check_conventions, compare_with_anchor, fixed_accuracies, grouped
 from icm_bench.result import Result, find, main_metric
 
@@ -46,10 +48,23 @@ def test_the_readme_prints_the_bd_rates_of_the_committed_curves(group: list[Resu
         assert any(all(figure in row for figure in figures) for row in rows), figures
 
 
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
+def test_no_two_curves_of_a_plot_look_alike(group: list[Result]) -> None:
+    axes = plot(group, metric=main_metric(group))
+    curves = [line for line in axes.get_lines() if line.get_label() in {result.codec for result in group}]
+    looks = {(line.get_color(), line.get_linestyle(), str(line.get_marker())) for line in curves}
+    assert len(looks) == len(curves) == len(group)
+    bands = [item for item in axes.collections if len(item.get_paths()[0].vertices) > 4]
+    assert len(bands) in ((0,) if len(group) > 8 else (len(group),))
+    pyplot.close("all")
+
+
 def test_the_readme_prints_the_rates_at_fixed_accuracies_of_the_real_images() -> None:
     (group,) = [group for group in GROUPS if group[0].group == ("coco-partial100", "detection", "yolox")]
     for figure in fixed_accuracies(group):
-        assert f"| {figure.rate.bpp:.4f} |" in README
+        rows = [line for line in README.splitlines() if line.startswith(f"| `{figure.codec}`")]
+        shown = "not reached" if figure.rate.bpp is None else f"{figure.rate.bpp:.4f}"
+        assert any(f"| {shown} |" in row for row in rows), (figure.codec, shown)
         if figure.rate.low is not None:
             assert f"[{figure.rate.low:.3f}, {figure.rate.high:.3f}]" in README
 
