@@ -56,7 +56,7 @@ def test_no_two_curves_of_a_plot_look_alike(group: list[Result]) -> None:
     looks = {(line.get_color(), line.get_linestyle(), str(line.get_marker())) for line in curves}
     assert len(looks) == len(curves) == len(group)
     bands = [item for item in axes.collections if isinstance(item, PolyCollection)]
-    assert len(bands) in ((0,) if len(group) > 8 else (len(group),))
+    assert len(bands) == (0 if len(group) > 8 else len(group))
     pyplot.close("all")
 
 

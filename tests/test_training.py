@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 pytest.importorskip("lightning", reason="training needs the extra 'train'")
 
 from icm_bench.error import CodecError, TrainingError
+from icm_bench.image import Image
 from icm_bench.scenes.scene import draw_scene
 from icm_codecs.checkpoint import load_checkpoint, start_from
 from icm_codecs.growth import start_second_layer
@@ -138,6 +139,16 @@ def losses(output: Path) -> dict[int, float]:
     return {event.step: event.value for event in events.Scalars("loss")}
 
 
+def corner(pictures: Path) -> Image:
+    """Return 64x64 pixels of the first picture."""
+    return np.ascontiguousarray(Pictures([pictures]).image(0)[:64, :64])
+
+
+def repeated(image: Image, count: int) -> torch.Tensor:
+    """Return an image as a batch of equal samples in 0..1."""
+    return torch.from_numpy(np.stack([image] * count)).permute(0, 3, 1, 2) / 255.0
+
+
 def test_training_goes_on_where_it_was_stopped(trained: Path) -> None:
     assert load_checkpoint(trained).facts["steps"] == "110"
     assert sorted(losses(trained.parent)) == [49, 99]
@@ -168,11 +179,10 @@ def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, pictures: 
     plan = read_recipe(recipe)
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
     start_from(network, trained)
-    crop = np.ascontiguousarray(Pictures([pictures]).image(0)[:64, :64])
+    crop = corner(pictures)
     torch.manual_seed(1)
-    batch = torch.from_numpy(np.stack([crop] * 64)).permute(0, 3, 1, 2) / 255.0
     with torch.no_grad():
-        bits = network(batch).bits
+        bits = network(repeated(crop, 64)).bits
     for quality in (1, 2):
         codec = Icm(quality, weights=str(trained))
         data = codec.encode(crop)
@@ -213,8 +223,7 @@ def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: 
     start_second_layer(network, trained)
     first = IcmNetwork(replace(plan.shape, latent=16, detail=0, detailed=0), plan.loss.lambdas)
     start_from(first, trained)
-    crop = torch.from_numpy(np.array(Pictures([pictures]).image(0)[:64, :64])).permute(2, 0, 1) / 255.0
-    batch = crop[None].repeat(2, 1, 1, 1)
+    batch = repeated(corner(pictures), 2)
     # Both samples are coded at the highest quality, which stands on the one below.
     assert network.coded_at(batch).tolist() == [1, 1]
     assert torch.equal(network(batch).image[0], first(batch).image[0])
@@ -248,11 +257,10 @@ def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, pictur
     plan = read_recipe(detailed.parent / "detailed.toml")
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
     start_second_layer(network, detailed)
-    crop = np.ascontiguousarray(Pictures([pictures]).image(0)[:64, :64])
+    crop = corner(pictures)
     torch.manual_seed(1)
-    batch = torch.from_numpy(np.stack([crop] * 64)).permute(0, 3, 1, 2) / 255.0
     with torch.no_grad():
-        bits = float(network(batch).bits.mean())
+        bits = float(network(repeated(crop, 64)).bits.mean())
     first, both = (len(Icm(quality, weights=str(detailed)).encode(crop)) for quality in (1, 2))
     assert 8 * (both - first) == pytest.approx(bits, rel=0.15, abs=64)
 
