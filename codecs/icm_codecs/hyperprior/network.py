@@ -20,11 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_codecs.network import SCALES, Estimate, VariableRateNetwork, per_channel, round_through
+from icm_codecs.start import begin_with, markov_transforms
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.
     warnings.simplefilter("ignore")
     from compressai.layers import GDN
+
+_START_SCALE = 1.7
+"""A step size for which a squared error's price and a bit's balance, to begin with."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ class HyperpriorNetwork(VariableRateNetwork):
     """Estimate the decoded images and their rates: see :class:`~icm_codecs.network.VariableRateNetwork`."""
 
     shape: Shape
+    analysis: Analysis
+    synthesis: Synthesis
     hyper_synthesis: HyperSynthesis
 
     def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
@@ -154,6 +160,7 @@ class HyperpriorNetwork(VariableRateNetwork):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+        self._start_transforms()
         for layer in (self.hyper_synthesis.first, self.hyper_synthesis.second):
             # A transposed convolution of stride 2 sums a quarter of its taps at each position.
             nn.init.normal_(layer.weight, std=math.sqrt(2.0 / (self.shape.width * 25 / 4)))
@@ -161,6 +168,24 @@ class HyperpriorNetwork(VariableRateNetwork):
             nn.init.normal_(self.hyper_synthesis.third.weight, std=0.1 / math.sqrt(9 * self.shape.width))
             start_index = -math.log(SCALES.lowest) / SCALES.step
             self.hyper_synthesis.third_bias.fill_(start_index / SCALES.per_unit)
+
+    def _start_transforms(self) -> None:
+        width, latent = self.shape.width, self.shape.latent
+        stages, _ = markov_transforms((width, width, width, latent))
+        # Between stages a flat picture keeps its value, so that it passes normalisations nearly as it is.
+        scales = (0.5, 0.5, 0.5, 8.0 * _START_SCALE)
+        for number, (transform, scale) in enumerate(zip(stages, scales, strict=True)):
+            down = cast(nn.Conv2d, self.analysis.layers[2 * number])
+            up = cast(nn.ConvTranspose2d, self.synthesis.layers[6 - 2 * number])
+            begin_with(down.weight, scale * transform, at=2)
+            begin_with(up.weight.transpose(0, 1), transform.transpose(0, 1) / scale, at=2)
+        first, last = (
+            cast(nn.Conv2d, self.analysis.layers[0]),
+            cast(nn.ConvTranspose2d, self.synthesis.layers[6]),
+        )
+        with torch.no_grad():
+            cast(Tensor, first.bias).copy_(-0.5 * first.weight.sum(dim=(1, 2, 3)))
+            cast(Tensor, last.bias).fill_(0.5)
 
     def forward(self, image: Tensor) -> Estimate:
         """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, N a multiple of the number of qualities.

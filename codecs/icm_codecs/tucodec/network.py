@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_codecs.network import Residual, ScaleLadder, round_through, start_log_gain
+from icm_codecs.start import begin_with, markov_transforms
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.
@@ -34,6 +35,12 @@ HYPER_STRIDE = 4
 
 MOST_RUNGS = 8
 """The most rungs between which a bitstream can say a position."""
+
+_START_SCALE = 0.4
+"""A step size for which a squared error's price and a bit's balance, to begin with."""
+
+_QUIET = 0.2
+"""How much less than usual residual blocks add to begin with, where what they add to is of use already."""
 
 SCALES = ScaleLadder(lowest=0.05, highest=45.0)
 """The scales b of the Laplacians exp(-|x| / b) / 2b, in quantisation steps. Index 0 means "zero, not sent"."""
@@ -280,6 +287,42 @@ class TucodecNetwork(nn.Module):
         with torch.no_grad():
             self.scale_synthesis.third.weight.mul_(0.1)
             self.scale_synthesis.third_bias.fill_(index_of(1.0) / SCALES.per_unit)
+        self._start_transforms()
+
+    def _start_transforms(self) -> None:
+        shape, synthesis = self.shape, self.synthesis
+        to_fine, to_half, to_whole, head = (
+            cast(nn.Conv2d, self.analysis.layers[number]) for number in (0, 2, 5, 7)
+        )
+        stages, variances = markov_transforms((shape.fine, shape.wide, shape.wide), first=shape.block)
+        first = stages[0].flatten(1)[:, :, None, None]
+        begin_with(to_fine.weight, first, at=1)
+        begin_with(synthesis.head.weight, first.transpose(0, 1), at=1)
+        for down, up, transform in (
+            (to_half, synthesis.to_fine, stages[1]),
+            (to_whole, synthesis.to_wider, stages[2]),
+        ):
+            begin_with(down.weight, transform, at=1)
+            begin_with(up.weight, transform.flatten(1).T[:, :, None, None], at=0)
+        same = torch.eye(shape.latent, len(stages[2]))[:, :, None, None]
+        begin_with(head.weight, _START_SCALE * same, at=0)
+        begin_with(synthesis.stem.weight, same.transpose(0, 1) / _START_SCALE, at=0)
+        with torch.no_grad():
+            for module in (*self.analysis.modules(), *synthesis.modules()):
+                if isinstance(module, Residual):
+                    module.second.weight.mul_(_QUIET)
+        self._start_gains((4.0 * _START_SCALE) ** 2 * variances.float()[: shape.latent])
+
+    def _start_gains(self, variances: Tensor) -> None:
+        """Start with the scales of such latents, and with Wiener's gains against the noise of their rounding."""
+        with torch.no_grad():
+            n = len(variances)
+            power = variances * torch.exp(2.0 * self.log_gain[:, :n])
+            self.log_inverse_gain[:, :n] += torch.log(power / (power + 1.0 / 12.0)).clamp(min=-4.0)
+            scale = (power / 2.0).sqrt().clamp(SCALES.lowest, SCALES.highest)
+            self.scale_synthesis.third_bias[:, :n] = (
+                torch.log(scale / SCALES.lowest) / SCALES.step / SCALES.per_unit
+            )
 
     def forward(self, image: Tensor, position: Tensor) -> Estimate:
         """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, each sample at its position, N floats."""
