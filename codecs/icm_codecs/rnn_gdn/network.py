@@ -195,20 +195,22 @@ class RnnNetwork(nn.Module):
         # Equation: x^_t = D_t(b_t) + gamma x^_{t-1}, gamma = 1 additive, 0 one-shot.
         return output if image is None or self.shape.reconstruction == "one-shot" else output + image
 
-    def forward(self, image: Tensor, iterations: int) -> list[Tensor]:
-        """Return the image after each iteration, as in training: with bits drawn at random.
+    def forward(self, image: Tensor, iterations: int, *, drawn: bool = True) -> list[Tensor]:
+        """Return the image after each iteration, as in training.
 
         Args:
             image: Batch x 3 x H x W in -0.5..0.5, sides multiples of 16.
             iterations: How many.
+            drawn: Whether bits are drawn at random, as in the paper's training, or are the signs that are coded.
         """
+        bits_of = drawn_bits if drawn else sign_bits
         residual, seen = image, None
         encoder_state: State = ()
         decoder_state: State = ()
         images = []
         for _ in range(iterations):
             values, encoder_state = self.encoder(residual, encoder_state)
-            output, decoder_state = self.decoder(drawn_bits(values), decoder_state)
+            output, decoder_state = self.decoder(bits_of(values), decoder_state)
             seen = self.add(seen, output)
             residual = image - seen
             images.append(seen)
@@ -217,5 +219,14 @@ class RnnNetwork(nn.Module):
 
 def drawn_bits(values: Tensor) -> Tensor:
     """Draw 1 with probability (1 + value) / 2, else -1; gradients pass as if the values themselves were returned."""
-    bits = torch.where(torch.rand_like(values) * 2.0 - 1.0 < values, 1.0, -1.0).to(values)
+    return _through(values, torch.rand_like(values) * 2.0 - 1.0 < values)
+
+
+def sign_bits(values: Tensor) -> Tensor:
+    """Return 1 where a value is positive, else -1; gradients pass as if the values themselves were returned."""
+    return _through(values, values > 0.0)
+
+
+def _through(values: Tensor, positive: Tensor) -> Tensor:
+    bits = torch.where(positive, 1.0, -1.0).to(values)
     return values + (bits - values).detach()

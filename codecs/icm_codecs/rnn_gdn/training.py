@@ -26,10 +26,15 @@ class Model(nn.Module):
         shape: How large they are, and which variant.
         stages: Steps, counted from 0 and rising, and how many iterations are run from each on; all of the shape's
             iterations from the first step on where there is none.
+        drawn: For how many steps bits are drawn at random; all of them where it is None, as in the paper. Afterwards
+            they are the signs that are coded.
     """
 
-    def __init__(self, shape: Shape, stages: Sequence[tuple[int, int]] = ()) -> None:
+    def __init__(
+        self, shape: Shape, stages: Sequence[tuple[int, int]] = (), drawn: int | None = None
+    ) -> None:
         super().__init__()
+        self._drawn = drawn
         self.network = RnnNetwork(shape)
         self._stages = tuple(stages) or ((0, shape.iterations),)
         starts = [start for start, _ in self._stages]
@@ -43,19 +48,22 @@ class Model(nn.Module):
         """Build the untrained networks from a recipe's tables.
 
         ``[network]`` has the fields of :class:`~icm_codecs.rnn_gdn.network.Shape`, ``[loss]`` none or ``stages``, a
-        list of pairs as in the constructor.
+        list of pairs as in the constructor, and ``drawn``.
 
         Raises:
             ValueError: An entry is unknown or impossible; the message says which.
         """
         network, loss = dict(tables.get("network", {})), dict(tables.get("loss", {}))
-        unknown = sorted(set(network) - set(Shape().as_dict())) + sorted(set(loss) - {"stages"})
+        unknown = sorted(set(network) - set(Shape().as_dict())) + sorted(set(loss) - {"stages", "drawn"})
         if unknown:
             raise ValueError(f"unknown entries {', '.join(unknown)}")
         stages = loss.get("stages", [])
         if not all(len(stage) == 2 and all(isinstance(n, int) for n in stage) for stage in stages):
             raise ValueError("it must hold that each of stages is a step and a number of iterations")
-        return cls(Shape(**network), [(start, iterations) for start, iterations in stages])
+        drawn = loss.get("drawn")
+        if drawn is not None and not (isinstance(drawn, int) and drawn >= 0):
+            raise ValueError("it must hold that drawn is a number of steps")
+        return cls(Shape(**network), [(start, iterations) for start, iterations in stages], drawn)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return ``loss``, and the PSNR in dB after some of the iterations, by their rate in bit per pixel.
@@ -65,7 +73,8 @@ class Model(nn.Module):
             step: Counted from 0; says which stage it is.
         """
         centred = image - 0.5
-        images = self.network(centred, self.iterations(step))
+        drawn = self._drawn is None or step < self._drawn
+        images = self.network(centred, self.iterations(step), drawn=drawn)
         loss = torch.stack([(centred - seen).abs().mean() for seen in images]).mean()
         curves = {"loss": loss}
         for iteration, seen in enumerate(images, start=1):
