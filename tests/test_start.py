@@ -10,6 +10,9 @@ import torch
 from torch.nn import functional
 
 from icm_bench.runner import open_dataset
+from icm_codecs.content_weighted.network import Shape as ContentWeightedShape
+from icm_codecs.content_weighted.training import Loss
+from icm_codecs.content_weighted.training import Model as ContentWeighted
 from icm_codecs.hyperprior.network import HyperpriorNetwork
 from icm_codecs.hyperprior.network import Shape as HyperpriorShape
 from icm_codecs.start import PIXEL_VARIANCE, begin_with, markov_transforms
@@ -97,3 +100,21 @@ def test_untrained_codec_of_target_rates_is_a_working_codec() -> None:
     assert [fidelity for _, fidelity in points] == sorted(fidelity for _, fidelity in points)
     assert points[0][0] < 0.5
     assert points[2][1] > 28.0
+
+
+def test_untrained_content_weighted_codec_is_a_working_codec() -> None:
+    torch.manual_seed(1)
+    targets = (0.2, 0.45, 0.96)
+    model = ContentWeighted(ContentWeightedShape(qualities=3), Loss(targets))
+    image, quality = scene().repeat(3, 1, 1, 1), torch.arange(3)
+    with torch.no_grad():
+        encoding = model.encoder(image, quality)
+        bits = (encoding.code > 0.5).float()
+        decoded = model.decoder(bits, quality)
+    fidelity = [psnr(a, b) for a, b in zip(decoded, image, strict=True)]
+    assert fidelity == sorted(fidelity)
+    assert fidelity[2] > 24.0
+    # Wider steps set fewer bits, and the first channels' most.
+    shares = bits.mean(dim=(1, 2, 3)).tolist()
+    assert shares == sorted(shares)
+    assert bits[0, :40].mean() > 5.0 * bits[0, 80:].mean()

@@ -31,6 +31,7 @@ from icm_codecs.content_weighted.network import (
     importance_mask,
     level_of,
 )
+from icm_codecs.content_weighted.start import start_at_a_transform
 from icm_codecs.tensor_file import check_same_shape
 
 
@@ -95,6 +96,7 @@ class Model(nn.Module):
         self.decoder = Decoder(shape)
         self.code_context = ContextNetwork(code_rules(shape))
         self.map_context = ContextNetwork(map_rules(shape))
+        start_at_a_transform(self.encoder, self.decoder, shape, loss.targets)
         self._loss = loss
         self.register_buffer("targets", torch.tensor(loss.targets), persistent=False)
         self.register_buffer("shares", torch.tensor(loss.shares()), persistent=False)
