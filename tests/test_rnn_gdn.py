@@ -24,7 +24,16 @@ from icm_codecs.rnn_gdn.checkpoint import load_checkpoint
 from icm_codecs.rnn_gdn.codec import RnnGdn
 from icm_codecs.rnn_gdn.container import Coding, Frame, unpack
 from icm_codecs.rnn_gdn.context import LOGIT_UNIT, ContextModel, squash_table, stretch_table
-from icm_codecs.rnn_gdn.network import BITS, ConvLstm, Decoder, Encoder, RnnNetwork, Shape, drawn_bits
+from icm_codecs.rnn_gdn.network import (
+    BITS,
+    ConvLstm,
+    Decoder,
+    Encoder,
+    RnnNetwork,
+    Shape,
+    drawn_bits,
+    sign_bits,
+)
 from icm_codecs.rnn_gdn.training import Model
 from icm_codecs.trainable import Trainable
 
@@ -193,6 +202,23 @@ def test_bits_are_drawn_with_the_values_mean_and_pass_gradients() -> None:
     assert torch.allclose(values.grad, torch.full((5,), 20_000.0))
 
 
+def test_signs_are_those_that_are_coded_and_pass_gradients() -> None:
+    values = torch.tensor([-0.9, -0.1, 0.0, 0.2], requires_grad=True)
+    bits = sign_bits(values)
+    assert torch.allclose(bits.detach(), torch.tensor([-1.0, -1.0, -1.0, 1.0]))
+    bits.sum().backward()  # type: ignore[no-untyped-call]  # untyped in torch
+    assert values.grad is not None
+    assert torch.equal(values.grad, torch.ones(4))
+
+
+def test_bits_are_drawn_for_as_long_as_the_recipe_says() -> None:
+    model = Model.from_recipe({"network": {**NARROW, "iterations": 2}, "loss": {"drawn": 5}})
+    batch = colour_blocks(1)
+    early, late = ([float(model.losses(batch, step)["loss"].detach()) for _ in range(2)] for step in (4, 5))
+    assert early[0] != early[1]
+    assert late[0] == late[1]
+
+
 def test_additive_reconstruction_sums_outputs_and_one_shot_takes_the_last() -> None:
     before, output = torch.full((1,), 0.3), torch.full((1,), 0.2)
     additive, one_shot = RnnNetwork(Shape(width=2)), RnnNetwork(Shape(width=2, reconstruction="one-shot"))
@@ -249,6 +275,7 @@ def test_stages_say_how_many_iterations_a_step_runs() -> None:
         ({"loss": {"stages": [[0, 2], [0, 3]]}}, "rise"),
         ({"loss": {"stages": [[0, 17]]}}, "1 to 16 iterations"),
         ({"loss": {"stages": [[0]]}}, "a step and a number"),
+        ({"loss": {"drawn": -1}}, "drawn is a number of steps"),
     ],
 )
 def test_impossible_recipe_is_refused(tables: dict[str, Any], message: str) -> None:

@@ -209,6 +209,20 @@ def test_losses_have_names_and_fall(stand_in: str) -> None:
     assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
 
 
+def test_structure_takes_its_share_when_its_step_has_come() -> None:
+    loss = {**TABLES["loss"], "structure": 1.0, "structure_from": 7}
+    plain, mixed = Model.from_recipe(TABLES), Model.from_recipe({**TABLES, "loss": loss})
+    mixed.load_state_dict(plain.state_dict())
+    batch = torch.stack([tensor(photograph(128, 128, seed=seed)) for seed in range(2)])
+
+    def value(model: Model, step: int) -> float:
+        torch.manual_seed(3)
+        return float(model.losses(batch, step)["loss"].detach())
+
+    assert value(mixed, 6) == value(plain, 6)
+    assert value(mixed, 7) != value(plain, 7)
+
+
 def test_training_went_on_to_pictures_of_use(trained: tuple[Model, list[dict[str, float]]]) -> None:
     history = trained[1]
     assert history[-1]["psnr"] > history[0]["psnr"] + 3.0
@@ -222,6 +236,7 @@ def test_training_went_on_to_pictures_of_use(trained: tuple[Model, list[dict[str
         ({"loss": {"lambdas": [0.1]}}, "rungs"),
         ({"loss": {"lambdas": [0.1, 0.01]}}, "rise"),
         ({"loss": {"lambdas": [0.1, 0.2], "unfiltered": 2.0}}, "unfiltered"),
+        ({"loss": {"lambdas": [0.1, 0.2], "structure": -0.1}}, "structure"),
         ({"loss": {"lambdas": [0.1, 0.2], "stand_in": "none"}}, "stand_in"),
         ({"loss": {"lambdas": [0.1, 0.2], "colour": 1}}, "colour"),
         ({"loss": {"lambdas": [0.1, 0.2]}, "network": {"stride": 4}}, "stride"),

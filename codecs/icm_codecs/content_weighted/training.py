@@ -32,6 +32,7 @@ from icm_codecs.content_weighted.network import (
     level_of,
 )
 from icm_codecs.content_weighted.start import start_at_a_transform
+from icm_codecs.structure import SQUARED_ERROR, dissimilarity
 from icm_codecs.tensor_file import check_same_shape
 
 
@@ -50,6 +51,8 @@ class Loss:
         memory: How much of the measured shares is remembered from step to step, 0 to below 1. The paper compares the
             batch's own share with r, which is 0; a batch that holds few pictures of each quality wants more.
         every: The context models learn from one in so many bits of a batch.
+        structure: Share of the structural dissimilarity in the distortion, 0 to 1; the paper has none.
+        structure_from: The step from which it has that share.
 
     Raises:
         ValueError: An entry is impossible.
@@ -61,6 +64,8 @@ class Loss:
     map_from: int = 1500
     memory: float = 0.9
     every: int = 8
+    structure: float = 0.0
+    structure_from: int = 0
 
     def __post_init__(self) -> None:
         requirements = {
@@ -70,6 +75,7 @@ class Loss:
             "gamma is positive": self.gamma > 0.0,
             "memory is from 0 to below 1": 0.0 <= self.memory < 1.0,
             "every is positive": self.every > 0,
+            "structure is from 0 to 1": 0.0 <= self.structure <= 1.0,
         }
         broken = [requirement for requirement, holds in requirements.items() if not holds]
         if broken:
@@ -137,7 +143,12 @@ class Model(nn.Module):
         importance = encoding.importance if uses_map else target[:, None, None].expand_as(encoding.importance)
         mask = importance_mask(importance, self.shape)
         bits = binarise(encoding.code)
-        squared = (self.decoder(mask * bits, quality) - image).square().mean(dim=(1, 2, 3))
+        decoded = self.decoder(mask * bits, quality)
+        squared = (decoded - image).square().mean(dim=(1, 2, 3))
+        error = squared
+        if self._loss.structure > 0.0 and step >= self._loss.structure_from:
+            unlike = SQUARED_ERROR * dissimilarity(decoded, image)
+            error = torch.lerp(squared, unlike, self._loss.structure)
         kept = mask.detach().mean(dim=(1, 2, 3))
         self._remember(kept, quality)
         price = (
@@ -146,7 +157,7 @@ class Model(nn.Module):
             else (encoding.importance - target[:, None, None]).square().mean(dim=(1, 2))
         )
         share = self.shares[quality]
-        distortion = 255.0**2 / 100.0 * squared
+        distortion = 255.0**2 / 100.0 * error
         context, bpp = self._context(mask.detach(), bits.detach(), importance.detach(), quality, step)
         loss = (share * (distortion + price)).mean() + context
         measured = {"bpp": bpp / (image.shape[2] * image.shape[3]), "psnr": -10.0 * torch.log10(squared)}

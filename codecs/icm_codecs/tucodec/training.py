@@ -1,4 +1,6 @@
-"""Train the codec after TuCodec: bits per pixel plus a price times the squared error, at all positions at once.
+"""Train the codec after TuCodec: bits per pixel plus a price times the distortion, at all positions at once.
+
+The distortion is the squared error or, in part, structural dissimilarity: what the paper trained for is unpublished.
 
 Each sample of a batch is coded at a position of its own, drawn so that a batch is spread over all of them; the price
 of the squared error there is interpolated in its logarithm. So what lies between rungs is trained as the rungs are.
@@ -14,6 +16,7 @@ from typing import Any, Self, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from icm_codecs.structure import SQUARED_ERROR, dissimilarity
 from icm_codecs.tucodec.checkpoint import save_checkpoint, start_from
 from icm_codecs.tucodec.network import Shape, StandIn, TucodecNetwork, interpolate
 
@@ -29,18 +32,23 @@ class Loss:
         balance: Each sample's loss is weighed by lambda ** -balance: 0 favours high rates, 1 low ones.
         unfiltered: Share of the squared error that is taken before the post-filter, 0 to 1.
         stand_in: What the synthesis is trained on: "noise", as in the paper, or "rounded" straight through.
+        structure: Share of the structural dissimilarity in the distortion, 0 to 1.
+        structure_from: The step from which it has that share.
     """
 
     lambdas: tuple[float, ...]
     balance: float = 0.5
     unfiltered: float = 0.2
     stand_in: StandIn = "noise"
+    structure: float = 0.0
+    structure_from: int = 0
 
     def __post_init__(self) -> None:
         if not self.lambdas or self.lambdas[0] <= 0 or list(self.lambdas) != sorted(set(self.lambdas)):
             raise ValueError("lambdas are not positive, or do not rise")
-        if not 0.0 <= self.unfiltered <= 1.0:
-            raise ValueError(f"unfiltered is {self.unfiltered}, not from 0 to 1")
+        for name, share in (("unfiltered", self.unfiltered), ("structure", self.structure)):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} is {share}, not from 0 to 1")
         if self.stand_in not in get_args(StandIn):
             raise ValueError(f"stand_in is {self.stand_in!r}, not one of {', '.join(get_args(StandIn))}")
 
@@ -77,9 +85,8 @@ class Model(nn.Module):
 
         Args:
             image: N x 3 x H x W in 0..1, sides multiples of 64.
-            step: Not used: the loss is the same at all steps.
+            step: Counted from 0; says whether structure has its share yet.
         """
-        del step
         position = self._spread(len(image), image.device)
         estimate = self.network(image, position)
         bpp = estimate.bits / (image.shape[2] * image.shape[3])
@@ -89,6 +96,9 @@ class Model(nn.Module):
         # Weighed as their mean over all positions would have it, not over this batch.
         weights = prices**-self._loss.balance / torch.exp(-self._loss.balance * self._log_lambdas).mean()
         error = torch.lerp(mse, unfiltered, self._loss.unfiltered)
+        if self._loss.structure > 0.0 and step >= self._loss.structure_from:
+            unlike = SQUARED_ERROR * dissimilarity(estimate.image.float(), image)
+            error = torch.lerp(error, unlike, self._loss.structure)
         return {
             "loss": (weights * (bpp + prices * 255.0**2 * error)).mean(),
             "bpp": bpp.detach().mean(),
