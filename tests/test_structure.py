@@ -33,6 +33,15 @@ def test_near_one_it_is_what_ms_ssim_lacks(noise: float) -> None:
     assert float(dissimilarity(noisy, image)) == pytest.approx(published, rel=0.15)
 
 
+def test_mixed_precision_changes_nothing() -> None:
+    torch.manual_seed(1)
+    image = picture()
+    noisy = image + 0.02 * torch.randn_like(image)
+    exact = float(dissimilarity(noisy, image))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(dissimilarity(noisy, image)) == exact
+
+
 def test_gradients_are_finite_where_pictures_have_nothing_in_common() -> None:
     image = picture()
     for decoded in (torch.full_like(image, 0.5), 1.0 - image, torch.zeros_like(image)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,10 +30,13 @@ def dissimilarity(decoded: Tensor, image: Tensor) -> Tensor:
     """
     from pytorch_msssim import ssim
 
-    total = decoded.new_zeros(len(decoded))
-    for number, weight in enumerate(_SCALES):
-        if number:
-            decoded, image = functional.avg_pool2d(decoded, 2), functional.avg_pool2d(image, 2)
-        similar = ssim(decoded, image, data_range=1.0, size_average=False, win_size=_WINDOW)
-        total = total + weight * (1.0 - cast(Tensor, similar))
+    # Variances are differences of large numbers: in half precision nothing would be left of them.
+    with torch.autocast(image.device.type, enabled=False):
+        decoded, image = decoded.float(), image.float()
+        total = decoded.new_zeros(len(decoded))
+        for number, weight in enumerate(_SCALES):
+            if number:
+                decoded, image = functional.avg_pool2d(decoded, 2), functional.avg_pool2d(image, 2)
+            similar = ssim(decoded, image, data_range=1.0, size_average=False, win_size=_WINDOW)
+            total = total + weight * (1.0 - cast(Tensor, similar))
     return total
