@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.collections import PolyCollection
@@ -68,6 +70,21 @@ def test_the_readme_prints_the_rates_at_fixed_accuracies_of_the_real_images() ->
         assert any(f"| {shown} |" in row for row in rows), (figure.codec, shown)
         if figure.rate.low is not None:
             assert f"[{figure.rate.low:.3f}, {figure.rate.high:.3f}]" in README
+
+
+def test_the_published_figures_stand_beside_the_committed_curves() -> None:
+    page = (ROOT / "docs" / "learned.md").read_text(encoding="utf-8")
+    published = json.loads((ROOT / "tests" / "golden" / "published.json").read_text())
+    results = {result.codec: result for result in find(ROOT / "results" / "kodak")}
+    for codec, paper in published.items():
+        columns = {name: np.array(values, float) for name, values in results[codec].results.items()}
+        rates = np.log(columns["bpp"])
+        for number, bpp in enumerate(paper["bpp"]):
+            cells = []
+            for metric, digits in (("psnr-rgb", 2), ("ms-ssim-rgb", 4)):
+                theirs, ours = paper[metric][number], np.interp(np.log(bpp), rates, columns[metric])
+                cells += [f"{theirs:.{digits}f}", f"{ours:.{digits}f}", f"{ours - theirs:+.{digits}f}"]
+            assert f"| `{codec}` | {bpp:g} | {' | '.join(cells)} |" in page
 
 
 def test_the_real_images_uncompressed_accuracy_is_the_known_one() -> None:

@@ -7,7 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from icm_bench.codec import Codec, Learned, Loads, Quality, ReportsHeaderBytes
+from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
-from icm_bench.testing import check_codec, photograph
+from icm_bench.testing import photograph
 from icm_codecs.checkpoint import load_checkpoint
 from icm_codecs.container import Frame, unpack
 from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
@@ -231,10 +231,9 @@ def mutations(data: bytes, count: int) -> Iterator[bytes]:
         yield bytes(damaged[: rng.integers(0, len(data))] if rng.random() < 0.2 else damaged)
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_mutations_are_refused(codec: Hyperprior, count: int) -> None:
+def test_mutations_are_refused(codec: Hyperprior) -> None:
     data = codec.encode(photograph(64, 64))
-    for damaged in mutations(data, count):
+    for damaged in mutations(data, 300):
         if damaged != data:
             with pytest.raises(CodecError):
                 codec.decode(damaged)
@@ -325,14 +324,3 @@ def test_shipped_recipe_makes_weights_that_are_small(tmp_path: Path) -> None:
 def test_impossible_recipes_are_refused(tables: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Model.from_recipe(tables)
-
-
-class Narrow(Hyperprior):
-    """The ladder of the narrow weights."""
-
-    qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4)
-
-
-@pytest.mark.slow
-def test_it_conforms(weights: Path) -> None:
-    check_codec(Narrow, weights=str(weights))

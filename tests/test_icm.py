@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ from icm_codecs.coder import Coder
 from icm_codecs.container import Frame, unpack
 from icm_codecs.exact import MEAN_BITS
 from icm_codecs.icm import Icm
-from icm_codecs.recipe import find_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -157,23 +155,6 @@ def test_latents_survive_a_drift_of_every_float_network() -> None:
     steady = Icm(6)
     assert torch.equal(drifted.latents(data).latent, steady.latents(data).latent)
     assert psnr(drifted.decode(data), steady.decode(data)) > 35
-
-
-@pytest.mark.parametrize("quality", [1, 4, 8])
-@pytest.mark.parametrize("name", sorted(path.stem for path in WEIGHTS.parent.glob("*.safetensors")))
-def test_recorded_stream_decodes_to_the_recorded_latents(name: str, quality: int) -> None:
-    # Recorded on one machine: every other one must recover the very same integers.
-    codec = Icm(quality, weights=str(WEIGHTS.with_stem(name)))
-    golden = json.loads((Path(__file__).parent / "golden" / f"{name}.json").read_text())
-    assert golden["weights"] in codec.version(), "record the golden streams of the new weights"
-    recorded = golden["streams"][str(quality)]
-    found = codec.latents(bytes.fromhex(recorded["stream"]))
-    assert digest(found.hyper) == recorded["hyper_sha256"]
-    assert digest(found.latent) == recorded["latent_sha256"]
-
-
-def digest(latents: torch.Tensor) -> str:
-    return hashlib.sha256(latents.numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def test_a_price_of_bits_moves_symbols_towards_zero_for_less_than_it_saves() -> None:
@@ -315,13 +296,6 @@ def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
 def test_version_names_the_weights(codec: Icm) -> None:
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12] in codec.version()
     assert "icm-bench" in codec.version()
-
-
-def test_shipped_weights_are_small_and_of_a_shipped_recipe() -> None:
-    for path in WEIGHTS.parent.glob("*.safetensors"):
-        assert path.stat().st_size <= 8 * 2**20
-        assert find_recipe(path.stem).is_file()
-        assert path.with_suffix(".md").is_file()
 
 
 def test_header_is_ten_bytes_for_a_photograph(codec: Icm) -> None:

@@ -509,12 +509,6 @@ def test_mutated_stream_is_refused(narrow: Path, kind: Any, n: int) -> None:
     check_mutations(RnnGdn(3, weights=str(narrow), coding=kind), n)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["raw", "adaptive"])
-def test_ten_thousand_mutated_streams_are_refused(narrow: Path, kind: Any) -> None:
-    check_mutations(RnnGdn(3, weights=str(narrow), coding=kind), 5000)
-
-
 def check_mutations(codec: RnnGdn, n: int) -> None:
     data = codec.encode(photograph(40, 33))
     image = codec.decode(data)

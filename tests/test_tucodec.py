@@ -570,8 +570,3 @@ def fuzz(codec: Tucodec, n: int) -> None:
 
 def test_300_damaged_streams_are_refused_or_decoded(weights: str) -> None:
     fuzz(Tucodec(0.75, weights=weights), 300)
-
-
-@pytest.mark.slow
-def test_10000_damaged_streams_are_refused_or_decoded(weights: str) -> None:
-    fuzz(Tucodec(0.75, weights=weights), 10_000)

@@ -48,7 +48,7 @@ class Tucodec(LearnedCodec["Coder"]):
     """
 
     name: ClassVar[str] = "tucodec"
-    qualities: ClassVar[tuple[Quality, ...]] = (0.1, 0.15, 0.25, 0.35, 0.5, 0.75)
+    qualities: ClassVar[tuple[Quality, ...]] = (0.1, 0.15, 0.25, 0.35, 0.5, 0.7)
 
     def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
         if not 0.0 < quality <= _MOST_BPP:

@@ -1,0 +1,186 @@
+"""The weights that the package ships: what they decode, what they refuse, and what they take.
+
+Run as a program, ``python tests/test_shipped.py NAME``, it records the golden streams of new weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from icm_bench.codec import Quality
+from icm_bench.error import CodecError
+from icm_bench.image import Image
+from icm_bench.runner import open_dataset
+from icm_bench.testing import photograph
+from icm_codecs.content_weighted.codec import ContentWeighted
+from icm_codecs.hyperprior.codec import Hyperprior
+from icm_codecs.icm import Icm
+from icm_codecs.recipe import find_recipe
+from icm_codecs.rnn_gdn.codec import RnnGdn
+from icm_codecs.rnn_gdn.coder import read_segments
+from icm_codecs.rnn_gdn.container import unpack
+from icm_codecs.tucodec.codec import Tucodec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+WEIGHTS = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "weights"
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+RECORDED: dict[str, tuple[Quality, ...]] = {
+    "content-weighted": (1, 4, 6),
+    "hyperprior": (1, 4, 8),
+    "rnn-gdn": (1, 4, 16),
+    "rnn-gdn-off": (1, 4),
+    "tucodec": (0.1, 0.35, 0.7),
+}
+"""The qualities of which there are golden streams; of ``icm``'s weights 1, 4 and 8."""
+
+
+def open_shipped(name: str, quality: Quality) -> Any:
+    """Return the codec that ships with these weights."""
+    match name:
+        case "content-weighted":
+            return ContentWeighted(quality)
+        case "hyperprior":
+            return Hyperprior(quality)
+        case "rnn-gdn" | "rnn-gdn-off":
+            return RnnGdn(quality, gdn=name == "rnn-gdn", coding="adaptive")
+        case "tucodec":
+            return Tucodec(quality)
+    return Icm(quality, weights=str(WEIGHTS / f"{name}.safetensors"))
+
+
+def what_it_says(codec: Any, data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the integers that a bitstream holds, by their names."""
+    if isinstance(codec, RnnGdn):
+        return {"bits": np.stack(read_segments(unpack(data)))}
+    found = codec.code(data) if isinstance(codec, ContentWeighted) else codec.latents(data)
+    return {name: np.asarray(values) for name, values in found._asdict().items()}
+
+
+def digests(codec: Any, data: bytes) -> dict[str, str]:
+    return {
+        f"{name}_sha256": hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()
+        for name, values in what_it_says(codec, data).items()
+    }
+
+
+def picture(height: int, width: int) -> Image:
+    """Make a picture with edges, gradients and texture."""
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / random.uniform(3, 40) + y / random.uniform(3, 40)) for _ in range(3)]
+    image = 128 + 60 * np.stack(waves, axis=-1) + 40 * ((x // 23 + y // 31) % 2)[..., None]
+    noisy: Image = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    return noisy
+
+
+def record(name: str) -> None:
+    """Write down what the weights make of a picture, and what a decoder reads in it."""
+    streams = {}
+    for quality in RECORDED.get(name, (1, 4, 8)):
+        codec = open_shipped(name, quality)
+        data = codec.encode(picture(48, 72))
+        streams[str(quality)] = {"stream": data.hex(), **digests(codec, data)}
+    weights = hashlib.sha256((WEIGHTS / f"{name}.safetensors").read_bytes()).hexdigest()[:12]
+    content = {"image": "picture(48, 72)", "streams": streams, "weights": weights}
+    (GOLDEN / f"{name}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_small_and_have_a_recipe_and_a_card(name: str) -> None:
+    path = WEIGHTS / f"{name}.safetensors"
+    assert path.stat().st_size <= 8 * 2**20
+    assert find_recipe(name).is_file()
+    assert path.with_suffix(".md").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_streams_decode_to_the_recorded_integers(name: str) -> None:
+    # Recorded on one machine: every other one must recover the very same.
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    for text, recorded in golden["streams"].items():
+        codec = open_shipped(name, float(text) if "." in text else int(text))
+        assert golden["weights"] in codec.version(), "record the golden streams of the new weights"
+        stream = bytes.fromhex(recorded.pop("stream"))
+        assert digests(codec, stream) == recorded
+        assert codec.decode(stream).shape == (48, 72, 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_come_closer_with_every_bit(name: str) -> None:
+    image = open_dataset("scenes", limit=1).images[0].read()[64:256, 128:384]
+    points = []
+    for quality in RECORDED.get(name, (1, 4, 6)):
+        codec = open_shipped(name, quality)
+        data = codec.encode(image)
+        mse = np.mean((codec.decode(data).astype(float) - image) ** 2)
+        points.append((len(data), 10 * np.log10(255**2 / mse)))
+    assert points == sorted(points)
+    assert [psnr for _, psnr in points] == sorted(psnr for _, psnr in points)
+    # Whatever a network for a task paints over, the rest it leaves.
+    assert points[-1][1] > 22.0
+
+
+def mutations(data: bytes, count: int) -> Iterator[bytes]:
+    random = np.random.default_rng(7)
+    for _ in range(count):
+        damaged = bytearray(data)
+        for position in random.integers(0, len(data), random.integers(1, 5)):
+            damaged[position] ^= int(random.integers(1, 256))
+        start, end = sorted(random.integers(0, len(data) + 1, 2).tolist())
+        match random.integers(0, 4):
+            case 0:
+                del damaged[start:end]
+            case 1:
+                damaged[start:start] = random.bytes(end - start)
+        yield bytes(damaged)
+
+
+def survive(name: str, count: int) -> tuple[int, float]:
+    """Decode damaged streams; return how many were refused, and by how many MiB the process grew at its peak."""
+    torch.set_num_threads(1)
+    codec = open_shipped(name, RECORDED.get(name, (4,))[0])
+    image = photograph(40, 33)
+    data = codec.encode(image)
+    assert codec.decode(data).shape == image.shape
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    n_refused = 0
+    for damaged in mutations(data, count):
+        try:
+            decoded = codec.decode(damaged)
+        except CodecError as error:
+            assert "\n" not in str(error)
+            n_refused += 1
+        else:
+            # A mutation may write what was there, and few checks of 16 bits let a change pass.
+            assert decoded.shape == image.shape
+    return n_refused, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_ten_thousand_damaged_streams_are_refused_in_little_memory(name: str) -> None:
+    # In a process of its own, whose memory no other test has used.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        n_refused, growth = pool.submit(survive, name, 10_000).result()
+    assert n_refused > 9_900
+    assert growth < 1024
+
+
+if __name__ == "__main__":
+    for shipped in sys.argv[1:]:
+        record(shipped)
