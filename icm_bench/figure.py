@@ -68,7 +68,8 @@ def plot(
             mend="plot them one group at a time",
         )
     if axes is None:
-        _, axes = plt.subplots(figsize=(7.2, 4.8), layout="constrained")
+        width = 7.2 if len(drawn) <= len(_COLORS) else 9.2
+        _, axes = plt.subplots(figsize=(width, 4.8), layout="constrained")
     for index, result in enumerate(drawn):
         # A dagger, as in the tables: these rates do not mean what the first curve's mean.
         is_mixed = result is not drawn[0] and bool(differing(drawn[0].meta, result.meta))
@@ -90,7 +91,11 @@ def plot(
     axes.grid(visible=True, which="major", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    if len(drawn) <= len(_COLORS):
+        axes.legend(frameon=False, fontsize=9)
+    else:
+        # Within the axes so many names would lie on the curves.
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axes
 
 

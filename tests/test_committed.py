@@ -59,6 +59,14 @@ def test_no_two_curves_of_a_plot_look_alike(group: list[Result]) -> None:
     assert len(looks) == len(curves) == len(group)
     bands = [item for item in axes.collections if isinstance(item, PolyCollection)]
     assert len(bands) == (0 if len(group) > 8 else len(group))
+    legend, figure = axes.get_legend(), axes.get_figure()
+    assert legend is not None
+    assert figure is not None
+    figure.canvas.draw()
+    # Beside the axes where there are many names, and within the picture.
+    box = legend.get_window_extent()
+    assert (box.x0 >= axes.get_window_extent().x1 - 1) == (len(group) > 8)
+    assert box.x1 <= figure.bbox.x1
     pyplot.close("all")
 
 
