@@ -18,7 +18,7 @@ from icm_bench.error import CodecError, TrainingError
 from icm_bench.image import Image
 from icm_bench.scenes.scene import draw_scene
 from icm_codecs.checkpoint import load_checkpoint, start_from
-from icm_codecs.growth import start_second_layer
+from icm_codecs.growth import start_grown
 from icm_codecs.icm import Icm
 from icm_codecs.network import IcmNetwork
 from icm_codecs.picture import Pictures
@@ -220,7 +220,7 @@ def detailed(trained: Path, pictures: Path, tmp_path_factory: pytest.TempPathFac
 def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: Path, pictures: Path) -> None:
     plan = read_recipe(detailed.parent / "detailed.toml")
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
-    start_second_layer(network, trained)
+    start_grown(network, trained)
     first = IcmNetwork(replace(plan.shape, latent=16, detail=0, detailed=0), plan.loss.lambdas)
     start_from(first, trained)
     batch = repeated(corner(pictures), 2)
@@ -256,7 +256,7 @@ def test_training_a_second_layer_leaves_the_first_at_rest(
 def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, pictures: Path) -> None:
     plan = read_recipe(detailed.parent / "detailed.toml")
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
-    start_second_layer(network, detailed)
+    start_grown(network, detailed)
     crop = corner(pictures)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -270,6 +270,75 @@ def test_second_layer_needs_a_first_of_its_shape(detailed: Path, pictures: Path,
         train(detailed.parent / "detailed.toml", data=[pictures], output=tmp_path, device="cpu")
     with pytest.raises(CodecError, match="another shape"):
         train(SHIPPED / "icm-mse.toml", data=[pictures], output=tmp_path, device="cpu", start=detailed)
+
+
+ATTENTIVE = RECIPE.replace("[loss]", "attention = 8\n\n[attention]\nfirst = [0, 4, 8, 14]\n\n[loss]").replace(
+    "steps = 110", "steps = 30"
+)
+
+
+@pytest.fixture(scope="module")
+def attentive(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train attention, from labels, for a network that has none."""
+    folder = tmp_path_factory.mktemp("attentive")
+    write_small_shard(folder / "scenes")
+    path = folder / "attentive.toml"
+    taught = 'learned = true\nbegin = "fasterrcnn_scenes"\nfirst'
+    path.write_text(ATTENTIVE.replace("first", taught).replace("crop = 64", "crop = 128"))
+    return train(path, data=[folder / "scenes"], output=folder, device="cpu", start=trained)
+
+
+def test_training_attention_leaves_the_rest_as_it_was(trained: Path, attentive: Path, pictures: Path) -> None:
+    before, after = load_checkpoint(trained), load_checkpoint(attentive)
+    for name, value in before.synthesis.state_dict().items():
+        assert torch.equal(after.synthesis.state_dict()[name], value), name
+    for name, value in before.analysis.state_dict().items():
+        assert torch.equal(after.analysis.state_dict()[name], value), name
+    assert torch.equal(after.gain, before.gain)
+    assert float(after.analysis.get_parameter("attention.head.weight").abs().max()) > 0.0
+    image = corner(pictures)
+    codec = Icm(2, weights=str(attentive))
+    assert codec.latents(codec.encode(image)).levels is not None
+    assert codec.decode(codec.encode(image)).shape == image.shape
+
+
+def test_training_with_attention_leaves_it_at_rest_and_estimates_real_rates(
+    attentive: Path, pictures: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "on.toml"
+    path.write_text(ATTENTIVE)
+    weights = train(path, data=[pictures], output=tmp_path, device="cpu", start=attentive)
+    before, after = (
+        load_checkpoint(attentive).analysis.state_dict(),
+        load_checkpoint(weights).analysis.state_dict(),
+    )
+    moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert moved
+    assert not any("attention" in name for name in moved)
+    plan = read_recipe(path)
+    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.attention.levels)
+    start_grown(network, weights)
+    crop = corner(pictures)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        bits = network(repeated(crop, 64)).bits
+    for quality in (1, 2):
+        codec = Icm(quality, weights=str(weights))
+        data = codec.encode(crop)
+        payload = len(data) - codec.header_bytes(data)
+        assert 8 * payload == pytest.approx(float(bits[quality - 1 :: 2].mean()), rel=0.15, abs=96)
+
+
+def test_attention_is_taught_by_labels_and_begins_as_a_detector_of_its_shape(
+    trained: Path, attentive: Path, pictures: Path, tmp_path: Path
+) -> None:
+    recipe = attentive.parent / "attentive.toml"
+    with pytest.raises(TrainingError, match="need the objects"):
+        train(recipe, data=[pictures], output=tmp_path, device="cpu", start=trained)
+    other = tmp_path / "other.toml"
+    other.write_text(recipe.read_text().replace("fasterrcnn_scenes", "yolox"))
+    with pytest.raises(TrainingError, match="cannot begin with the layers of this detector"):
+        train(other, data=[attentive.parent / "scenes"], output=tmp_path, device="cpu", start=trained)
 
 
 def test_snapshots_on_the_way_are_weights_files(recipe: Path, pictures: Path, tmp_path: Path) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from icm_bench.error import TrainingError
+from icm_codecs.attention import Levels
 from icm_codecs.exact import ExactHyperSynthesis, ExactSynthesis
-from icm_codecs.network import Analysis, HyperAnalysis, Shape, Sizes, Synthesis, VariableRateNetwork
+from icm_codecs.level_map import Attended, map_tables
+from icm_codecs.network import (
+    Analysis,
+    HyperAnalysis,
+    IcmNetwork,
+    Shape,
+    Sizes,
+    Synthesis,
+    VariableRateNetwork,
+)
 from icm_codecs.table import Tables, gaussian_tables, prior_tables
 from icm_codecs.tensor_file import (
     check_same_shape,
@@ -95,6 +105,7 @@ class Checkpoint:
         inverse_gain: Qualities x latent, float32: scales it back.
         prior: The hyper-latent's tables, quality by quality and channel by channel.
         conditional: The latent's tables, scale by scale.
+        attended: What there is to know of its attention, if it has any.
         bit_price: The squared error, in quantisation steps, that a bit is worth to the encoder.
         facts: The file's metadata.
     """
@@ -108,6 +119,7 @@ class Checkpoint:
     inverse_gain: Tensor
     prior: Tables
     conditional: Tables
+    attended: Attended | None
     bit_price: float
     facts: Mapping[str, Any]
 
@@ -145,7 +157,11 @@ def save_checkpoint(
     tensors |= layer_tensors("hyper_synthesis", exact.layers)
     for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
         tensors |= table_tensors(name, tables)
-    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, kind.format)
+    own: dict[str, Any] = {"shape": network.shape.as_dict()}
+    if isinstance(network, IcmNetwork) and network.shape.attention:
+        own["levels"] = network.levels.as_dict()
+        tensors |= table_tensors("levels", map_tables(cast(Tensor, network.level_counts)))
+    write_tensors(path, tensors, {**facts, **own}, kind.format)
 
 
 def load_checkpoint(path: Path, kind: Kind = ICM, *, device: str = "cpu") -> Checkpoint:
@@ -168,9 +184,17 @@ def load_checkpoint(path: Path, kind: Kind = ICM, *, device: str = "cpu") -> Che
             tensors["inverse_gain"].to(device),
             read_tables("prior", tensors),
             read_tables("conditional", tensors),
+            _attended(facts, tensors, device) if "levels" in facts else None,
             float(facts.get("bit_price", 0.0)),
             facts,
         )
+
+
+def _attended(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> Attended:
+    shape = Shape(**facts["shape"])
+    levels = Levels.from_dict(facts["levels"])
+    tables = read_tables("levels", tensors)
+    return Attended.of(levels, tables, shape).to(device)
 
 
 def start_from(network: VariableRateNetwork, path: Path, kind: Kind = ICM) -> None:
@@ -190,3 +214,5 @@ def start_from(network: VariableRateNetwork, path: Path, kind: Kind = ICM) -> No
         for key, parameter in network.prior.named_parameters():
             parameter.copy_(tensors[f"training.prior.{key}"])
         checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)
+        if checkpoint.attended is not None:
+            cast(Tensor, network.level_counts).copy_(checkpoint.attended.map.counts())

@@ -24,10 +24,31 @@ _LARGE = 16
 
 
 class Latents(NamedTuple):
-    """What a bitstream says, int64: hyper x h x w whole numbers, and sent x H x W in units of ``2**-MEAN_BITS``."""
+    """What a bitstream says, int64.
+
+    Attributes:
+        hyper: Hyper x h x w whole numbers.
+        latent: Sent x H x W in units of ``2**-MEAN_BITS`` of a step, which may be another from place to place.
+        levels: H x W levels of the map that says which, where there is one.
+    """
 
     hyper: Tensor
     latent: Tensor
+    levels: Tensor | None = None
+
+
+class Analysed(NamedTuple):
+    """What an encoder makes of an image.
+
+    Attributes:
+        hyper: The hyper-latent, whole numbers, 1 x hyper x h x w.
+        scaled: The latent, scaled for the quality and not for the levels, 1 x sent x H x W.
+        levels: The map of levels, H x W int64, where there is one.
+    """
+
+    hyper: Tensor
+    scaled: Tensor
+    levels: Tensor | None = None
 
 
 class _Symbols(NamedTuple):
@@ -78,11 +99,8 @@ class Coder:
         return self._model.n_parameters()
 
     @torch.inference_mode()
-    def analyse(self, image: Image) -> tuple[Tensor, Tensor]:
-        """Return the hyper-latent, whole numbers, 1 x hyper x h x w, and the scaled latent, 1 x sent x H x W.
-
-        Nothing here need be reproducible: the decoder is told the result.
-        """
+    def analyse(self, image: Image) -> Analysed:
+        """Return what is to be coded. Nothing here need be reproducible: the decoder is told the result."""
         pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
         quality = torch.tensor([self._quality], device=self._device)
         padded = _padded(pixels, LATENT_STRIDE)
@@ -91,27 +109,35 @@ class Coder:
         scaled = latent * gain[: latent.shape[1]]
         hyper = torch.round(self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), quality))
         hyper = hyper.clamp(-HYPER_BOUND, HYPER_BOUND).long()
+        levels = None
+        if self._model.attended is not None:
+            levels = self._model.attended.levels.of(self._model.analysis.get_submodule("attention")(padded))[
+                0, 0
+            ]
         if latent.shape[1] == self._model.shape.sent(self._quality):
-            return hyper, scaled
-        missing = padded - self._pixels(self._symbols(hyper, scaled).latent(), self._quality)
+            return Analysed(hyper, scaled, levels)
+        symbols = self._symbols(hyper, scaled, levels)
+        missing = padded - self._pixels(symbols.latent(), self._quality, levels)
         detail = self._model.analysis.get_submodule("detail")(missing)
-        return hyper, torch.cat([scaled, detail * gain[latent.shape[1] :]], dim=1)
+        return Analysed(hyper, torch.cat([scaled, detail * gain[latent.shape[1] :]], dim=1), levels)
 
     @torch.inference_mode()
-    def entropy_code(self, hyper: Tensor, scaled: Tensor) -> bytes:
+    def entropy_code(self, hyper: Tensor, scaled: Tensor, levels: Tensor | None = None) -> bytes:
         """Return the stream of what :meth:`analyse` returned."""
-        symbols = self._symbols(hyper, scaled)
+        symbols = self._symbols(hyper, scaled, levels)
         sent = symbols.scale > 0
         encoder = Encoder()
+        if self._model.attended is not None and levels is not None:
+            self._model.attended.map.put(encoder, levels)
         encoder.put(hyper.flatten(), _channel_index(hyper.shape[1:]), self._priors[self._quality])
         encoder.put(symbols.residual[sent], symbols.scale[sent], self._model.conditional)
         return encoder.bytes()
 
-    def _symbols(self, hyper: Tensor, scaled: Tensor) -> _Symbols:
+    def _symbols(self, hyper: Tensor, scaled: Tensor, levels: Tensor | None) -> _Symbols:
         """Quantise the first channels of the scaled latent, as many as there are."""
-        index, mean = self._model.hyper_synthesis.apply(hyper, self._quality)
         channels, rows, columns = scaled.shape[1:]
-        index, mean = index[:, :channels, :rows, :columns], mean[:, :channels, :rows, :columns]
+        index, mean = self._expected(hyper, self._quality, torch.Size((channels, rows, columns)), levels)
+        scaled = scaled * self._share(channels, self._quality, levels)
         residual = self._quantised(scaled.double() - mean * 2.0**-MEAN_BITS, index)
         return _Symbols(index, residual * (index > 0), mean)
 
@@ -129,31 +155,54 @@ class Coder:
         shape = self._model.shape
         rows, columns = _ceil(frame.height, LATENT_STRIDE), _ceil(frame.width, LATENT_STRIDE)
         hyper_shape = torch.Size([shape.hyper, _ceil(rows, HYPER_STRIDE), _ceil(columns, HYPER_STRIDE)])
-        n_symbols = hyper_shape.numel() + shape.latent * rows * columns
+        n_symbols = hyper_shape.numel() + (shape.latent + 1) * rows * columns
         decoder = Decoder(frame.payload, most_symbols=n_symbols)
+        levels = None
+        if self._model.attended is not None:
+            levels = self._model.attended.map.take(decoder, rows, columns).to(self._device)
         symbols = decoder.take(_channel_index(hyper_shape), self._priors[frame.quality])
         hyper = symbols.reshape(hyper_shape)
-        index, mean = self._model.hyper_synthesis.apply(hyper[None].to(self._device), frame.quality)
-        sent = shape.sent(frame.quality)
-        index, mean = index[0, :sent, :rows, :columns].cpu(), mean[0, :sent, :rows, :columns].cpu()
+        sent = torch.Size((shape.sent(frame.quality), rows, columns))
+        index, mean = self._expected(hyper[None].to(self._device), frame.quality, sent, levels)
+        index, mean = index[0].cpu(), mean[0].cpu()
         residual = torch.zeros_like(index)
         residual[index > 0] = decoder.take(index[index > 0], self._model.conditional)
         residual = residual.clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND)
-        return Latents(hyper, _Symbols(index, residual, mean).latent())
+        return Latents(hyper, _Symbols(index, residual, mean).latent(), levels)
 
     @torch.inference_mode()
     def synthesise(self, frame: Frame, latents: Latents) -> Image:
         """Return the image of a frame's latents, of the frame's size."""
-        pixels = self._pixels(latents.latent.to(self._device)[None], frame.quality)
+        pixels = self._pixels(latents.latent.to(self._device)[None], frame.quality, latents.levels)
         levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
         return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
 
-    def _pixels(self, latent: Tensor, quality: int) -> Tensor:
-        """Return the image, about 0..1, of a latent in units of ``2**-MEAN_BITS``."""
+    def _pixels(self, latent: Tensor, quality: int, levels: Tensor | None) -> Tensor:
+        """Return the image, about 0..1, of a latent in units of ``2**-MEAN_BITS`` of the steps."""
         inverse_gain = self._model.inverse_gain[quality][: latent.shape[1], None, None]
         scaled_back = (latent * 2.0**-MEAN_BITS).float() * inverse_gain
+        scaled_back = scaled_back / self._share(latent.shape[1], quality, levels)
         pixels: Tensor = self._model.synthesis(scaled_back, torch.tensor([quality], device=self._device))
         return pixels
+
+    def _expected(
+        self, hyper: Tensor, quality: int, sent: torch.Size, levels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scale indices and the means of what is sent, channels x rows x columns."""
+        channels, rows, columns = sent
+        index, mean = self._model.hyper_synthesis.apply(hyper, quality)
+        index, mean = index[:, :channels, :rows, :columns], mean[:, :channels, :rows, :columns]
+        attended = self._model.attended
+        if attended is None or levels is None:
+            return index, mean
+        return attended.expected(index, mean, quality, levels)
+
+    def _share(self, channels: int, quality: int, levels: Tensor | None) -> Tensor:
+        """Return what the latent is multiplied by where its steps are coarser: channels x rows x columns."""
+        attended = self._model.attended
+        if attended is None or levels is None:
+            return torch.ones((), device=self._device)
+        return attended.share(channels, quality, levels)
 
 
 def _saved_bits(tables: Tables) -> Tensor:

@@ -1,7 +1,7 @@
-"""Give a trained network a second layer: what the first's decoded image still lacks, trained with the first at rest.
+"""Give a trained network attention, or a second layer: what the first's decoded image still lacks.
 
-The first layer's weights are those of a network without a second. The qualities that send both stand on the first
-layer of the highest quality that does not.
+Each is trained with the rest of the network at rest, and leaves the weights that are there already as they are.
+The qualities that send both layers stand on the first layer of the highest quality that does not.
 """
 
 from __future__ import annotations
@@ -14,32 +14,51 @@ import torch
 from torch import Tensor, nn
 
 from icm_codecs.checkpoint import load_checkpoint, start_from
-from icm_codecs.network import SCALES, IcmNetwork, Modulation
+from icm_codecs.network import SCALES, IcmNetwork, Modulation, Shape
 
 _SPREAD = 0.15
 """The standard deviation of detail before it is scaled, as random first weights give it."""
 
 
-def start_second_layer(network: IcmNetwork, path: Path) -> None:
-    """Set a network's parameters to those of a checkpoint file, with or without a second layer.
+def start_grown(network: IcmNetwork, path: Path) -> None:
+    """Set a network's parameters to those of a checkpoint file, which may lack a second layer, or attention.
 
-    Without, the new layer at first adds nothing to the images.
+    A new second layer at first adds nothing to the images. New attention keeps what it began with.
 
     Raises:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
-    if load_checkpoint(path).shape.as_dict().get("detail"):
+    found, wanted = Shape(**load_checkpoint(path).shape.as_dict()), network.shape
+    if wanted.attention and not found.attention:
+        smaller = IcmNetwork(replace(wanted, attention=0), (1.0,) * wanted.qualities)
+        start_grown(smaller, path)
+    elif wanted.detail and not found.detail:
+        sizes = {"detail_fine": found.detail_fine, "detail_wide": found.detail_wide}
+        shape = replace(wanted, latent=wanted.first_layer, detail=0, detailed=0, **sizes)
+        smaller = IcmNetwork(shape, (1.0,) * shape.qualities, network.levels)
+        start_from(smaller, path)
+        _repeat_last(smaller, wanted.detailed)
+        _expect(network)
+    else:
         start_from(network, path)
         return
-    shape = replace(network.shape, latent=network.shape.first_layer, detail=0, detailed=0)
-    first = IcmNetwork(shape, (1.0,) * shape.qualities)
-    start_from(first, path)
-    _repeat_last(first, network.shape.detailed)
     with torch.no_grad():
-        _expect(network)
         own = network.state_dict()
-        for name, value in first.state_dict().items():
+        for name, value in smaller.state_dict().items():
             own[name].copy_(value if value.shape == own[name].shape else _beside(name, value, own[name]))
+
+
+def learn_attention(network: IcmNetwork) -> None:
+    """Let gradients change attention alone."""
+    network.requires_grad_(False)
+    if network.analysis.attention is not None:
+        network.analysis.attention.requires_grad_(True)
+
+
+def learn_all_but_attention(network: IcmNetwork) -> None:
+    """Let gradients change what is learned without labels."""
+    if network.analysis.attention is not None:
+        network.analysis.attention.requires_grad_(False)
 
 
 def learn_second_layer(network: IcmNetwork) -> None:
@@ -101,6 +120,7 @@ def _joined(first: Tensor, both: Tensor, axis: int) -> Tensor:
     return torch.cat([first, both.narrow(axis, count, both.shape[axis] - count)], axis)
 
 
+@torch.no_grad()
 def _expect(network: IcmNetwork) -> None:
     """Silence the second layer, and expect of its latent what its gains let through."""
     if network.synthesis.detail is not None:

@@ -26,8 +26,13 @@ with warnings.catch_warnings():
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
     from compressai.ops import LowerBound
 
+from icm_codecs.attention import Attention, Levels, contexts_of, n_contexts
+
 LATENT_STRIDE = 16
 """Pixels to a latent position, in each direction."""
+
+_MEMORY = 0.999
+"""What is left, after a step of training, of how often levels were seen before."""
 
 HYPER_STRIDE = 4
 """Latent positions to a hyper-latent position, in each direction."""
@@ -50,6 +55,7 @@ class Shape:
             below, which ``wide`` values for 16x16 pixels hold whatever they cost.
         detail_fine: Channels of the second layer's networks at a quarter of the resolution.
         detail_wide: Their channels at an eighth.
+        attention: Channels of the network that says where steps may be coarser; 0 where they are the same everywhere.
     """
 
     qualities: int = 8
@@ -62,6 +68,7 @@ class Shape:
     detailed: int = 0
     detail_fine: int = 32
     detail_wide: int = 64
+    attention: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name."""
@@ -188,6 +195,7 @@ class Analysis(nn.Module):
         self.sixteenth = Residual(shape.wide)
         self.head = nn.Conv2d(shape.wide, shape.first_layer, 1)
         self.detail = DetailAnalysis(shape) if shape.detail else None
+        self.attention = Attention(shape.attention) if shape.attention else None
 
     def forward(self, image: Tensor, quality: Tensor) -> Tensor:
         """Return the latent, not yet scaled for the quality."""
@@ -368,13 +376,22 @@ class IcmNetwork(VariableRateNetwork):
     synthesis: Synthesis
     hyper_synthesis: HyperSynthesis
 
-    def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        lambdas: tuple[float, ...],
+        levels: Levels = Levels(),  # noqa: B008 - frozen
+    ) -> None:
         networks = (Analysis(shape), Synthesis(shape), HyperAnalysis(shape), HyperSynthesis(shape))
         super().__init__(shape, lambdas, *networks)
         self._initialise()
+        self.levels = levels
+        if shape.attention:
+            self.register_buffer("level_counts", torch.zeros(n_contexts(len(levels)), len(levels)))
 
     def _initialise(self) -> None:
-        for module in self.modules():
+        initialised = [module for name, module in self.named_modules() if "attention" not in name]
+        for module in initialised:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 if module.bias is not None:
@@ -395,16 +412,46 @@ class IcmNetwork(VariableRateNetwork):
         Where there is a second layer, N is a multiple of the number of qualities that send it, all of which the batch
         holds; the bits are the second layer's alone, and no gradient reaches the first.
         """
-        quality = self.coded_at(image)
+        quality, levels = self.coded_at(image), self.levels_of(image)
         if not self.shape.detail:
             hyper, scaled = self._analyse(image, quality)
             index, mean = self.hyper_synthesis(round_through(hyper), quality)
-            rounded = mean + round_through(scaled - mean)
+            rounded, bits = self._quantise(scaled, index, mean, self._coarser(0, levels, quality))
             decoded = self.synthesis(rounded * self.inverse_gain(quality), quality)
             with torch.autocast(image.device.type, enabled=False):
-                bits = self._latent_bits(scaled, index, mean) + self._hyper_bits(hyper)
+                bits = bits + self._hyper_bits(hyper)
             return Estimate(decoded, bits)
-        return self._second_layer(image, quality)
+        return self._second_layer(image, quality, levels)
+
+    def levels_of(self, image: Tensor) -> Tensor | None:
+        """Return how little each position matters, N x 1 x h x w int64, if attention tells; count what is seen."""
+        if self.analysis.attention is None:
+            return None
+        with torch.no_grad():
+            levels = self.levels.of(self.analysis.attention(image))
+            if self.training:
+                seen = contexts_of(levels, len(self.levels)) * len(self.levels) + levels
+                counts = cast(Tensor, self.level_counts)
+                now = torch.bincount(seen.flatten(), minlength=counts.numel()).reshape(counts.shape)
+                counts.mul_(_MEMORY).add_(now)
+        return levels
+
+    def _coarser(self, layer: int, levels: Tensor | None, quality: Tensor) -> Tensor:
+        """Return how many places on the ladder of scales a layer's steps are coarser, N x 1 x h x w, or 0."""
+        if levels is None:
+            return torch.zeros((), device=quality.device)
+        places = self.levels.places(self.shape.qualities)[layer].to(levels.device)[quality]
+        return places.gather(1, levels.flatten(1)).reshape(levels.shape).float()
+
+    def _quantise(
+        self, scaled: Tensor, index: Tensor, mean: Tensor, coarser: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the quantised latent, still scaled for the quality, and its bits."""
+        share = torch.exp(-SCALES.step * coarser)
+        scaled, index, mean = scaled * share, index - coarser, mean * share
+        with torch.autocast(scaled.device.type, enabled=False):
+            bits = self._latent_bits(scaled, index, mean)
+        return (mean + round_through(scaled - mean)) / share, bits
 
     def coded_at(self, batch: Tensor) -> Tensor:
         """Return the index of the quality at which each sample of a batch is coded, N."""
@@ -418,7 +465,7 @@ class IcmNetwork(VariableRateNetwork):
         scaled = self.analysis(image, quality).float() * gain
         return self.hyper_analysis(scaled, quality).float(), scaled
 
-    def _second_layer(self, image: Tensor, quality: Tensor) -> Estimate:
+    def _second_layer(self, image: Tensor, quality: Tensor, levels: Tensor | None) -> Estimate:
         first = self.shape.first_layer
         if self.analysis.detail is None or self.synthesis.detail is None:
             raise ValueError("there is no second layer")
@@ -427,14 +474,15 @@ class IcmNetwork(VariableRateNetwork):
             hyper, scaled = self._analyse(image, quality)
         index, mean = self.hyper_synthesis(torch.round(hyper), quality)
         with torch.no_grad():
-            rounded = mean[:, :first] + torch.round(scaled - mean[:, :first])
+            rounded, _ = self._quantise(
+                scaled, index[:, :first], mean[:, :first], self._coarser(0, levels, quality)
+            )
             decoded = self.synthesis(rounded * inverse_gain[:, :first], quality)
         scaled = self.analysis.detail(image - decoded).float() * gain[:, first:]
-        index, mean = index[:, first:], mean[:, first:]
-        rounded = mean + round_through(scaled - mean)
+        rounded, bits = self._quantise(
+            scaled, index[:, first:], mean[:, first:], self._coarser(1, levels, quality)
+        )
         missing = self.synthesis.detail(rounded * inverse_gain[:, first:])
-        with torch.autocast(image.device.type, enabled=False):
-            bits = self._latent_bits(scaled, index, mean)
         return Estimate(decoded + missing, bits)
 
 

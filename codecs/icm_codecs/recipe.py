@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from icm_bench.error import TrainingError
+from icm_codecs.attention import Levels
 from icm_codecs.network import Shape
 from icm_codecs.task import Task
 
@@ -127,6 +128,21 @@ class Coding:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Where the latent's steps are coarser, and what finds out where.
+
+    Attributes:
+        levels: How much coarser, by how likely an object is.
+        learned: Whether this training teaches it, from labels, and nothing else. It is at rest otherwise.
+        begin: The detector whose backbone's first layers it begins with where it is learned.
+    """
+
+    levels: Levels = field(default_factory=Levels)
+    learned: bool = False
+    begin: str = ""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that a training is told, but where its data and its output lie."""
 
@@ -137,6 +153,7 @@ class Recipe:
     optimisation: Optimisation
     task: Task | None = None
     coding: Coding = Coding()
+    attention: Attention = field(default_factory=Attention)
 
 
 def find_recipe(name: str) -> Path:
@@ -208,7 +225,16 @@ def read_coding(tables: Mapping[str, Any]) -> Coding:
 
 
 def _parse(tables: dict[str, Any]) -> Recipe:
-    unknown = set(tables) - {"name", "network", "loss", "schedule", "optimisation", "task", "coding"}
+    unknown = set(tables) - {
+        "name",
+        "network",
+        "loss",
+        "schedule",
+        "optimisation",
+        "task",
+        "coding",
+        "attention",
+    }
     if unknown:
         raise ValueError(f"unknown tables {', '.join(sorted(unknown))}")
     loss = _table(Loss, _with_tuples(tables["loss"]))
@@ -222,9 +248,17 @@ def _parse(tables: dict[str, Any]) -> Recipe:
         optimisation=_optimisation(tables["optimisation"]),
         task=_table(Task, _with_tuples(tables["task"])) if "task" in tables else None,
         coding=read_coding(tables),
+        attention=_attention(tables.get("attention", {})),
     )
     _check({**_demands(recipe), **_bounds(recipe.optimisation)})
     return recipe
+
+
+def _attention(table: dict[str, Any]) -> Attention:
+    names = {entry.name for entry in fields(Levels)}
+    levels = Levels.from_dict({key: value for key, value in table.items() if key in names})
+    rest = {key: value for key, value in table.items() if key not in names}
+    return _table(Attention, {**rest, "levels": levels})
 
 
 def _optimisation(table: dict[str, Any]) -> Optimisation:
@@ -238,7 +272,7 @@ def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(kind: type[_Table], values: dict[str, Any]) -> _Table:
-    unknown = set(values) - {field.name for field in fields(kind)}  # type: ignore[arg-type]  # always a dataclass
+    unknown = set(values) - {entry.name for entry in fields(kind)}  # type: ignore[arg-type]  # always a dataclass
     if unknown:
         raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
     return kind(**values)
@@ -270,6 +304,11 @@ def _demands(recipe: Recipe) -> dict[str, bool]:
             if recipe.shape.detail
             else recipe.shape.detailed == 0
         ),
+        "attention has second steps for as many qualities as send a second layer": (
+            not recipe.shape.attention or len(recipe.attention.levels.second) == recipe.shape.detailed
+        ),
+        "attention has channels where it is learned": recipe.shape.attention > 0
+        or not recipe.attention.learned,
         "background is from 0 to 1": 0.0 <= recipe.loss.background <= 1.0,
         "there is a knot in the schedule": bool(recipe.schedule.knots),
         "there are as many task prices as qualities": recipe.task is None

@@ -16,14 +16,17 @@ from typing import Any, cast
 
 import lightning.pytorch as lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
+from icm_bench import registry
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
-from icm_codecs.checkpoint import find_weights, save_checkpoint, start_from
-from icm_codecs.growth import learn_second_layer, start_second_layer
+from icm_codecs.attention import Attention
+from icm_codecs.checkpoint import find_weights, save_checkpoint
+from icm_codecs.growth import learn_all_but_attention, learn_attention, learn_second_layer, start_grown
 from icm_codecs.loop import Batch, Training, fit, last_checkpoint
-from icm_codecs.network import Estimate, IcmNetwork
+from icm_codecs.network import LATENT_STRIDE, Estimate, IcmNetwork
 from icm_codecs.picture import Source, open_source
 from icm_codecs.recipe import (
     Optimisation,
@@ -50,9 +53,13 @@ class CodecTraining(Training):
     """
 
     def __init__(self, recipe: Recipe, source: Source, detector_weights: Path | None = None) -> None:
-        network = IcmNetwork(recipe.shape, recipe.loss.lambdas)
-        if recipe.shape.detail:
+        network = IcmNetwork(recipe.shape, recipe.loss.lambdas, recipe.attention.levels)
+        if recipe.attention.learned:
+            learn_attention(network)
+        elif recipe.shape.detail:
             learn_second_layer(network)
+        else:
+            learn_all_but_attention(network)
         super().__init__(network, recipe.optimisation, source)
         self._recipe, self._detector_weights = recipe, detector_weights
         # No module of this one: its weights are not saved, and nobody may set it to training mode.
@@ -88,6 +95,8 @@ class CodecTraining(Training):
         """Return the loss of one batch."""
         pixels, targets = batch
         image = pixels.float().div(255.0).contiguous(memory_format=torch.channels_last)
+        if self._recipe.attention.learned:
+            return self._attention_loss(image, targets)
         estimate = self.network(image)
         bpp = estimate.bits / (image.shape[2] * image.shape[3])
         error = (estimate.image - image).square().mean(dim=1, keepdim=True)
@@ -96,6 +105,17 @@ class CodecTraining(Training):
         self.log("loss", loss)
         if self.is_logged:
             self._log_rungs(bpp.detach(), mse.detach())
+        return loss
+
+    def _attention_loss(self, image: Tensor, targets: list[Target]) -> Tensor:
+        """Return the cross-entropy between where objects seem to be and where they, or what is near them, are."""
+        network = cast(IcmNetwork, self.network)
+        network.levels_of(image)
+        logits = cast(Tensor, cast(nn.Module, network.analysis.attention)(image))
+        near = focus_on(targets, 0.0, like=image[:, :1])
+        wanted = functional.max_pool2d(near, LATENT_STRIDE)
+        loss = functional.binary_cross_entropy_with_logits(logits, wanted)
+        self.log("loss", loss)
         return loss
 
     def _loss(
@@ -197,7 +217,7 @@ def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
         return
     plan = read_recipe(recipe)
     _check_shape(content, plan.shape.as_dict(), checkpoint)
-    network = IcmNetwork(plan.shape, plan.loss.lambdas)
+    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.attention.levels)
     network.load_state_dict(state)
     save_checkpoint(network, weights, {"name": plan.name, **facts})
 
@@ -212,13 +232,11 @@ class _Icm:
         lightning.seed_everything(self.optimisation.seed, verbose=False)
         self.training = CodecTraining(self._plan, source, detector_weights)
         self.needs_a_start = bool(self._plan.shape.detail)
+        if self._plan.attention.begin:
+            _begin_attention(cast(IcmNetwork, self.training.network), self._plan.attention.begin)
 
     def start_from(self, weights: Path) -> None:
-        network = cast(IcmNetwork, self.training.network)
-        if network.shape.detail:
-            start_second_layer(network, weights)
-        else:
-            start_from(network, weights)
+        start_grown(cast(IcmNetwork, self.training.network), weights)
 
     def check(self, checkpoint: Path) -> None:
         _check_shape(_read_checkpoint(checkpoint), self._plan.shape.as_dict(), checkpoint)
@@ -287,13 +305,29 @@ def _model(recipe: Path, tables: Mapping[str, Any]) -> Any:
 
 
 def _check_objects(plan: Recipe, source: Source) -> None:
-    needed = plan.loss.background < 1.0 or (plan.task is not None and plan.task.losses > 0.0)
+    needed = (
+        plan.attention.learned
+        or plan.loss.background < 1.0
+        or (plan.task is not None and plan.task.losses > 0.0)
+    )
     if needed and not source.has_objects:
         raise TrainingError(
             "its losses need the objects in the pictures",
             where=f"recipe '{plan.name}'",
             mend="give annotations, or scenes, or set background = 1 and losses = 0 and train by features alone",
         )
+
+
+def _begin_attention(network: IcmNetwork, detector: str) -> None:
+    backbone = getattr(registry.load("detector", detector), "network", lambda **_: nn.Module())(weights=None)
+    try:
+        cast(Attention, network.analysis.attention).begin_with(backbone.get_submodule("backbone"))
+    except (AttributeError, RuntimeError) as error:
+        raise TrainingError(
+            "attention cannot begin with the layers of this detector",
+            where=f"detector '{detector}'",
+            mend="name a detector of scenes, or none",
+        ) from error
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,0 +1,183 @@
+"""Where an image is worth bits: a small network looks for what may be an object, and the latent's steps grow elsewhere.
+
+Only the encoder looks. What it finds becomes a map of a few levels, one for every position of the latent, which goes
+into the bitstream; a level makes the step coarser by a whole number of places on the ladder of scales, so that scale
+indices move by just as many and nothing that the entropy coder reads is anything but integer. Regions of interest with
+steps of their own are old practice (JPEG 2000 has them); the network, the levels and their steps are our choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+MOST_PLACES = 63
+"""How much coarser a step can be, in places on the ladder of scales: nothing is left of any scale then."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How the probability of an object becomes a step.
+
+    Attributes:
+        probabilities: Where one level ends and the next begins, falling: level 0 lies above the first.
+        first: How much coarser the first layer's step is at each level, in places on the ladder of scales.
+        second: The same of the second layer, for each of the qualities that send it.
+    """
+
+    probabilities: tuple[float, ...] = (0.4, 0.15, 0.05)
+    first: tuple[int, ...] = (0, 4, 8, 14)
+    second: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return what :meth:`as_dict` was called on; entries may be missing.
+
+        Raises:
+            TypeError: An entry is unknown or of another kind.
+            ValueError: They contradict each other.
+        """
+        levels = cls(**{name: _as_tuples(value) for name, value in values.items()})
+        if not levels.is_possible():
+            raise ValueError(
+                "there must be a rising step for each level, and a falling probability between two"
+            )
+        return levels
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def is_possible(self) -> bool:
+        """Tell whether there are steps for every level, and no two levels are in the wrong order."""
+        every = (self.first, *self.second)
+        if any(len(steps) != len(self.probabilities) + 1 for steps in every):
+            return False
+        falls = list(self.probabilities) == sorted(self.probabilities, reverse=True)
+        rises = all(
+            list(steps) == sorted(steps) and 0 <= steps[0] <= steps[-1] <= MOST_PLACES for steps in every
+        )
+        return falls and rises and all(0.0 < value < 1.0 for value in self.probabilities)
+
+    def of(self, logits: Tensor) -> Tensor:
+        """Return the levels, int64, of what :class:`Attention` gives, of the same shape."""
+        levels = torch.zeros_like(logits, dtype=torch.int64)
+        for probability in self.probabilities:
+            levels += logits < math.log(probability / (1.0 - probability))
+        return levels
+
+    def places(self, qualities: int) -> Tensor:
+        """Return how much coarser steps are, of the first layer and the second: 2 x qualities x levels int64."""
+        second = (self.first,) * (qualities - len(self.second)) + self.second
+        return torch.tensor([(self.first,) * qualities, second])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(each) for each in value) if isinstance(value, list | tuple) else value
+
+
+class Attention(nn.Module):
+    """Tell how likely an object is near: N x 3 x 16h x 16w in 0..1 -> logits N x 1 x h x w.
+
+    Its layers up to an eighth of the resolution have the shapes of the backbone of the detectors of ``scenes``, so
+    that a training can begin with what those have learned to see.
+
+    Args:
+        channels: Of its features at a sixteenth of the resolution.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, stride=2, padding=1)
+        self.quarter = nn.Sequential(_Block(32, 48, stride=2), _Block(48, 48))
+        self.eighth = nn.Sequential(_Block(48, 80, stride=2), _Block(80, 80))
+        self.to_sixteenth = nn.Conv2d(80, channels, 3, stride=2, padding=1)
+        self.sixteenth = nn.Sequential(*(_Dilated(channels, dilation) for dilation in (1, 2)))
+        self.head = nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, -0.8)  # type: ignore[arg-type]  # it has one
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, one for 16 x 16 pixels."""
+        x = functional.relu(self.stem((image - 0.42) / 0.2))
+        x = self.sixteenth(self.to_sixteenth(self.eighth(self.quarter(x))))
+        logits: Tensor = self.head(functional.leaky_relu(x, 0.1))
+        return logits.float()
+
+    def begin_with(self, backbone: nn.Module) -> None:
+        """Take over the first layers of a detector's backbone.
+
+        Args:
+            backbone: Of the detectors of ``scenes``, with its normalisations folded into its convolutions.
+
+        Raises:
+            AttributeError: It has no such layers.
+            RuntimeError: They are of other shapes.
+        """
+        stem = backbone.get_submodule("stem")
+        theirs = [stem.get_submodule("0.0"), *(stem.get_submodule(name) for name in "23")]
+        theirs += list(backbone.get_submodule("stages.0").children())
+        for ours, their in zip([self.stem, *self.quarter, *self.eighth], theirs, strict=True):
+            state = {name.replace(".0.", "."): value for name, value in their.state_dict().items()}
+            ours.load_state_dict(state)
+
+
+class _Block(nn.Module):
+    """Two convolutions and what skips them, as the detectors have them."""
+
+    def __init__(self, n_in: int, n_out: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(n_in, n_out, 3, stride, 1)
+        self.second = nn.Conv2d(n_out, n_out, 3, 1, 1)
+        same = n_in == n_out and stride == 1
+        self.skip = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.skip(x) + self.second(functional.relu(self.first(x))))
+
+
+class _Dilated(nn.Module):
+    """Add to the features what two convolutions make of them, the first of which looks further."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.normal_(self.second.weight, std=0.3 * self.second.weight[0].numel() ** -0.5)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # it has one
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner: Tensor = self.second(functional.leaky_relu(self.first(functional.leaky_relu(x, 0.1)), 0.1))
+        return x + inner
+
+
+def n_contexts(n_levels: int) -> int:
+    """Return how many contexts :func:`contexts_of` tells apart."""
+    return int((n_levels + 1) ** 3)
+
+
+def contexts_of(levels: Tensor, n_levels: int) -> Tensor:
+    """Return the number of each position's context: ... x rows x columns int64 -> the same.
+
+    What lies outside counts as a level of its own.
+    """
+    padded = functional.pad(levels, (1, 1, 1, 0), value=n_levels)
+    left, above, right = padded[..., 1:, :-2], padded[..., :-1, 1:-1], padded[..., :-1, 2:]
+    return context_number((left, above, right), n_levels + 1)
+
+
+def context_number(digits: Sequence[Tensor], base: int) -> Tensor:
+    """Return the number that digits make, the first one's worth the most."""
+    total = torch.zeros_like(digits[0])
+    for digit in digits:
+        total = base * total + digit
+    return total
