@@ -67,14 +67,15 @@ def plot(
             "curves of several datasets, tasks or detectors do not share axes",
             mend="plot them one group at a time",
         )
+    is_crowded = len(drawn) > len(_COLORS)
     if axes is None:
-        width = 7.2 if len(drawn) <= len(_COLORS) else 9.2
+        width = 9.2 if is_crowded else 7.2
         _, axes = plt.subplots(figsize=(width, 4.8), layout="constrained")
     for index, result in enumerate(drawn):
         # A dagger, as in the tables: these rates do not mean what the first curve's mean.
         is_mixed = result is not drawn[0] and bool(differing(drawn[0].meta, result.meta))
         label = f"{result.codec} †" if is_mixed else result.codec
-        _draw_curve(axes, result, metric, index, label=label, bands=bands and len(drawn) <= len(_COLORS))
+        _draw_curve(axes, result, metric, index, label=label, bands=bands and not is_crowded)
     _draw_original(axes, drawn[0], metric, bands=bands)
     axes.set_xscale(scale)
     if scale == "log":
@@ -91,11 +92,11 @@ def plot(
     axes.grid(visible=True, which="major", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(drawn) <= len(_COLORS):
-        axes.legend(frameon=False, fontsize=9)
-    else:
+    if is_crowded:
         # Within the axes so many names would lie on the curves.
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    else:
+        axes.legend(frameon=False, fontsize=9)
     return axes
 
 

@@ -7,7 +7,7 @@ import torch
 from pytorch_msssim import ms_ssim
 
 from icm_bench.testing import photograph
-from icm_codecs.structure import SQUARED_ERROR, dissimilarity
+from icm_codecs.structure import dissimilarity, with_structure
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,5 +55,9 @@ def test_weight_is_of_a_squared_errors_size() -> None:
     torch.manual_seed(1)
     image = picture()
     noisy = image + 0.04 * torch.randn_like(image)
-    ratio = SQUARED_ERROR * float(dissimilarity(noisy, image)) / float((noisy - image).square().mean())
-    assert 0.1 < ratio < 10.0
+    error = (noisy - image).square().mean(dim=(1, 2, 3))
+    assert torch.equal(with_structure(error, noisy, image, 0.0), error)
+    whole = with_structure(error, noisy, image, 1.0)
+    assert 0.1 < float(whole / error) < 10.0
+    half = with_structure(error, noisy, image, 0.5)
+    torch.testing.assert_close(half, (error + whole) / 2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-SQUARED_ERROR = 1280.0 / 255.0**2
+_SQUARED_ERROR = 1280.0 / 255.0**2
 """How large a squared error, of pixels in 0..1, weighs as much as the whole of a similarity: about the ratio of the
 prices at which CompressAI's models for MS-SSIM and for the squared error spend as many bits."""
 
@@ -17,6 +17,20 @@ _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 _WINDOW = 7
 """Side of the Gaussian window: as small as crops for training want it at the coarsest scale."""
+
+
+def with_structure(error: Tensor, decoded: Tensor, image: Tensor, share: float) -> Tensor:
+    """Return squared errors, N, of which structural dissimilarity has replaced a share, 0 to 1.
+
+    Args:
+        error: The squared errors, of pixels in 0..1.
+        decoded: N x 3 x H x W, about 0..1, sides 112 at least unless the share is 0.
+        image: The same, in 0..1.
+        share: How much.
+    """
+    if share == 0.0:
+        return error
+    return torch.lerp(error, _SQUARED_ERROR * dissimilarity(decoded, image), share)
 
 
 def dissimilarity(decoded: Tensor, image: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from icm_codecs.content_weighted.network import (
     level_of,
 )
 from icm_codecs.content_weighted.start import start_at_a_transform
-from icm_codecs.structure import SQUARED_ERROR, dissimilarity
+from icm_codecs.structure import with_structure
 from icm_codecs.tensor_file import check_same_shape
 
 
@@ -80,6 +80,10 @@ class Loss:
         broken = [requirement for requirement, holds in requirements.items() if not holds]
         if broken:
             raise ValueError(f"it must hold that {broken[0]}")
+
+    def structure_at(self, step: int) -> float:
+        """Return what share structure has at a step, counted from 0."""
+        return self.structure if step >= self.structure_from else 0.0
 
     def shares(self) -> list[float]:
         """Return each quality's weight in the loss, 1 on average."""
@@ -145,10 +149,7 @@ class Model(nn.Module):
         bits = binarise(encoding.code)
         decoded = self.decoder(mask * bits, quality)
         squared = (decoded - image).square().mean(dim=(1, 2, 3))
-        error = squared
-        if self._loss.structure > 0.0 and step >= self._loss.structure_from:
-            unlike = SQUARED_ERROR * dissimilarity(decoded, image)
-            error = torch.lerp(squared, unlike, self._loss.structure)
+        error = with_structure(squared, decoded, image, self._loss.structure_at(step))
         kept = mask.detach().mean(dim=(1, 2, 3))
         self._remember(kept, quality)
         price = (

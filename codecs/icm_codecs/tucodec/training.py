@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from icm_codecs.structure import SQUARED_ERROR, dissimilarity
+from icm_codecs.structure import with_structure
 from icm_codecs.tucodec.checkpoint import save_checkpoint, start_from
 from icm_codecs.tucodec.network import Shape, StandIn, TucodecNetwork, interpolate
 
@@ -51,6 +51,10 @@ class Loss:
                 raise ValueError(f"{name} is {share}, not from 0 to 1")
         if self.stand_in not in get_args(StandIn):
             raise ValueError(f"stand_in is {self.stand_in!r}, not one of {', '.join(get_args(StandIn))}")
+
+    def structure_at(self, step: int) -> float:
+        """Return what share structure has at a step, counted from 0."""
+        return self.structure if step >= self.structure_from else 0.0
 
 
 class Model(nn.Module):
@@ -96,9 +100,7 @@ class Model(nn.Module):
         # Weighed as their mean over all positions would have it, not over this batch.
         weights = prices**-self._loss.balance / torch.exp(-self._loss.balance * self._log_lambdas).mean()
         error = torch.lerp(mse, unfiltered, self._loss.unfiltered)
-        if self._loss.structure > 0.0 and step >= self._loss.structure_from:
-            unlike = SQUARED_ERROR * dissimilarity(estimate.image.float(), image)
-            error = torch.lerp(error, unlike, self._loss.structure)
+        error = with_structure(error, estimate.image, image, self._loss.structure_at(step))
         return {
             "loss": (weights * (bpp + prices * 255.0**2 * error)).mean(),
             "bpp": bpp.detach().mean(),
