@@ -72,18 +72,22 @@ class Coder:
         quality: Index of the rate point, from 0.
         device: "cpu", "cuda".
         name: The codec's name, for errors.
+        attends: Whether a checkpoint that has attention uses it.
 
     Raises:
         UsageError: The checkpoint has no such rate point.
     """
 
-    def __init__(self, model: Checkpoint, quality: int, device: str, *, name: str = "icm") -> None:
+    def __init__(
+        self, model: Checkpoint, quality: int, device: str, *, name: str = "icm", attends: bool = True
+    ) -> None:
         n_qualities = model.shape.qualities
         if quality not in range(n_qualities):
             raise UsageError(f"has no quality {quality + 1}", where=name, mend=f"choose 1 to {n_qualities}")
         self._model = model
         self._quality = quality
         self._device = device
+        self._attends = attends
         hyper = model.shape.hyper
         self._saved_bits = _saved_bits(model.conditional).to(device)
         self._priors = [model.prior.select(q * hyper, (q + 1) * hyper) for q in range(n_qualities)]
@@ -109,17 +113,21 @@ class Coder:
         scaled = latent * gain[: latent.shape[1]]
         hyper = torch.round(self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), quality))
         hyper = hyper.clamp(-HYPER_BOUND, HYPER_BOUND).long()
-        levels = None
-        if self._model.attended is not None:
-            levels = self._model.attended.levels.of(self._model.analysis.get_submodule("attention")(padded))[
-                0, 0
-            ]
+        levels = self._levels(padded)
         if latent.shape[1] == self._model.shape.sent(self._quality):
             return Analysed(hyper, scaled, levels)
         symbols = self._symbols(hyper, scaled, levels)
         missing = padded - self._pixels(symbols.latent(), self._quality, levels)
         detail = self._model.analysis.get_submodule("detail")(missing)
         return Analysed(hyper, torch.cat([scaled, detail * gain[latent.shape[1] :]], dim=1), levels)
+
+    def _levels(self, padded: Tensor) -> Tensor | None:
+        """Return the map of levels of an image, H x W int64, where there is attention."""
+        attended = self._model.attended
+        if attended is None:
+            return None
+        levels = attended.levels.of(self._model.analysis.get_submodule("attention")(padded))[0, 0]
+        return levels if self._attends else torch.zeros_like(levels)
 
     @torch.inference_mode()
     def entropy_code(self, hyper: Tensor, scaled: Tensor, levels: Tensor | None = None) -> bytes:

@@ -46,8 +46,9 @@ class Icm(HyperpriorCodec):
     """A learned image codec whose networks are trained for machines.
 
     Convolutional networks with residual connections, a mean and scale hyperprior and a coder of asymmetric numeral
-    systems, as the paper has them; one model serves every rate, which is our choice. So is a second layer at the two
-    highest qualities of the weights for a task: it codes what the decoded image of the first lacks.
+    systems, as the paper has them; one model serves every rate, which is our choice. So are two things that the weights
+    for a task have: attention, for which steps are coarser where the encoder sees no object, and a second layer at the
+    two highest qualities, which codes what the decoded image of the first lacks.
 
     Args:
         quality: The rate point, 1 to 8; the weights' model cards say which rates these are.
@@ -56,6 +57,8 @@ class Icm(HyperpriorCodec):
         objective: What they were trained for. Where a run names neither, ``scenes`` is coded by the weights for its
             task, and everything else by those for the fidelity of photographs.
         weights: A checkpoint file that the training wrote, instead of the shipped one.
+        attention: Whether the encoder of weights that have attention looks for objects; without, steps are the same
+            everywhere. What a decoder does is in the bitstream.
 
     Raises:
         UsageError: There is no such quality, or no weights of that domain for that objective.
@@ -72,9 +75,11 @@ class Icm(HyperpriorCodec):
         domain: Domain = "photos",
         objective: Objective = "mse",
         weights: str = "",
+        attention: bool = True,
     ) -> None:
         path = Path(weights) if weights else _shipped_weights(domain, objective)
         self._set(quality, device, path, is_shipped=not weights)
+        self._attention = attention
 
     @classmethod
     def complete_options(cls, options: Mapping[str, str], *, task: str, dataset: str) -> dict[str, str]:
@@ -90,7 +95,8 @@ class Icm(HyperpriorCodec):
         from icm_codecs.checkpoint import load_checkpoint
         from icm_codecs.coder import Coder
 
-        return Coder(load_checkpoint(self._path, device=self._device), self._quality, self._device)
+        checkpoint = load_checkpoint(self._path, device=self._device)
+        return Coder(checkpoint, self._quality, self._device, attends=self._attention)
 
 
 def _shipped_weights(domain: str, objective: str) -> Path:
