@@ -68,7 +68,7 @@ def what_it_says(codec: Any, data: bytes) -> dict[str, NDArray[Any]]:
     if isinstance(codec, RnnGdn):
         return {"bits": np.stack(read_segments(unpack(data)))}
     found = codec.code(data) if isinstance(codec, ContentWeighted) else codec.latents(data)
-    return {name: np.asarray(values) for name, values in found._asdict().items()}
+    return {name: np.asarray(values) for name, values in found._asdict().items() if values is not None}
 
 
 def digests(codec: Any, data: bytes) -> dict[str, str]:

@@ -30,6 +30,8 @@ class Latents(NamedTuple):
         hyper: Hyper x h x w whole numbers.
         latent: Sent x H x W in units of ``2**-MEAN_BITS`` of a step, which may be another from place to place.
         levels: H x W levels of the map that says which, where there is one.
+
+    All lie on the CPU.
     """
 
     hyper: Tensor
@@ -167,7 +169,7 @@ class Coder:
         decoder = Decoder(frame.payload, most_symbols=n_symbols)
         levels = None
         if self._model.attended is not None:
-            levels = self._model.attended.map.take(decoder, rows, columns).to(self._device)
+            levels = self._model.attended.map.take(decoder, rows, columns)
         symbols = decoder.take(_channel_index(hyper_shape), self._priors[frame.quality])
         hyper = symbols.reshape(hyper_shape)
         sent = torch.Size((shape.sent(frame.quality), rows, columns))

@@ -100,14 +100,15 @@ class Attended:
 
     def expected(self, index: Tensor, mean: Tensor, quality: int, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Return scale indices and means in the steps of the levels, of N x channels x rows x columns int64."""
-        channels = index.shape[1]
+        channels, levels = index.shape[1], levels.to(index.device)
         shares = self.shares[quality, :channels][:, levels]
         scaled = (mean * shares + 2 ** (_SHARE_BITS - 1)) >> _SHARE_BITS
         return (index - self.coarser[quality, :channels][:, levels]).clamp(min=0), scaled
 
     def share(self, channels: int, quality: int, levels: Tensor) -> Tensor:
         """Return what the latent is multiplied by: channels x rows x columns float32."""
-        return (self.shares[quality, :channels].float() * 2.0**-_SHARE_BITS)[:, levels]
+        shares = self.shares[quality, :channels].float() * 2.0**-_SHARE_BITS
+        return shares[:, levels.to(shares.device)]
 
 
 def share_of(places: int) -> int:
