@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from icm_bench.image import Image
 
@@ -20,7 +21,7 @@ class Codec(Protocol):
 
     Attributes:
         name: The codec's name in kebab case: entry point, command line, file names and legends.
-        qualities: The default ladder, in order of rising rate.
+        qualities: The default ladder, in order of rising rate; :class:`HasLadders` where options change it.
     """
 
     name: ClassVar[str]
@@ -47,6 +48,27 @@ class Codec(Protocol):
     def version(self) -> str:
         """Name all that can change a byte: the library, the binary, the hash of the weights."""
         ...
+
+
+@runtime_checkable
+class HasLadders(Protocol):
+    """A codec class whose default ladder follows from its options."""
+
+    @classmethod
+    def ladder(cls, options: Mapping[str, Any]) -> tuple[Quality, ...]:
+        """Return the default ladder for options, in order of rising rate, as ``qualities`` is for none.
+
+        Raises:
+            IcmBenchError: The options are impossible.
+        """
+        ...
+
+
+def ladder_of(codec_class: type[Codec], options: Mapping[str, Any]) -> tuple[Quality, ...]:
+    """Return a codec's default ladder for options."""
+    if isinstance(codec_class, HasLadders):
+        return codec_class.ladder(options)
+    return codec_class.qualities
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icm_bench import fidelity, registry
-from icm_bench.codec import Codec, Quality
+from icm_bench.codec import Codec, Quality, ladder_of
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
@@ -222,7 +222,7 @@ def make_plan(
         if any(point.codec == spec for point in points):
             raise UsageError(f"'{text}' names {spec} again", where="--codecs")
         override = ladders.pop(str(Spec.parse(text)), None) or ladders.pop(str(spec), None)
-        points += [_point(spec, quality) for quality in override or cls.qualities]
+        points += [_point(spec, quality) for quality in override or ladder_of(cls, dict(spec.options))]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
     version, published = (None, None) if choice is None else _examine(choice, task, device)

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import ndimage
 
-from icm_bench.codec import Codec, Quality, ReportsHeaderBytes
+from icm_bench.codec import Codec, Quality, ReportsHeaderBytes, ladder_of
 from icm_bench.detector import Detector, Prediction, Task
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
@@ -81,7 +81,7 @@ def check_codec(codec_class: type[Codec], quality: Quality | None = None, **opti
     """
     with _check(codec_class, "declaration"):
         _require(_KEBAB.fullmatch(codec_class.name) is not None, f"name {codec_class.name!r}")
-        ladder = codec_class.qualities
+        ladder = ladder_of(codec_class, options)
         _require(isinstance(ladder, tuple) and len(ladder) > 0, "qualities is not a tuple of qualities")
         _require(len(set(ladder)) == len(ladder), "qualities repeat")
     chosen = ladder[len(ladder) // 2] if quality is None else quality

@@ -161,7 +161,7 @@ def test_most_bits_go_where_objects_are(quality: int) -> None:
 @pytest.mark.parametrize("quality", [2, 6])
 def test_coarser_steps_cost_less_and_lose_only_where_they_are(quality: int, scene: Image) -> None:
     coder = Coder(load_checkpoint(WEIGHTS), quality - 1, "cpu")
-    hyper, scaled, levels = coder.analyse(scene)
+    hyper, scaled, levels, _ = coder.analyse(scene)
     assert levels is not None
     rows, columns = levels.shape
     fine, half = torch.zeros_like(levels), torch.zeros_like(levels)
@@ -195,7 +195,7 @@ def test_a_step_that_is_coarser_quantises_as_a_lower_gain_would(
     """What a level does is what the ladder of scales says it does: no symbol is off by more than rounding."""
     checkpoint = load_checkpoint(WEIGHTS)
     coder = Coder(checkpoint, 4, "cpu")
-    hyper, scaled, levels = coder.analyse(scene)
+    hyper, scaled, levels, _ = coder.analyse(scene)
     assert levels is not None
     assert checkpoint.attended is not None
     places = checkpoint.attended.levels.first[2]

@@ -174,7 +174,7 @@ def test_real_rate_is_near_the_estimated_one(trained: tuple[Model, list[float]],
 
 def test_decoder_recovers_what_the_encoder_chose(codec: Hyperprior) -> None:
     image = photograph(80, 112)
-    hyper, scaled, _ = codec._coder.analyse(image)
+    hyper, scaled, _, _ = codec._coder.analyse(image)
     found = codec.latents(codec.encode(image))
     assert torch.equal(found.hyper, hyper[0])
     error = (found.latent / 256 - scaled[0]).abs()

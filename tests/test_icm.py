@@ -183,7 +183,7 @@ def test_a_price_of_bits_moves_symbols_towards_zero_for_less_than_it_saves() -> 
 
 def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
     image = picture(80, 112)
-    hyper, scaled, _ = codec._coder.analyse(image)
+    hyper, scaled, _, _ = codec._coder.analyse(image)
     found = codec.latents(codec.encode(image))
     assert torch.equal(found.hyper, hyper[0])
     # Whole steps around the mean: the nearest, or the next towards it; but for what is too unlikely to be sent.

@@ -42,11 +42,12 @@ NAMES = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 RECORDED: dict[str, tuple[Quality, ...]] = {
     "content-weighted": (1, 4, 6),
     "hyperprior": (1, 4, 8),
+    "icm-scenes": (1, 4, 8, 10),
     "rnn-gdn": (1, 4, 16),
     "rnn-gdn-off": (1, 4),
     "tucodec": (0.1, 0.35, 0.7),
 }
-"""The qualities of which there are golden streams; of ``icm``'s weights 1, 4 and 8."""
+"""The qualities of which there are golden streams; of ``icm``'s other weights 1, 4 and 8."""
 
 
 def open_shipped(name: str, quality: Quality) -> Any:

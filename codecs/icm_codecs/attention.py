@@ -43,7 +43,7 @@ class Levels:
             TypeError: An entry is unknown or of another kind.
             ValueError: They contradict each other.
         """
-        levels = cls(**{name: _as_tuples(value) for name, value in values.items()})
+        levels = cls(**{name: as_tuples(value) for name, value in values.items()})
         if not levels.is_possible():
             raise ValueError(
                 "there must be a rising step for each level, and a falling probability between two"
@@ -59,10 +59,7 @@ class Levels:
         if any(len(steps) != len(self.probabilities) + 1 for steps in every):
             return False
         falls = list(self.probabilities) == sorted(self.probabilities, reverse=True)
-        rises = all(
-            list(steps) == sorted(steps) and 0 <= steps[0] <= steps[-1] <= MOST_PLACES for steps in every
-        )
-        return falls and rises and all(0.0 < value < 1.0 for value in self.probabilities)
+        return falls and all(map(are_steps, every)) and all(0.0 < value < 1.0 for value in self.probabilities)
 
     def of(self, logits: Tensor) -> Tensor:
         """Return the levels, int64, of what :class:`Attention` gives, of the same shape."""
@@ -81,8 +78,14 @@ class Levels:
         return asdict(self)
 
 
-def _as_tuples(value: Any) -> Any:
-    return tuple(_as_tuples(each) for each in value) if isinstance(value, list | tuple) else value
+def are_steps(places: Sequence[int]) -> bool:
+    """Tell whether steps do not become finer from level to level, and stay within :data:`MOST_PLACES`."""
+    return list(places) == sorted(places) and 0 <= places[0] <= places[-1] <= MOST_PLACES
+
+
+def as_tuples(value: Any) -> Any:
+    """Return lists, and lists within lists, as tuples."""
+    return tuple(as_tuples(each) for each in value) if isinstance(value, list | tuple) else value
 
 
 class Attention(nn.Module):

@@ -23,12 +23,15 @@ from icm_codecs.network import (
     Synthesis,
     VariableRateNetwork,
 )
+from icm_codecs.remainder import Remainder, Rungs
+from icm_codecs.remainder_coder import RemainderCoder
 from icm_codecs.table import Tables, gaussian_tables, prior_tables
 from icm_codecs.tensor_file import (
     check_same_shape,
     layer_tensors,
     load_into,
     network_tensors,
+    read_facts,
     read_layers,
     read_tables,
     read_tensors,
@@ -106,6 +109,7 @@ class Checkpoint:
         prior: The hyper-latent's tables, quality by quality and channel by channel.
         conditional: The latent's tables, scale by scale.
         attended: What there is to know of its attention, if it has any.
+        remainders: What codes its third layer, rate by rate, if it has one.
         bit_price: The squared error, in quantisation steps, that a bit is worth to the encoder.
         facts: The file's metadata.
     """
@@ -120,6 +124,7 @@ class Checkpoint:
     prior: Tables
     conditional: Tables
     attended: Attended | None
+    remainders: tuple[RemainderCoder, ...]
     bit_price: float
     facts: Mapping[str, Any]
 
@@ -161,6 +166,8 @@ def save_checkpoint(
     if isinstance(network, IcmNetwork) and network.shape.attention:
         own["levels"] = network.levels.as_dict()
         tensors |= table_tensors("levels", map_tables(cast(Tensor, network.level_counts)))
+    if isinstance(network, IcmNetwork) and network.shape.rungs:
+        own["remainder"] = network.rungs.as_dict()
     write_tensors(path, tensors, {**facts, **own}, kind.format)
 
 
@@ -174,20 +181,34 @@ def load_checkpoint(path: Path, kind: Kind = ICM, *, device: str = "cpu") -> Che
         facts, tensors = read_tensors(path, kind.format)
         shape = kind.shape(**facts["shape"])
         layers = read_layers("hyper_synthesis", tensors)
+        synthesis = load_into(kind.synthesis(shape), "synthesis", tensors, device)
+        conditional = read_tables("conditional", tensors)
         return Checkpoint(
             shape,
             load_into(kind.analysis(shape), "analysis", tensors, device),
-            load_into(kind.synthesis(shape), "synthesis", tensors, device),
+            synthesis,
             load_into(kind.hyper_analysis(shape), "hyper_analysis", tensors, device),
             kind.hyper_synthesis(tensors["hyper_synthesis.gain"], layers).to(device),
             tensors["gain"].to(device),
             tensors["inverse_gain"].to(device),
             read_tables("prior", tensors),
-            read_tables("conditional", tensors),
+            conditional,
             _attended(facts, tensors, device) if "levels" in facts else None,
+            _remainders(facts, synthesis, conditional) if "remainder" in facts else (),
             float(facts.get("bit_price", 0.0)),
             facts,
         )
+
+
+def count_rates(path: Path) -> int:
+    """Return how many rate points a checkpoint file of ``icm`` serves.
+
+    Raises:
+        CodecError: The file is missing, damaged or of another kind.
+    """
+    with reading(path, ICM.complaint):
+        shape = Shape(**read_facts(path, ICM.format)["shape"])
+    return shape.qualities + shape.rungs
 
 
 def _attended(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> Attended:
@@ -195,6 +216,15 @@ def _attended(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], device: s
     levels = Levels.from_dict(facts["levels"])
     tables = read_tables("levels", tensors)
     return Attended.of(levels, tables, shape).to(device)
+
+
+def _remainders(facts: Mapping[str, Any], synthesis: nn.Module, tables: Tables) -> tuple[RemainderCoder, ...]:
+    transform, rungs = (
+        cast(Remainder, synthesis.get_submodule("remainder")),
+        Rungs.from_dict(facts["remainder"]),
+    )
+    each = zip(rungs.steps, rungs.coarser, strict=True)
+    return tuple(RemainderCoder(step, coarser, transform, tables) for step, coarser in each)
 
 
 def start_from(network: VariableRateNetwork, path: Path, kind: Kind = ICM) -> None:

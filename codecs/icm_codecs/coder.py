@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from icm_bench.image import Image
 from icm_codecs.checkpoint import Checkpoint
 from icm_codecs.container import Frame
 from icm_codecs.exact import HYPER_BOUND, MEAN_BITS
-from icm_codecs.network import HYPER_STRIDE, LATENT_STRIDE
+from icm_codecs.network import HYPER_STRIDE, LATENT_STRIDE, Shape
+from icm_codecs.remainder_coder import RemainderCoder
 from icm_codecs.table import Decoder, Encoder, Tables
 
 _RESIDUAL_BOUND = 2**15 - 1
@@ -30,6 +31,7 @@ class Latents(NamedTuple):
         hyper: Hyper x h x w whole numbers.
         latent: Sent x H x W in units of ``2**-MEAN_BITS`` of a step, which may be another from place to place.
         levels: H x W levels of the map that says which, where there is one.
+        remainder: 192 x 2H x 2W symbols of the third layer, where it is sent.
 
     All lie on the CPU.
     """
@@ -37,6 +39,7 @@ class Latents(NamedTuple):
     hyper: Tensor
     latent: Tensor
     levels: Tensor | None = None
+    remainder: Tensor | None = None
 
 
 class Analysed(NamedTuple):
@@ -46,11 +49,13 @@ class Analysed(NamedTuple):
         hyper: The hyper-latent, whole numbers, 1 x hyper x h x w.
         scaled: The latent, scaled for the quality and not for the levels, 1 x sent x H x W.
         levels: The map of levels, H x W int64, where there is one.
+        remainder: The symbols of the third layer, 192 x 2H x 2W int64, where it is sent.
     """
 
     hyper: Tensor
     scaled: Tensor
     levels: Tensor | None = None
+    remainder: Tensor | None = None
 
 
 class _Symbols(NamedTuple):
@@ -83,21 +88,22 @@ class Coder:
     def __init__(
         self, model: Checkpoint, quality: int, device: str, *, name: str = "icm", attends: bool = True
     ) -> None:
-        n_qualities = model.shape.qualities
+        n_qualities = _n_qualities(model)
         if quality not in range(n_qualities):
             raise UsageError(f"has no quality {quality + 1}", where=name, mend=f"choose 1 to {n_qualities}")
         self._model = model
         self._quality = quality
+        self._rung = _rung(model, quality)
         self._device = device
         self._attends = attends
         hyper = model.shape.hyper
         self._saved_bits = _saved_bits(model.conditional).to(device)
-        self._priors = [model.prior.select(q * hyper, (q + 1) * hyper) for q in range(n_qualities)]
+        self._priors = [model.prior.select(q * hyper, (q + 1) * hyper) for q in range(model.shape.qualities)]
 
     @property
     def n_qualities(self) -> int:
         """How many rate points the checkpoint serves."""
-        return self._model.shape.qualities
+        return _n_qualities(self._model)
 
     @property
     def n_parameters(self) -> int:
@@ -108,18 +114,21 @@ class Coder:
     def analyse(self, image: Image) -> Analysed:
         """Return what is to be coded. Nothing here need be reproducible: the decoder is told the result."""
         pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
-        quality = torch.tensor([self._quality], device=self._device)
+        quality = torch.tensor([self._rung], device=self._device)
         padded = _padded(pixels, LATENT_STRIDE)
         latent = self._model.analysis(padded, quality)
-        gain = self._model.gain[self._quality][:, None, None]
+        gain = self._model.gain[self._rung][:, None, None]
         scaled = latent * gain[: latent.shape[1]]
         hyper = torch.round(self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), quality))
         hyper = hyper.clamp(-HYPER_BOUND, HYPER_BOUND).long()
         levels = self._levels(padded)
-        if latent.shape[1] == self._model.shape.sent(self._quality):
+        third = self._third(self._quality)
+        if third is None and latent.shape[1] == self._model.shape.sent(self._rung):
             return Analysed(hyper, scaled, levels)
         symbols = self._symbols(hyper, scaled, levels)
-        missing = padded - self._pixels(symbols.latent(), self._quality, levels)
+        missing = padded - self._pixels(symbols.latent(), self._rung, levels)
+        if third is not None and levels is not None:
+            return Analysed(hyper, scaled, levels, third.quantise(missing, levels))
         detail = self._model.analysis.get_submodule("detail")(missing)
         return Analysed(hyper, torch.cat([scaled, detail * gain[latent.shape[1] :]], dim=1), levels)
 
@@ -132,22 +141,27 @@ class Coder:
         return levels if self._attends else torch.zeros_like(levels)
 
     @torch.inference_mode()
-    def entropy_code(self, hyper: Tensor, scaled: Tensor, levels: Tensor | None = None) -> bytes:
+    def entropy_code(
+        self, hyper: Tensor, scaled: Tensor, levels: Tensor | None = None, remainder: Tensor | None = None
+    ) -> bytes:
         """Return the stream of what :meth:`analyse` returned."""
         symbols = self._symbols(hyper, scaled, levels)
         sent = symbols.scale > 0
         encoder = Encoder()
         if self._model.attended is not None and levels is not None:
             self._model.attended.map.put(encoder, levels)
-        encoder.put(hyper.flatten(), _channel_index(hyper.shape[1:]), self._priors[self._quality])
+        encoder.put(hyper.flatten(), _channel_index(hyper.shape[1:]), self._priors[self._rung])
         encoder.put(symbols.residual[sent], symbols.scale[sent], self._model.conditional)
+        third = self._third(self._quality)
+        if third is not None and levels is not None and remainder is not None:
+            third.put(encoder, remainder, levels)
         return encoder.bytes()
 
     def _symbols(self, hyper: Tensor, scaled: Tensor, levels: Tensor | None) -> _Symbols:
         """Quantise the first channels of the scaled latent, as many as there are."""
         channels, rows, columns = scaled.shape[1:]
-        index, mean = self._expected(hyper, self._quality, torch.Size((channels, rows, columns)), levels)
-        scaled = scaled * self._share(channels, self._quality, levels)
+        index, mean = self._expected(hyper, self._rung, torch.Size((channels, rows, columns)), levels)
+        scaled = scaled * self._share(channels, self._rung, levels)
         residual = self._quantised(scaled.double() - mean * 2.0**-MEAN_BITS, index)
         return _Symbols(index, residual * (index > 0), mean)
 
@@ -166,26 +180,40 @@ class Coder:
         rows, columns = _ceil(frame.height, LATENT_STRIDE), _ceil(frame.width, LATENT_STRIDE)
         hyper_shape = torch.Size([shape.hyper, _ceil(rows, HYPER_STRIDE), _ceil(columns, HYPER_STRIDE)])
         n_symbols = hyper_shape.numel() + (shape.latent + 1) * rows * columns
+        rung, third = _rung(self._model, frame.quality), self._third(frame.quality)
+        if third is not None:
+            n_symbols += RemainderCoder.most_symbols(rows, columns)
         decoder = Decoder(frame.payload, most_symbols=n_symbols)
         levels = None
         if self._model.attended is not None:
             levels = self._model.attended.map.take(decoder, rows, columns)
-        symbols = decoder.take(_channel_index(hyper_shape), self._priors[frame.quality])
+        symbols = decoder.take(_channel_index(hyper_shape), self._priors[rung])
         hyper = symbols.reshape(hyper_shape)
-        sent = torch.Size((shape.sent(frame.quality), rows, columns))
-        index, mean = self._expected(hyper[None].to(self._device), frame.quality, sent, levels)
+        sent = torch.Size((shape.sent(rung), rows, columns))
+        index, mean = self._expected(hyper[None].to(self._device), rung, sent, levels)
         index, mean = index[0].cpu(), mean[0].cpu()
         residual = torch.zeros_like(index)
         residual[index > 0] = decoder.take(index[index > 0], self._model.conditional)
         residual = residual.clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND)
-        return Latents(hyper, _Symbols(index, residual, mean).latent(), levels)
+        latent, remainder = _Symbols(index, residual, mean).latent(), None
+        if third is not None and levels is not None:
+            remainder = third.take(decoder, levels)
+        return Latents(hyper, latent, levels, remainder)
 
     @torch.inference_mode()
     def synthesise(self, frame: Frame, latents: Latents) -> Image:
         """Return the image of a frame's latents, of the frame's size."""
-        pixels = self._pixels(latents.latent.to(self._device)[None], frame.quality, latents.levels)
+        rung, third = _rung(self._model, frame.quality), self._third(frame.quality)
+        pixels = self._pixels(latents.latent.to(self._device)[None], rung, latents.levels)
+        if third is not None and latents.remainder is not None and latents.levels is not None:
+            pixels = pixels + third.missing(latents.remainder, latents.levels)
         levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
         return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+
+    def _third(self, quality: int) -> RemainderCoder | None:
+        """Return what codes the third layer at a rate point, where that has one."""
+        above = quality - self._model.shape.qualities
+        return self._model.remainders[above] if above >= 0 else None
 
     def _pixels(self, latent: Tensor, quality: int, levels: Tensor | None) -> Tensor:
         """Return the image, about 0..1, of a latent in units of ``2**-MEAN_BITS`` of the steps."""
@@ -213,6 +241,15 @@ class Coder:
         if attended is None or levels is None:
             return torch.ones((), device=self._device)
         return attended.share(channels, quality, levels)
+
+
+def _n_qualities(model: Checkpoint) -> int:
+    return model.shape.qualities + len(model.remainders)
+
+
+def _rung(model: Checkpoint, quality: int) -> int:
+    """Return the quality at which the networks run for a rate point: those above theirs have a third layer."""
+    return quality if quality < model.shape.qualities else cast(Shape, model.shape).base
 
 
 def _saved_bits(tables: Tables) -> Tensor:

@@ -1,7 +1,8 @@
-"""Give a trained network attention, or a second layer: what the first's decoded image still lacks.
+"""Give a trained network attention, or further layers: what the first's decoded image still lacks.
 
-Each is trained with the rest of the network at rest, and leaves the weights that are there already as they are.
-The qualities that send both layers stand on the first layer of the highest quality that does not.
+Attention and the second layer are trained, and the third is measured, with the rest of the network at rest; the weights
+that are there already stay as they are. The qualities that send further layers stand on the first layer of the highest
+quality that does not.
 """
 
 from __future__ import annotations
@@ -13,23 +14,39 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from icm_bench.error import TrainingError
+from icm_bench.image import Image
 from icm_codecs.checkpoint import load_checkpoint, start_from
-from icm_codecs.network import SCALES, IcmNetwork, Modulation, Shape
+from icm_codecs.network import HYPER_STRIDE, LATENT_STRIDE, SCALES, IcmNetwork, Modulation, Shape
+from icm_codecs.picture import Source
+from icm_codecs.remainder import blocks_of, of_blocks
+from icm_codecs.task import FrozenDetector
 
 _SPREAD = 0.15
 """The standard deviation of detail before it is scaled, as random first weights give it."""
 
+_STRIDE = LATENT_STRIDE * HYPER_STRIDE
+_PICTURES = 40
+"""How many pictures the third layer's transform is measured on, at most."""
+
+_DRAWS = 2
+"""How often the features' gradient is drawn for each."""
+
 
 def start_grown(network: IcmNetwork, path: Path) -> None:
-    """Set a network's parameters to those of a checkpoint file, which may lack a second layer, or attention.
+    """Set a network's parameters to those of a checkpoint file, which may lack layers, or attention.
 
-    A new second layer at first adds nothing to the images. New attention keeps what it began with.
+    A new second layer at first adds nothing to the images. New attention keeps what it began with. A new third layer
+    is yet to be measured, by :func:`fit_remainder`.
 
     Raises:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
     found, wanted = Shape(**load_checkpoint(path).shape.as_dict()), network.shape
-    if wanted.attention and not found.attention:
+    if wanted.rungs and not found.rungs:
+        smaller = IcmNetwork(replace(wanted, rungs=0), (1.0,) * wanted.qualities, network.levels)
+        start_grown(smaller, path)
+    elif wanted.attention and not found.attention:
         smaller = IcmNetwork(replace(wanted, attention=0), (1.0,) * wanted.qualities)
         start_grown(smaller, path)
     elif wanted.detail and not found.detail:
@@ -46,6 +63,46 @@ def start_grown(network: IcmNetwork, path: Path) -> None:
         own = network.state_dict()
         for name, value in smaller.state_dict().items():
             own[name].copy_(value if value.shape == own[name].shape else _beside(name, value, own[name]))
+
+
+def fit_remainder(network: IcmNetwork, source: Source, detector: FrozenDetector) -> None:
+    """Measure the transform of a network's third layer on pictures spread over the training's, if it is not yet.
+
+    Args:
+        network: Trained, with attention.
+        source: The training pictures.
+        detector: Whose features say what errors weigh.
+
+    Raises:
+        TrainingError: All pictures are too small.
+    """
+    transform = network.synthesis.remainder
+    if transform is None or transform.is_fitted:
+        return
+    network.eval()
+    finest = torch.tensor(network.rungs.coarser[0]) == 0
+    missing, gradients = [], []
+    for index in range(0, len(source), -(-len(source) // _PICTURES)):
+        picture = source.image(index)
+        if min(picture.shape[:2]) < _STRIDE:
+            continue
+        image = _whole(picture)
+        levels = network.levels_of(image)
+        seen = slice(None) if levels is None else of_blocks(finest[levels]).flatten()
+        missing.append(blocks_of(network.missing(image, levels))[seen])
+        gradients += [blocks_of(detector.gradient(image))[seen] for _ in range(_DRAWS)]
+    network.train()
+    if not missing:
+        raise TrainingError(
+            "no picture has 64x64 pixels", where="third layer", mend="name a folder with larger ones"
+        )
+    transform.fit(torch.cat(missing), torch.cat(gradients))
+
+
+def _whole(image: Image) -> Tensor:
+    """Return an image as a batch of one in 0..1, its sides cut to multiples of 64."""
+    height, width = (side - side % _STRIDE for side in image.shape[:2])
+    return torch.tensor(image[:height, :width]).permute(2, 0, 1)[None].float() / 255.0
 
 
 def learn_attention(network: IcmNetwork) -> None:

@@ -15,9 +15,10 @@ The networks are loaded when the first image is coded: naming a codec and its ve
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
@@ -41,17 +42,20 @@ _SHIPPED = MappingProxyType(
     }
 )
 
+_LADDERS: Mapping[str, tuple[Quality, ...]] = MappingProxyType({"icm-scenes": (1, 2, 4, 6, 9, 10)})
+"""Shipped weights of which fewer rate points give the same BD-rates, to a tenth of a point, in half of the time."""
+
 
 class Icm(HyperpriorCodec):
     """A learned image codec whose networks are trained for machines.
 
     Convolutional networks with residual connections, a mean and scale hyperprior and a coder of asymmetric numeral
     systems, as the paper has them; one model serves every rate, which is our choice. So are two things that the weights
-    for a task have: attention, for which steps are coarser where the encoder sees no object, and a second layer at the
-    two highest qualities, which codes what the decoded image of the first lacks.
+    for a task have: attention, for which steps are coarser where the encoder sees no object, and further layers at the
+    highest qualities, which code what the decoded image of the first lacks.
 
     Args:
-        quality: The rate point, 1 to 8; the weights' model cards say which rates these are.
+        quality: The rate point, 1 to 8, or to 10 for a task; the weights' model cards say which rates these are.
         device: Where the networks run: "cpu", "cuda".
         domain: What the shipped weights were trained on.
         objective: What they were trained for. Where a run names neither, ``scenes`` is coded by the weights for its
@@ -78,7 +82,7 @@ class Icm(HyperpriorCodec):
         attention: bool = True,
     ) -> None:
         path = Path(weights) if weights else _shipped_weights(domain, objective)
-        self._set(quality, device, path, is_shipped=not weights)
+        self._set(quality, device, path, shipped=None if weights else _rates(path))
         self._attention = attention
 
     @classmethod
@@ -91,12 +95,32 @@ class Icm(HyperpriorCodec):
         objective = options.get("objective", task if (domain, task) in _SHIPPED else "mse")
         return {**options, "domain": domain, "objective": objective}
 
+    @classmethod
+    def ladder(cls, options: Mapping[str, Any]) -> tuple[Quality, ...]:
+        """Return the rate points of the weights that options name: as many as it takes to draw their curve.
+
+        Raises:
+            UsageError: There are no such weights.
+            CodecError: The weights cannot be read.
+        """
+        weights = options.get("weights", "")
+        named = (options.get("domain", "photos"), options.get("objective", "mse"))
+        path = Path(weights) if weights else _shipped_weights(*named)
+        return _rates(path) if weights else _LADDERS.get(path.stem, _rates(path))
+
     def _open(self) -> Coder:
         from icm_codecs.checkpoint import load_checkpoint
         from icm_codecs.coder import Coder
 
         checkpoint = load_checkpoint(self._path, device=self._device)
         return Coder(checkpoint, self._quality, self._device, attends=self._attention)
+
+
+@cache
+def _rates(path: Path) -> tuple[Quality, ...]:
+    from icm_codecs.checkpoint import count_rates
+
+    return tuple(range(1, count_rates(path) + 1))
 
 
 def _shipped_weights(domain: str, objective: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -134,8 +135,8 @@ class LadderCodec(LearnedCodec[_Coder]):
 
     qualities: ClassVar[tuple[Quality, ...]]
 
-    def _set(self, quality: Quality, device: str, path: Path, *, is_shipped: bool) -> None:
-        known = self.qualities if is_shipped else range(1, MOST_QUALITIES + 1)
+    def _set(self, quality: Quality, device: str, path: Path, *, shipped: Sequence[Quality] | None) -> None:
+        known = range(1, MOST_QUALITIES + 1) if shipped is None else shipped
         if quality not in known:
             raise UsageError(f"has no quality {quality}", where=self.name, mend=f"choose 1 to {known[-1]}")
         self._path, self._device = path, device

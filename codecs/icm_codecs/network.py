@@ -27,6 +27,7 @@ with warnings.catch_warnings():
     from compressai.ops import LowerBound
 
 from icm_codecs.attention import Attention, Levels, contexts_of, n_contexts
+from icm_codecs.remainder import Remainder, Rungs
 
 LATENT_STRIDE = 16
 """Pixels to a latent position, in each direction."""
@@ -56,6 +57,8 @@ class Shape:
         detail_fine: Channels of the second layer's networks at a quarter of the resolution.
         detail_wide: Their channels at an eighth.
         attention: Channels of the network that says where steps may be coarser; 0 where they are the same everywhere.
+        rungs: How many rates a third layer adds above the qualities, see :mod:`icm_codecs.remainder`; 0 where there
+            is none.
     """
 
     qualities: int = 8
@@ -69,6 +72,7 @@ class Shape:
     detail_fine: int = 32
     detail_wide: int = 64
     attention: int = 0
+    rungs: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name."""
@@ -84,9 +88,14 @@ class Shape:
         """Channels of the latent that every quality sends."""
         return self.latent - self.detail
 
+    @property
+    def base(self) -> int:
+        """The highest quality, counted from 0, that sends one layer: what further layers stand on."""
+        return self.qualities - self.detailed - 1
+
     def sent(self, quality: int) -> int:
         """Return how many channels of the latent, the first ones, a quality, counted from 0, sends."""
-        return self.latent if quality >= self.qualities - self.detailed else self.first_layer
+        return self.latent if quality > self.base else self.first_layer
 
 
 @dataclass(frozen=True)
@@ -222,6 +231,7 @@ class Synthesis(nn.Module):
         self.fine = Residual(shape.fine)
         self.head = nn.Conv2d(shape.fine, 48, 3, padding=1)
         self.detail = DetailSynthesis(shape) if shape.detail else None
+        self.remainder = Remainder() if shape.rungs else None
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
         """Return the image of a latent that has been scaled back, of the first layer or of both."""
@@ -381,11 +391,12 @@ class IcmNetwork(VariableRateNetwork):
         shape: Shape,
         lambdas: tuple[float, ...],
         levels: Levels = Levels(),  # noqa: B008 - frozen
+        rungs: Rungs = Rungs(),  # noqa: B008 - frozen
     ) -> None:
         networks = (Analysis(shape), Synthesis(shape), HyperAnalysis(shape), HyperSynthesis(shape))
         super().__init__(shape, lambdas, *networks)
         self._initialise()
-        self.levels = levels
+        self.levels, self.rungs = levels, rungs
         if shape.attention:
             self.register_buffer("level_counts", torch.zeros(n_contexts(len(levels)), len(levels)))
 
@@ -458,7 +469,7 @@ class IcmNetwork(VariableRateNetwork):
         number = torch.arange(len(batch), device=batch.device)
         if not self.shape.detail:
             return number % self.shape.qualities
-        return self.shape.qualities - self.shape.detailed + number % self.shape.detailed
+        return self.shape.base + 1 + number % self.shape.detailed
 
     def _analyse(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         gain = self.gain(quality)[:, : self.shape.first_layer]
@@ -470,20 +481,33 @@ class IcmNetwork(VariableRateNetwork):
         if self.analysis.detail is None or self.synthesis.detail is None:
             raise ValueError("there is no second layer")
         gain, inverse_gain = self.gain(quality), self.inverse_gain(quality)
-        with torch.no_grad():
-            hyper, scaled = self._analyse(image, quality)
-        index, mean = self.hyper_synthesis(torch.round(hyper), quality)
-        with torch.no_grad():
-            rounded, _ = self._quantise(
-                scaled, index[:, :first], mean[:, :first], self._coarser(0, levels, quality)
-            )
-            decoded = self.synthesis(rounded * inverse_gain[:, :first], quality)
+        decoded, index, mean = self._first_layer(image, quality, levels)
         scaled = self.analysis.detail(image - decoded).float() * gain[:, first:]
         rounded, bits = self._quantise(
             scaled, index[:, first:], mean[:, first:], self._coarser(1, levels, quality)
         )
         missing = self.synthesis.detail(rounded * inverse_gain[:, first:])
         return Estimate(decoded + missing, bits)
+
+    def _first_layer(
+        self, image: Tensor, quality: Tensor, levels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the image of the first layer, at rest, and what is expected of the latent of all layers."""
+        first = self.shape.first_layer
+        with torch.no_grad():
+            hyper, scaled = self._analyse(image, quality)
+        index, mean = self.hyper_synthesis(torch.round(hyper), quality)
+        with torch.no_grad():
+            coarser = self._coarser(0, levels, quality)
+            rounded, _ = self._quantise(scaled, index[:, :first], mean[:, :first], coarser)
+            decoded = self.synthesis(rounded * self.inverse_gain(quality)[:, :first], quality)
+        return decoded, index, mean
+
+    @torch.no_grad()
+    def missing(self, image: Tensor, levels: Tensor | None) -> Tensor:
+        """Return what the image lacks that further layers stand on: N x 3 x H x W."""
+        base = torch.full((len(image),), self.shape.base, device=image.device)
+        return image - self._first_layer(image, base, levels)[0]
 
 
 def _bits(likelihood: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from icm_bench.error import TrainingError
 from icm_codecs.attention import Levels
 from icm_codecs.network import Shape
+from icm_codecs.remainder import Rungs
 from icm_codecs.task import Task
 
 _RECIPES = Path(__file__).parent / "recipes"
@@ -154,6 +155,7 @@ class Recipe:
     task: Task | None = None
     coding: Coding = Coding()
     attention: Attention = field(default_factory=Attention)
+    remainder: Rungs = field(default_factory=Rungs)
 
 
 def find_recipe(name: str) -> Path:
@@ -234,11 +236,14 @@ def _parse(tables: dict[str, Any]) -> Recipe:
         "task",
         "coding",
         "attention",
+        "remainder",
     }
     if unknown:
         raise ValueError(f"unknown tables {', '.join(sorted(unknown))}")
     loss = _table(Loss, _with_tuples(tables["loss"]))
-    shape = _table(Shape, {"qualities": len(loss.lambdas), **tables.get("network", {})})
+    rungs = Rungs.from_dict(tables.get("remainder", {}))
+    sizes = {"qualities": len(loss.lambdas), "rungs": len(rungs), **tables.get("network", {})}
+    shape = _table(Shape, sizes)
     knots = tuple(_table(Knot, knot) for knot in tables.get("schedule", [{"step": 0}]))
     recipe = Recipe(
         name=str(tables["name"]),
@@ -249,6 +254,7 @@ def _parse(tables: dict[str, Any]) -> Recipe:
         task=_table(Task, _with_tuples(tables["task"])) if "task" in tables else None,
         coding=read_coding(tables),
         attention=_attention(tables.get("attention", {})),
+        remainder=rungs,
     )
     _check({**_demands(recipe), **_bounds(recipe.optimisation)})
     return recipe
@@ -306,6 +312,13 @@ def _demands(recipe: Recipe) -> dict[str, bool]:
         ),
         "attention has second steps for as many qualities as send a second layer": (
             not recipe.shape.attention or len(recipe.attention.levels.second) == recipe.shape.detailed
+        ),
+        "a remainder has as many rungs as steps, attention, and a task whose detector weighs errors": (
+            recipe.shape.rungs == len(recipe.remainder)
+            and (not recipe.remainder or (recipe.shape.attention > 0 and recipe.task is not None))
+        ),
+        "a remainder has steps for each level of attention": all(
+            len(places) == len(recipe.attention.levels) for places in recipe.remainder.coarser
         ),
         "attention has channels where it is learned": recipe.shape.attention > 0
         or not recipe.attention.learned,

@@ -110,6 +110,28 @@ class FrozenDetector:
                 total = total + self._task.losses * self._detector_loss(images, features, objects)
         return total
 
+    def gradient(self, image: Tensor) -> Tensor:
+        """Return a random direction's gradient in the features: N x 3 x H x W.
+
+        The mean outer product of many of them is how the loss of features curves, where nothing is lost.
+
+        Args:
+            image: N x 3 x H x W in 0..1.
+        """
+        height, width = image.shape[2:]
+        self.network.transform.fixed_size = (width, height)
+        image = image.clone().requires_grad_()
+        with torch.autocast(image.device.type, enabled=False):
+            images, _ = self.network.transform(list(image), None)
+            features: dict[str, Tensor] = self.network.backbone(images.tensors)
+        total = image.new_zeros(())
+        for level in self.network.roi_heads.box_roi_pool.featmap_names:
+            value = features[level]
+            deviation = value.detach().var(dim=(0, 2, 3)).mean().sqrt()
+            total = total + (value * torch.randn_like(value)).sum() / (deviation * value.numel() ** 0.5)
+        (gradient,) = torch.autograd.grad(total, image)
+        return gradient
+
     def _feature_loss(self, features: dict[str, Tensor], original: Tensor, focus: Tensor | None) -> Tensor:
         """Return the share of the features' variance that is lost, a mean over images and pyramid levels."""
         with torch.no_grad():

@@ -51,10 +51,18 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
         ValueError: It is not of the kind that its metadata must name.
     """
     with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
+    return read_facts(path, kind), tensors
+
+
+def read_facts(path: Path, kind: str) -> dict[str, Any]:
+    """Return a weights file's facts alone; see :func:`read_tensors`."""
+    with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if kind not in metadata:
-            raise ValueError(f"its metadata has no {kind}")
-        return json.loads(metadata[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
+    if kind not in metadata:
+        raise ValueError(f"its metadata has no {kind}")
+    facts: dict[str, Any] = json.loads(metadata[kind])
+    return facts
 
 
 @contextmanager
@@ -100,9 +108,13 @@ def layer_tensors(name: str, layers: Sequence[ExactLayer]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for part, layer in zip(_LAYERS, layers, strict=True):
         tensors[f"{name}.{part}.weight"] = layer.weight
-        tensors[f"{name}.{part}.bias"] = layer.bias
+        tensors[f"{name}.{part}.bias"] = layer.bias.int() if _fits(layer.bias) else layer.bias
         tensors[f"{name}.{part}.shift"] = torch.tensor(layer.shift)
     return tensors
+
+
+def _fits(values: Tensor) -> bool:
+    return bool(values.abs().max() <= torch.iinfo(torch.int32).max)
 
 
 def read_layers(name: str, tensors: Mapping[str, Tensor]) -> tuple[ExactLayer, ExactLayer, ExactLayer]:
@@ -114,7 +126,7 @@ def read_layers(name: str, tensors: Mapping[str, Tensor]) -> tuple[ExactLayer, E
     first, second, third = (
         ExactLayer(
             tensors[f"{name}.{part}.weight"],
-            tensors[f"{name}.{part}.bias"],
+            tensors[f"{name}.{part}.bias"].long(),
             int(tensors[f"{name}.{part}.shift"]),
         )
         for part in _LAYERS
@@ -124,7 +136,11 @@ def read_layers(name: str, tensors: Mapping[str, Tensor]) -> tuple[ExactLayer, E
 
 def table_tensors(name: str, tables: Tables) -> dict[str, Tensor]:
     """Return what :func:`read_tables` makes tables of."""
-    return {f"{name}.{field}": torch.from_numpy(getattr(tables, field)).int() for field in _TABLE_FIELDS}
+    return {
+        f"{name}.frequencies": torch.from_numpy(tables.frequencies.astype(np.uint16)),
+        f"{name}.sizes": torch.from_numpy(tables.sizes).int(),
+        f"{name}.offsets": torch.from_numpy(tables.offsets).int(),
+    }
 
 
 def read_tables(name: str, tensors: Mapping[str, Tensor]) -> Tables:

@@ -24,7 +24,13 @@ from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
 from icm_codecs.attention import Attention
 from icm_codecs.checkpoint import find_weights, save_checkpoint
-from icm_codecs.growth import learn_all_but_attention, learn_attention, learn_second_layer, start_grown
+from icm_codecs.growth import (
+    fit_remainder,
+    learn_all_but_attention,
+    learn_attention,
+    learn_second_layer,
+    start_grown,
+)
 from icm_codecs.loop import Batch, Training, fit, last_checkpoint
 from icm_codecs.network import LATENT_STRIDE, Estimate, IcmNetwork
 from icm_codecs.picture import Source, open_source
@@ -53,7 +59,7 @@ class CodecTraining(Training):
     """
 
     def __init__(self, recipe: Recipe, source: Source, detector_weights: Path | None = None) -> None:
-        network = IcmNetwork(recipe.shape, recipe.loss.lambdas, recipe.attention.levels)
+        network = IcmNetwork(recipe.shape, recipe.loss.lambdas, recipe.attention.levels, recipe.remainder)
         if recipe.attention.learned:
             learn_attention(network)
         elif recipe.shape.detail:
@@ -179,7 +185,7 @@ def train(
         one.start_from(start)
     elif resumed is None and one.needs_a_start:
         raise TrainingError(
-            "its second layer needs a first", where=f"recipe '{one.name}'", mend="name weights to start with"
+            "its further layers need a first", where=f"recipe '{one.name}'", mend="name weights to start with"
         )
     if resumed is not None:
         one.check(resumed)
@@ -217,7 +223,7 @@ def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
         return
     plan = read_recipe(recipe)
     _check_shape(content, plan.shape.as_dict(), checkpoint)
-    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.attention.levels)
+    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.attention.levels, plan.remainder)
     network.load_state_dict(state)
     save_checkpoint(network, weights, {"name": plan.name, **facts})
 
@@ -231,12 +237,18 @@ class _Icm:
         self.name, self.optimisation = self._plan.name, self._plan.optimisation
         lightning.seed_everything(self.optimisation.seed, verbose=False)
         self.training = CodecTraining(self._plan, source, detector_weights)
-        self.needs_a_start = bool(self._plan.shape.detail)
+        self.needs_a_start = bool(self._plan.shape.detail or self._plan.shape.rungs)
+        self._source, self._detector_weights = source, detector_weights
         if self._plan.attention.begin:
             _begin_attention(cast(IcmNetwork, self.training.network), self._plan.attention.begin)
 
     def start_from(self, weights: Path) -> None:
-        start_grown(cast(IcmNetwork, self.training.network), weights)
+        network = cast(IcmNetwork, self.training.network)
+        start_grown(network, weights)
+        if self._plan.shape.rungs and self._plan.task is not None:
+            fit_remainder(
+                network, self._source, FrozenDetector(self._plan.task, weights=self._detector_weights)
+            )
 
     def check(self, checkpoint: Path) -> None:
         _check_shape(_read_checkpoint(checkpoint), self._plan.shape.as_dict(), checkpoint)

@@ -43,7 +43,8 @@ class ContentWeighted(LadderCodec["Coder"]):
     qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 5, 6)
 
     def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
-        self._set(quality, device, Path(weights) if weights else _SHIPPED, is_shipped=not weights)
+        shipped = None if weights else self.qualities
+        self._set(quality, device, Path(weights) if weights else _SHIPPED, shipped=shipped)
 
     def code(self, data: bytes) -> Code:
         """Return what the bitstream says, without turning it into an image.

@@ -35,7 +35,8 @@ class Hyperprior(HyperpriorCodec):
     qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
 
     def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
-        self._set(quality, device, Path(weights) if weights else _SHIPPED, is_shipped=not weights)
+        shipped = None if weights else self.qualities
+        self._set(quality, device, Path(weights) if weights else _SHIPPED, shipped=shipped)
 
     def _open(self) -> Coder:
         from icm_codecs.checkpoint import load_checkpoint
