@@ -120,10 +120,18 @@ class RemainderCoder:
         magnitudes = sent.abs().clamp(max=_LARGE)
         offsets = torch.zeros(sent.shape[1], dtype=torch.int64)
         scales = self._cheapest_scales(magnitudes, offsets)
+        coefficient, block = magnitudes.nonzero(as_tuple=True)
+        magnitude = magnitudes[coefficient, block]
+        choices = torch.arange(-_MOST_OFFSET, _MOST_OFFSET + 1)
         for _ in range(_FITS):
-            choices = torch.arange(-_MOST_OFFSET, _MOST_OFFSET + 1)
-            bits = [self._bits[_index_of(scales, choice[None]), magnitudes].sum(dim=0) for choice in choices]
-            offsets = choices[torch.stack(bits).argmin(dim=0)]
+            bits = torch.empty(len(choices), sent.shape[1], dtype=torch.float64)
+            for row, choice in zip(bits, choices, strict=True):
+                index = _index_of(scales, choice[None])[:, 0]
+                # Most symbols are 0: what one of another magnitude costs more is all that differs between blocks.
+                of_zero = self._bits[index, 0]
+                more = self._bits[index[coefficient], magnitude] - of_zero[coefficient]
+                row.fill_(of_zero.sum()).index_add_(0, block, more)
+            offsets = choices[bits.argmin(dim=0)]
             scales = self._cheapest_scales(magnitudes, offsets)
         return scales, offsets
 
