@@ -32,6 +32,9 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7
 
 _MARKERS = "osD^vP*X"
 
+_LINES = ("-", "--", "-.")
+"""The first eight curves' lines, those of the next eight, which have the same colours, and so on."""
+
 
 def plot(
     results: Sequence[Result],
@@ -208,13 +211,13 @@ def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, label: s
     ]
     points.sort()
     rates, accuracies, order = (list(column) for column in zip(*points, strict=True))
-    is_dashed = index >= len(_COLORS)
+    group = index // len(_COLORS)
     axes.plot(
         rates,
         accuracies,
         color=color,
-        linestyle="--" if is_dashed else "-",
-        markerfacecolor="white" if is_dashed else color,
+        linestyle=_LINES[group % len(_LINES)],
+        markerfacecolor="white" if group else color,
         marker=_MARKERS[index % len(_MARKERS)],
         markersize=4.5,
         linewidth=1.6,
