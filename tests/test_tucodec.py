@@ -398,19 +398,43 @@ def measured(codec: Tucodec, image: Image) -> float:
     return 8 * len(codec.encode(image)) / (image.shape[0] * image.shape[1])
 
 
+@pytest.mark.parametrize("target", Tucodec.qualities)
+def test_shipped_weights_meet_every_target_from_below(target: float) -> None:
+    codec = Tucodec(target)
+    rates = [measured(codec, photograph(384, 256, seed=seed)) for seed in range(3)]
+    assert all(0.98 * target <= rate <= target for rate in rates), rates
+    assert np.mean(rates) == pytest.approx(target, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("kind", "target"),
     # Untrained, a narrow model reaches no higher rates.
     [("weights", target) for target in Tucodec.qualities]
     + [("untrained", target) for target in (0.1, 0.15, 0.25)],
 )
-def test_pictures_meet_their_target_from_below(
+def test_pictures_meet_their_target_or_take_the_largest_rate_below_it(
     kind: str, target: float, request: pytest.FixtureRequest
 ) -> None:
     codec = Tucodec(target, weights=request.getfixturevalue(kind))
-    rates = [measured(codec, photograph(384, 256, seed=seed)) for seed in range(3)]
-    assert all(0.98 * target <= rate <= target for rate in rates), rates
-    assert np.mean(rates) == pytest.approx(target, rel=0.01)
+    for seed in range(3):
+        image = photograph(384, 256, seed=seed)
+        rate = measured(codec, image)
+        assert rate <= target
+        if rate < 0.98 * target:
+            # A model of few channels may have nothing nearer: the rate jumps from one position to the next.
+            assert rate >= 0.99 * max(one for one in rates_of_all_positions(codec, image) if one <= target)
+
+
+def rates_of_all_positions(codec: Tucodec, image: Image) -> list[float]:
+    coder, (height, width) = codec._coder, image.shape[:2]
+    latent = coder.analyse(image)
+    found = []
+    for position in range(coder.last_position + 1):
+        payload = coder.entropy_code(coder.quantise(latent, position), position)
+        found.append(
+            8 * len(Frame(codec._model_id, position, width, height, payload).pack()) / (height * width)
+        )
+    return found
 
 
 def test_rate_rises_with_the_position_but_for_noise(weights: str) -> None:
