@@ -148,6 +148,7 @@ def test_arrays_of_any_protocol_are_read_as_the_unpickler_would(protocol: int, k
             st.sampled_from(["<f4", ">f4", "f8", "f2", "i8", "i4", "u1", "?"]),
             arrays.array_shapes(min_dims=0),
         ),
+        min_size=1,
         max_size=4,
     ),
     st.integers(0, pickle.HIGHEST_PROTOCOL),
@@ -264,6 +265,7 @@ def test_damage_is_refused_or_changes_numbers_alone(data: st.DataObject) -> None
 
 @given(st.binary(max_size=200))
 @example(b"\x80\x02" + b"(" * 5000)
+@example(b"}.")
 @settings(deadline=None, max_examples=300)
 def test_foreign_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(RefusedPickleError):

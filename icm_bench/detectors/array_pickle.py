@@ -43,7 +43,7 @@ def read_pickled_state(data: bytes) -> dict[str, NDArray[Any]]:
     Pickles of every protocol are read, of Python 2 and 3, of NumPy 1 and 2. The arrays are views of the pickle.
 
     Raises:
-        RefusedPickleError: The pickle is damaged, or holds or does anything else.
+        RefusedPickleError: The pickle is damaged, is empty, or holds or does anything else.
     """
     machine = _Machine()
     try:
@@ -55,7 +55,7 @@ def read_pickled_state(data: bytes) -> dict[str, NDArray[Any]]:
         raise RefusedPickleError(f"a damaged pickle: {error}") from error
     root = machine.stack[0] if len(machine.stack) == 1 else None
     model = root.get("model", root) if isinstance(root, dict) else None
-    if not isinstance(model, dict):
+    if not isinstance(model, dict) or not model:
         raise RefusedPickleError("the pickle holds no model")
     return {_text(name): _values(name, array) for name, array in model.items()}
 
