@@ -240,6 +240,7 @@ def test_what_a_malicious_pickle_calls_is_not_called(
         (b"t.", "damaged pickle"),
         (b"\xff\xff\xff\xff", "damaged pickle"),
         (b"", "damaged pickle"),
+        (b"(S'\\u'\nI1\nd.", "damaged pickle: invalid escape"),
         (b"version https://git-lfs.github.com/spec/v1\n", "damaged pickle|more than store"),
     ],
 )

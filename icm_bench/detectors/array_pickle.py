@@ -9,6 +9,7 @@ and any other opcode is refused.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,11 +48,13 @@ def read_pickled_state(data: bytes) -> dict[str, NDArray[Any]]:
     """
     machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            machine.run(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "invalid .*escape")  # which no pickler writes
+            for opcode, argument, _ in pickletools.genops(data):
+                machine.run(opcode.name, argument)
     except RefusedPickleError:
         raise
-    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError, Warning) as error:
         raise RefusedPickleError(f"a damaged pickle: {error}") from error
     root = machine.stack[0] if len(machine.stack) == 1 else None
     model = root.get("model", root) if isinstance(root, dict) else None
