@@ -8,11 +8,9 @@ import datetime
 import hashlib
 import json
 import math
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,7 +32,7 @@ from icm_bench.plan import OperatingPoint, Plan, make_plan
 from icm_bench.resample import interval, resample_weights
 from icm_bench.result import Draws, Result, titled
 from icm_bench.spec import Spec
-from icm_bench.worker import Job, Measured, measure, start
+from icm_bench.worker import Job, Measured, measure, process_pool
 
 CONVENTIONS = MEASURED.record()
 """What a rate means here; curves of other conventions are not compared with ours unasked."""
@@ -197,7 +195,7 @@ def run(
     with contextlib.ExitStack() as stack:
         pool = executor
         if pool is None and total:
-            pool = stack.enter_context(_process_pool(workers, plan.device))
+            pool = stack.enter_context(process_pool(workers, plan.device))
         summary.workers = getattr(pool, "_max_workers", workers or 1) if total else 0
         for jobs in todo:
             if pool is not None:
@@ -273,22 +271,6 @@ def _keep(
         summary.n_detected += measured.predicted.num_rows
     for step, seconds in measured.seconds.items():
         summary.seconds[step] = summary.seconds.get(step, 0.0) + seconds
-
-
-@contextlib.contextmanager
-def _process_pool(workers: int | None, device: str) -> Iterator[ProcessPoolExecutor]:
-    if workers is None:
-        workers = 1 if device.startswith("cuda") else os.cpu_count() or 1
-    # Spawned, since a forked child of a process that has used threads or a GPU may hang.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start)
-    try:
-        yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class _Ledger:

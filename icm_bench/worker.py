@@ -1,17 +1,19 @@
-"""The one pure function of a run: code, decode, compare and detect the images of a shard."""
+"""The one pure function of a run: code, decode, compare and detect the images of a shard; and processes for it."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
+import multiprocessing
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,9 @@ _T = TypeVar("_T")
 
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """A Linux machine without any of these has no GPU for torch, which is then not imported to find out."""
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What tells numerical libraries how many threads to start."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's ``mallopt``."""
@@ -94,12 +99,48 @@ class Measured:
     seconds: dict[str, float]
 
 
+@contextlib.contextmanager
+def process_pool(workers: int | None, device: str) -> Iterator[ProcessPoolExecutor]:
+    """Return processes for :func:`measure`, each on one thread; an error ends them at once.
+
+    Args:
+        workers: How many; None for one a core on a CPU, one on a GPU.
+        device: ``cpu`` or ``cuda``.
+    """
+    if workers is None:
+        workers = 1 if device.startswith("cuda") else os.cpu_count() or 1
+    # Spawned, since a forked child of a process that has used threads or a GPU may hang.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start)
+    with _one_thread_a_process():
+        try:
+            yield pool
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread_a_process() -> Iterator[None]:
+    # Libraries read these once, when they are loaded: before a child could set them for itself.
+    before = {variable: os.environ.get(variable) for variable in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for variable, value in before.items():
+            if value is None:
+                del os.environ[variable]
+            else:
+                os.environ[variable] = value
+
+
 def start() -> None:
-    """Prepare a worker process: one thread for each library, and no life after the parent's death."""
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = "1"
+    """Prepare a worker process: memory that is freed is kept, and it does not outlive its parent."""
     _keep_freed_memory()
-    parent = parent_process()
+    parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -26,6 +26,7 @@ from icm_bench.error import CodecError, DatasetError, IcmBenchError, ResultError
 from icm_bench.result import find, load, load_results
 from icm_bench.runner import open_dataset, run
 from icm_bench.testing import FakeCodec, FakeDetector
+from icm_bench.worker import process_pool
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -378,6 +379,22 @@ def test_images_without_annotations_cannot_be_scored(blob_files: tuple[Path, Pat
     (folder / "blobs.json").unlink()
     with pytest.raises(DatasetError, match="has no annotations to measure detection on; give --annotations"):
         run(open_dataset("folder", images=folder), task="detection", codecs=["png"], detector="fake")
+
+
+def _threads_told_at_start() -> set[str]:
+    environment = Path("/proc/self/environ").read_bytes().split(b"\0")
+    return {entry.decode() for entry in environment if b"_NUM_THREADS=" in entry}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process shows what it was started with on Linux alone")
+def test_a_worker_is_told_of_one_thread_before_it_loads_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    with process_pool(1, "cpu") as pool:
+        told = pool.submit(_threads_told_at_start).result(timeout=60)
+    assert told >= {"OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1"}
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
