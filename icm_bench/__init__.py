@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from icm_bench.bdrate import BdRate, bd_rate
     from icm_bench.codec import Codec
     from icm_bench.curve import Curve, Point
-    from icm_bench.dataset import Dataset
+    from icm_bench.dataset import Dataset, open_dataset
     from icm_bench.detector import Detector
     from icm_bench.error import IcmBenchError
     from icm_bench.figure import plot
     from icm_bench.image import Image
     from icm_bench.result import Result, load_results
-    from icm_bench.runner import Summary, open_dataset, run
+    from icm_bench.runner import Summary, run
 
 _HOMES = {
     "BdRate": "bdrate",
@@ -33,7 +33,7 @@ _HOMES = {
     "Summary": "runner",
     "bd_rate": "bdrate",
     "load_results": "result",
-    "open_dataset": "runner",
+    "open_dataset": "dataset",
     "plot": "figure",
     "run": "runner",
 }

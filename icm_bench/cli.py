@@ -173,15 +173,14 @@ def run(
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
     from icm_bench import figure, runner, table
     from icm_bench.comparison import compare_with_anchor
+    from icm_bench.dataset import default_detector, open_dataset
     from icm_bench.result import find, main_metric
 
     if vtm is not None:
         # Not an option of the codec's spec, which names curves: no folder of one machine belongs there.
         os.environ[_VTM_VARIABLE] = str(vtm.resolve())
-    opened = runner.open_dataset(
-        dataset, data_root=data_root, images=images, annotations=annotations, limit=limit
-    )
-    chosen = detector or runner.default_detector(opened, task.value)
+    opened = open_dataset(dataset, data_root=data_root, images=images, annotations=annotations, limit=limit)
+    chosen = detector or default_detector(opened, task.value)
     console = Console()
     console.print(
         _describe(opened, None if task is TaskName.fidelity else chosen), highlight=False, soft_wrap=True
@@ -516,7 +515,7 @@ def data_scenes(
     seed: Annotated[int, typer.Option(help="What they are drawn from.")] = 1,
 ) -> None:
     """Draw scenes to train on; those that are already there are kept."""
-    from icm_bench.scenes.shard import N_SCENES, write_shard
+    from icm_bench.datasets.scenes.shard import N_SCENES, write_shard
 
     console = Console()
     with _Bar(console) as bar:
@@ -533,7 +532,7 @@ def data_kodak(
     ),
 ) -> None:
     """Download and verify the 24 pictures of the Kodak set (15 MB)."""
-    from icm_bench import kodak
+    from icm_bench.datasets import kodak
 
     console = Console()
     with _Bar(console) as bar:

@@ -1,4 +1,4 @@
-"""Sets of images with their ground truth, opened from folders on disk."""
+"""Sets of images with their ground truth, and what a provider of one must offer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench.annotation import read_ground_truth
-from icm_bench.detector import Task
+from icm_bench import registry
+from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.image import Image, decode_image, image_size, printable, read_bytes
 from icm_bench.pose import POSES, Pose, show, show_annotation
@@ -32,11 +32,6 @@ Evaluation: TypeAlias = Literal["coco", "open-images-challenge"]
 
 VAL2017_IMAGES = 5_000
 VAL2017_ANNOTATIONS = 36_781
-
-_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-)
-_NO_DEFAULTS: Mapping[Task, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -223,7 +218,7 @@ class Dataset:
     def is_full_val2017(self) -> bool:
         """Whether this is the whole of COCO val2017 by name and counts: what published figures are for."""
         return (
-            self.name == Coco.name
+            self.name == "coco"
             and self.ground_truth is not None
             and len(self.images) == VAL2017_IMAGES
             and len(self.ground_truth["annotations"]) == VAL2017_ANNOTATIONS
@@ -263,102 +258,17 @@ class DatasetProvider(Protocol):
         ...
 
 
-class Coco:
-    """COCO 2017 in its standard layout: ``val2017/`` and ``annotations/`` side by side in one folder."""
-
-    name: ClassVar[str] = "coco"
-    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType(
-        {"detection": "fasterrcnn_resnet50_fpn", "segmentation": "maskrcnn_resnet50_fpn"}
-    )
-
-    @classmethod
-    def open(
-        cls,
-        *,
-        data_root: Path | None = None,
-        images: Path | None = None,
-        annotations: Path | None = None,
-        split: str = "val2017",
-    ) -> Dataset:
-        """Return a split under ``data_root``.
-
-        It is named ``coco`` for val2017 and ``coco-<split>`` for another; a val2017 that is not whole is
-        ``coco-partial<n>`` by its number of images, since its figures are not those of the whole.
-        """
-        refuse(cls.name, images=images, annotations=annotations)
-        root = need(cls.name, "data_root", data_root, "the folder that holds val2017/ and annotations/")
-        name = cls.name if split == "val2017" else f"{cls.name}-{safe_name(split)}"
-        found = _open_annotated(name, root / split, root / "annotations" / f"instances_{split}.json")
-        if split != "val2017" or found.is_full_val2017:
-            return found
-        return replace(found, name=f"{cls.name}-partial{len(found.images)}")
-
-
-class CocoFormat:
-    """Any images with annotations in COCO's object format; named after the annotation file."""
-
-    name: ClassVar[str] = "coco-format"
-    default_detectors: ClassVar[Mapping[Task, str]] = _NO_DEFAULTS
-
-    @classmethod
-    def open(
-        cls, *, data_root: Path | None = None, images: Path | None = None, annotations: Path | None = None
-    ) -> Dataset:
-        """Return the images that the annotation file lists, found by their ``file_name`` under ``images``."""
-        refuse(cls.name, data_root=data_root)
-        folder = need(cls.name, "images", images, "the folder of the images")
-        file = need(cls.name, "annotations", annotations, "the annotation file in COCO's format")
-        return _open_annotated(safe_name(file.stem), folder, file)
-
-
-class Folder:
-    """A plain folder of images without ground truth; named after the folder."""
-
-    name: ClassVar[str] = "folder"
-    default_detectors: ClassVar[Mapping[Task, str]] = _NO_DEFAULTS
-
-    @classmethod
-    def open(
-        cls, *, data_root: Path | None = None, images: Path | None = None, annotations: Path | None = None
-    ) -> Dataset:
-        """Return the images of a folder, numbered from 1 in the order of their names' bytes.
-
-        Files count as images by their suffix; hidden files, other files and folders within are left out.
-        """
-        refuse(cls.name, data_root=data_root, annotations=annotations)
-        folder = need(cls.name, "images", images, "the folder of the images")
-        paths = sorted(
-            (p for p in _listing(folder) if _is_image_name(p)), key=lambda path: os.fsencode(path.name)
-        )
-        if not paths:
-            raise DatasetError(
-                "the folder holds no images",
-                where=printable(folder),
-                mend=f"add files with {', '.join(sorted(_SUFFIXES))}",
-            )
-        records = []
-        for image_id, path in enumerate(paths, start=1):
-            width, height = image_size(read_bytes(path), where=path)
-            records.append(ImageRecord(image_id, path, width, height))
-        return Dataset.measure(safe_name(folder.resolve().name), records)
-
-
 def safe_name(text: str) -> str:
     """Return a text as a dataset's name: all but ASCII letters, digits, ``.`` and ``_`` becomes ``-``."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "dataset"
 
 
-def _open_annotated(name: str, folder: Path, annotations: Path) -> Dataset:
-    truth = read_ground_truth(annotations)
-    _listing(folder)  # says that the folder is missing rather than its first image
-    records = [
-        ImageRecord(row["id"], folder / row["file_name"], row["width"], row["height"])
-        for row in truth["images"]
-    ]
-    return Dataset.measure(name, records, truth)
+def list_folder(folder: Path) -> list[Path]:
+    """Return what lies in a folder of images, in no order.
 
-
-def _listing(folder: Path) -> list[Path]:
+    Raises:
+        DatasetError: The folder is missing, or cannot be listed.
+    """
     try:
         return list(folder.iterdir())
     except (OSError, ValueError) as error:
@@ -368,10 +278,6 @@ def _listing(folder: Path) -> list[Path]:
             where=printable(folder),
             mend="check its name and its permissions",
         ) from None
-
-
-def _is_image_name(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
 def need(provider: str, option: str, value: Path | None, meaning: str) -> Path:
@@ -467,3 +373,47 @@ def _canonical_labels(truth: GroundTruth) -> bytes:
 
 def _scored(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: row[key] for key in keys if key in row}
+
+
+def open_dataset(
+    name: str,
+    *,
+    data_root: Path | None = None,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    limit: int | None = None,
+) -> Dataset:
+    """Open a dataset by its name, or any images with their annotations.
+
+    Args:
+        name: A dataset's name; of no account where images and annotations are both given.
+        data_root: The folder of a dataset with a layout of its own.
+        images: A folder of images.
+        annotations: Their annotations in COCO's format.
+        limit: Take a stable subset of this many images.
+
+    Raises:
+        UsageError: The name is unknown, or what the dataset needs was not given.
+        DatasetError: A file is missing, broken or of the wrong kind.
+    """
+    if images is not None and annotations is not None:
+        name = "coco-format"
+    provider: type[DatasetProvider] = registry.load("dataset", name)
+    dataset = provider.open(data_root=data_root, images=images, annotations=annotations)
+    return replace(dataset if limit is None else dataset.limit(limit), provider=name)
+
+
+def default_detector(dataset: Dataset, task: Task) -> str:
+    """Return the detector that a dataset's provider names for a task; ``none`` for fidelity, which needs none.
+
+    Raises:
+        UsageError: It names none, and the task needs one.
+    """
+    if task == "fidelity":
+        return NO_DETECTOR
+    known = registry.load("dataset", dataset.provider).default_detectors if dataset.provider else {}
+    if task not in known:
+        raise UsageError(
+            f"has no default detector for {task}", where=f"dataset '{dataset.name}'", mend="give --detector"
+        )
+    return str(known[task])

@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from icm_bench import fidelity, provenance, registry, result, store
+from icm_bench import fidelity, provenance, result, store
 from icm_bench.convention import MEASURED
-from icm_bench.dataset import Dataset, DatasetProvider
-from icm_bench.detector import NO_DETECTOR, Task
-from icm_bench.error import DetectorError, IcmBenchError, ResultError, UsageError
+from icm_bench.dataset import Dataset, default_detector
+from icm_bench.detector import Task
+from icm_bench.error import DetectorError, IcmBenchError, ResultError
 from icm_bench.evaluation import evaluation_of
 from icm_bench.fidelity import Fidelity
 from icm_bench.plan import OperatingPoint, Plan, make_plan
@@ -85,50 +85,6 @@ class Summary:
             + score_s * self.workers
         )
         return max(0.0, 1.0 - work / busy)
-
-
-def open_dataset(
-    name: str,
-    *,
-    data_root: Path | None = None,
-    images: Path | None = None,
-    annotations: Path | None = None,
-    limit: int | None = None,
-) -> Dataset:
-    """Open a dataset by its name, or any images with their annotations.
-
-    Args:
-        name: A dataset's name; of no account where images and annotations are both given.
-        data_root: The folder of a dataset with a layout of its own.
-        images: A folder of images.
-        annotations: Their annotations in COCO's format.
-        limit: Take a stable subset of this many images.
-
-    Raises:
-        UsageError: The name is unknown, or what the dataset needs was not given.
-        DatasetError: A file is missing, broken or of the wrong kind.
-    """
-    if images is not None and annotations is not None:
-        name = "coco-format"
-    provider: type[DatasetProvider] = registry.load("dataset", name)
-    dataset = provider.open(data_root=data_root, images=images, annotations=annotations)
-    return dataclasses.replace(dataset if limit is None else dataset.limit(limit), provider=name)
-
-
-def default_detector(dataset: Dataset, task: Task) -> str:
-    """Return the detector that a dataset's provider names for a task; ``none`` for fidelity, which needs none.
-
-    Raises:
-        UsageError: It names none, and the task needs one.
-    """
-    if task == "fidelity":
-        return NO_DETECTOR
-    known = registry.load("dataset", dataset.provider).default_detectors if dataset.provider else {}
-    if task not in known:
-        raise UsageError(
-            f"has no default detector for {task}", where=f"dataset '{dataset.name}'", mend="give --detector"
-        )
-    return str(known[task])
 
 
 def run(

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from icm_bench.dataset import Dataset
-from icm_bench.runner import open_dataset
+from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.testing import photograph
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from icm_bench.dataset import Coco, CocoFormat, Dataset, DatasetProvider, Folder, ImageRecord, safe_name
+from icm_bench.dataset import Dataset, DatasetProvider, ImageRecord, safe_name
+from icm_bench.datasets.coco import Coco, CocoFormat
+from icm_bench.datasets.folder import Folder
 from icm_bench.error import DatasetError, UsageError
 
 SHARED_COCO = Path(__file__).parents[2] / "shared" / "data" / "coco"

@@ -29,10 +29,10 @@ from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from icm_bench import registry
+from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Detector
 from icm_bench.detectors.array_pickle import RefusedPickleError, read_pickled_state
 from icm_bench.detectors.checkpoint import Checkpoint
-from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.detectors.detectron2_zoo import ZOO, Detectron2, _completed, fetch_weights, read_weights
 from icm_bench.error import DetectorError, DownloadError, UsageError
 from icm_bench.image import Image, read_image

@@ -158,7 +158,7 @@ def test_latents_survive_a_drift_of_every_float_network() -> None:
 
 
 def test_a_price_of_bits_moves_symbols_towards_zero_for_less_than_it_saves() -> None:
-    scene = Path(__file__).parents[1] / "icm_bench" / "scenes" / "val" / "000003.webp"
+    scene = Path(__file__).parents[1] / "icm_bench" / "datasets" / "scenes" / "val" / "000003.webp"
     image, coders = np.asarray(PillowImage.open(scene).convert("RGB"))[:160, :240], {}
     for price in (0.0, 0.02):
         checkpoint = dataclasses.replace(

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from icm_bench.dataset import CocoFormat
+from icm_bench.datasets.coco import CocoFormat
+from icm_bench.datasets.scenes import VALIDATION_SET
+from icm_bench.datasets.scenes import Scenes as ScenesDataset
+from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
-from icm_bench.scenes import VALIDATION_SET
-from icm_bench.scenes import Scenes as ScenesDataset
-from icm_bench.scenes.scene import draw_scene
 from icm_codecs.picture import Crops, LabelledPictures, Pictures, Scenes, open_source
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as run_lengths
 
+from icm_bench.datasets.scenes import Scenes, ScenesPoses
 from icm_bench.detectors.scenes_rcnn import FasterRcnnScenes
 from icm_bench.match import GroundTruth
 from icm_bench.pose import POSES, Pose, show, show_annotation
 from icm_bench.resample import resample_weights
-from icm_bench.scenes import Scenes, ScenesPoses
 from icm_bench.score import score
 
 GRID = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import typer
 
-from icm_bench import openimages, registry
+from icm_bench import registry
 from icm_bench.bdrate import bd_rate
 from icm_bench.cli import app
 from icm_bench.comparison import METRIC_NAMES
 from icm_bench.curve import Curve, Point
 from icm_bench.dataset import VAL2017_IMAGES
+from icm_bench.datasets import openimages
 from icm_bench.error import UsageError
 from icm_bench.importer import Group
 from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 from icm_bench.dataset import VAL2017_ANNOTATIONS, VAL2017_IMAGES
-from icm_bench.detectors.coco import CATEGORIES
+from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.testing import photograph
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ def coco(folder: Path) -> None:
 
 def scenes(folder: Path) -> None:
     """Lay out one scene as the first hundred, which take a minute to draw."""
-    from icm_bench.scenes.scene import draw_scene
+    from icm_bench.datasets.scenes.scene import draw_scene
 
     scene = draw_scene((1, 0))
     shard = folder / "1-0000"

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icm_bench.codec import ladder_of
+from icm_bench.datasets.scenes import Scenes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
-from icm_bench.scenes import Scenes
 from icm_codecs.attention import MOST_PLACES
 from icm_codecs.icm import Icm
 from icm_codecs.remainder import COEFFICIENTS, Remainder, Rungs, blocks_of, of_blocks

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 
+from icm_bench.datasets.scenes import VALIDATION_SET, Scenes
+from icm_bench.datasets.scenes.validation import ANNOTATIONS
 from icm_bench.detector import Detector, Prediction
 from icm_bench.detectors.scenes_rcnn import (
     SHIPPED_WEIGHTS,
@@ -26,8 +28,6 @@ from icm_bench.detectors.scenes_rcnn import (
     load_mask_rcnn,
 )
 from icm_bench.error import DetectorError
-from icm_bench.scenes import VALIDATION_SET, Scenes
-from icm_bench.scenes.validation import ANNOTATIONS
 from icm_bench.testing import check_detector
 
 N_IMAGES = 12

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from icm_bench.codec import Quality
+from icm_bench.dataset import open_dataset
 from icm_bench.error import CodecError
 from icm_bench.image import Image
-from icm_bench.runner import open_dataset
 from icm_bench.testing import photograph
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.hyperprior.codec import Hyperprior

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from icm_bench.runner import open_dataset
+from icm_bench.dataset import open_dataset
 from icm_codecs.content_weighted.network import Shape as ContentWeightedShape
 from icm_codecs.content_weighted.training import Loss
 from icm_codecs.content_weighted.training import Model as ContentWeighted

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import detection
 
+from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
-from icm_bench.scenes.scene import draw_scene
 from icm_codecs.task import FrozenDetector, Task, focus_on
 
 TASK = Task("maskrcnn_scenes", (1.0,))

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models._api import WeightsEnum
 
+from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Detector
-from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.detectors.torchvision_rcnn import (
     FasterRcnnMobileNetV3Large320Fpn,
     FasterRcnnResNet50Fpn,

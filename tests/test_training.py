@@ -14,9 +14,9 @@ from PIL import Image as PillowImage
 
 pytest.importorskip("lightning", reason="training needs the extra 'train'")
 
+from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import CodecError, TrainingError
 from icm_bench.image import Image
-from icm_bench.scenes.scene import draw_scene
 from icm_codecs.checkpoint import load_checkpoint, save_checkpoint, start_from
 from icm_codecs.growth import fit_remainder, start_grown
 from icm_codecs.icm import Icm

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from icm_bench.dataset import Coco
+from icm_bench.datasets.coco import Coco
+from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Detector, Prediction
-from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.detectors.yolox import YoloxNano
 from icm_bench.error import DetectorError
 from icm_bench.image import Image

@@ -16,11 +16,12 @@ from pycocotools import mask as run_lengths
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from icm_bench.dataset import CocoFormat, Dataset
+from icm_bench.dataset import Dataset
+from icm_bench.datasets.coco import CocoFormat
+from icm_bench.datasets.scenes.shard import read_shard
 from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
-from icm_bench.scenes.shard import read_shard
 
 __all__ = ["Box", "Crops", "LabelledPictures", "Objects", "Pictures", "Scenes", "Source", "open_source"]
 

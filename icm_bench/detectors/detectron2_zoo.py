@@ -21,6 +21,7 @@ import torchvision
 from torch import Tensor, nn
 
 from icm_bench import registry
+from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.array_pickle import read_pickled_state
 from icm_bench.detectors.checkpoint import (
@@ -32,7 +33,6 @@ from icm_bench.detectors.checkpoint import (
     read_checkpoint,
     read_pth,
 )
-from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.detectors.device import open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.download import download

@@ -24,13 +24,13 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
+from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.checkpoint import Checkpoint, load_into, read_checkpoint
 from icm_bench.detectors.device import open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError
 from icm_bench.image import Image
-from icm_bench.scenes.form import FORMS
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "scenes_rcnn.safetensors"
 """The weights of both detectors: the Faster R-CNN is the Mask R-CNN without its mask head."""
@@ -246,8 +246,8 @@ class FasterRcnnScenes:
     of the stored values, computed in single precision.
 
     Args:
-        weights: A ``.safetensors`` file that ``icm_bench.scenes.training`` wrote; by default the one that the package
-            carries.
+        weights: A ``.safetensors`` file that ``icm_bench.detectors.scenes_training`` wrote; by default the one that the
+            package carries.
         device: ``cpu`` or ``cuda``, or ``cuda:1`` and so on.
 
     Raises:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.checkpoint import fetch_checkpoint, load_into, read_checkpoint
-from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.detectors.device import open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError

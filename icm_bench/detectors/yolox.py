@@ -15,8 +15,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Prediction, Task
-from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.error import DetectorError
 from icm_bench.image import Image, printable
 

@@ -22,8 +22,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from icm_bench.codec import Codec, Learned, Loads
+from icm_bench.dataset import open_dataset
 from icm_bench.image import Image
-from icm_bench.runner import open_dataset
 from icm_bench.spec import CODEC_SUPPLIED, arguments, resolve_codec
 
 _T = TypeVar("_T")

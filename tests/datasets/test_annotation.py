@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from icm_bench.annotation import read_ground_truth
+from icm_bench.datasets.annotation import read_ground_truth
 from icm_bench.error import DatasetError
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 VALID: dict[str, Any] = {
     "images": [{"id": 1, "file_name": "a.jpg", "width": 6, "height": 4}],

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from icm_bench.dataset import Dataset
+from icm_bench.dataset import Dataset, open_dataset
+from icm_bench.datasets.openimages import OpenImages
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.evaluation import EVALUATIONS
 from icm_bench.image import Image
-from icm_bench.openimages import OpenImages
 from icm_bench.result import MAIN_METRICS, load
-from icm_bench.runner import open_dataset, run
+from icm_bench.runner import run
 from icm_bench.testing import photograph
 
 PERSON, BICYCLE, CAR, TRAFFIC_LIGHT = 1, 2, 3, 10

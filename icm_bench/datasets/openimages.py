@@ -31,8 +31,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, NoReturn
 
 from icm_bench.dataset import Dataset, ImageRecord
+from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Task
-from icm_bench.detectors.coco import CATEGORIES
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.image import image_size, printable, read_bytes
 

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from icm_bench import kodak
+from icm_bench.dataset import open_dataset
+from icm_bench.datasets import kodak
+from icm_bench.datasets.kodak import Kodak, Picture, fetch_kodak
 from icm_bench.download import Patience
 from icm_bench.error import DatasetError, DownloadError, UsageError
 from icm_bench.image import Image, pixel_digest
-from icm_bench.kodak import Kodak, Picture, fetch_kodak
-from icm_bench.runner import open_dataset
 from icm_bench.testing import photograph
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "kodak"
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "kodak"
 HASTY = Patience(attempts=2, backoff_s=0.01, timeout_s=5)
 
 

@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 
+from icm_bench.datasets.scenes import VALIDATION_SET, Scenes
+from icm_bench.datasets.scenes.form import FORMS, draw_form
+from icm_bench.datasets.scenes.scene import HEIGHT, WIDTH, draw_scene
+from icm_bench.datasets.scenes.shard import N_SCENES, Shard, read_shard, write_shard
+from icm_bench.datasets.scenes.validation import ANNOTATIONS, SEED, annotate, write_validation_set
 from icm_bench.error import UsageError
 from icm_bench.image import Image, decode_image
-from icm_bench.scenes import VALIDATION_SET, Scenes
-from icm_bench.scenes.form import FORMS, draw_form
-from icm_bench.scenes.scene import HEIGHT, WIDTH, draw_scene
-from icm_bench.scenes.shard import N_SCENES, Shard, read_shard, write_shard
-from icm_bench.scenes.validation import ANNOTATIONS, SEED, annotate, write_validation_set
 
 PIXELS_SHA256 = "aa4ebe2edab5cb5ac0f3319acaf3d169749a93c132192b0f9c03820f5cf59741"
 ANNOTATIONS_SHA256 = "39b9d658303a7d49443f9f3319faee403520bbc68e7eca7db05b3471c27b1f8f"
@@ -180,7 +180,7 @@ def test_forms_are_not_told_by_their_colour(truth: dict[str, Any], images: list[
 
 def test_a_shard_holds_the_scenes_of_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert N_SCENES == 100
-    monkeypatch.setattr("icm_bench.scenes.shard.N_SCENES", 2)
+    monkeypatch.setattr("icm_bench.datasets.scenes.shard.N_SCENES", 2)
     path = write_shard(tmp_path, 9, 3)
     shard: Shard = read_shard(path)
     scene = draw_scene((9, 7))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench.scenes.scene import HEIGHT, WIDTH, draw_scene
+from icm_bench.datasets.scenes.scene import HEIGHT, WIDTH, draw_scene
 
 N_SCENES = 100
 """Scenes in a shard."""

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection import MaskRCNN
 
+from icm_bench.datasets.scenes.form import FORMS
+from icm_bench.datasets.scenes.scene import HEIGHT, WIDTH
+from icm_bench.datasets.scenes.shard import N_SCENES, Shard, read_shard, write_shard
 from icm_bench.detectors.precision import lower_precision
 from icm_bench.detectors.scenes_rcnn import build_mask_rcnn, fold_norms
 from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
-from icm_bench.scenes.form import FORMS
-from icm_bench.scenes.scene import HEIGHT, WIDTH
-from icm_bench.scenes.shard import N_SCENES, Shard, read_shard, write_shard
 
 _BATCH = 2
 _CROP = (352, 480)
@@ -294,7 +294,9 @@ def _sample(rng: np.random.Generator, shard: Shard, index: int) -> tuple[Tensor,
 
 def main() -> None:
     """Draw the training scenes that are not on disk, then train."""
-    parser = argparse.ArgumentParser(prog="python -m icm_bench.scenes.training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m icm_bench.detectors.scenes_training", description=__doc__
+    )
     parser.add_argument("output", type=Path, help="folder of the checkpoint, the log and the weights")
     parser.add_argument(
         "--scenes", type=Path, default=Path("training/scenes"), help="folder of the drawn scenes"

@@ -10,10 +10,10 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 from scipy import ndimage
 
+from icm_bench.datasets.scenes.form import FORMS, Form, draw_form
+from icm_bench.datasets.scenes.palette import draw_colours, draw_palette, to_linear
+from icm_bench.datasets.scenes.texture import SIDE, textures
 from icm_bench.image import Image
-from icm_bench.scenes.form import FORMS, Form, draw_form
-from icm_bench.scenes.palette import draw_colours, draw_palette, to_linear
-from icm_bench.scenes.texture import SIDE, textures
 
 WIDTH, HEIGHT = 512, 384
 """The size of a scene in pixels."""

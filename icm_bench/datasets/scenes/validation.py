@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 from pycocotools import mask as run_lengths
 
-from icm_bench.scenes.form import FORMS
-from icm_bench.scenes.scene import HEIGHT, WIDTH, Scene, draw_scene
+from icm_bench.datasets.scenes.form import FORMS
+from icm_bench.datasets.scenes.scene import HEIGHT, WIDTH, Scene, draw_scene
 
 SEED = 0
 """The seed of the validation set; training sets take others."""
@@ -80,7 +80,9 @@ def _file_name(index: int) -> str:
 
 def main() -> None:
     """Write the validation set."""
-    parser = argparse.ArgumentParser(prog="python -m icm_bench.scenes.validation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m icm_bench.datasets.scenes.validation", description=__doc__
+    )
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / "val")
     write_validation_set(parser.parse_args().folder)
 

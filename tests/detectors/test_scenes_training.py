@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from icm_bench.datasets.scenes.scene import Scene, draw_scene
 from icm_bench.detectors.scenes_rcnn import MaskRcnnScenes
+from icm_bench.detectors.scenes_training import export_weights, train_detector
 from icm_bench.error import TrainingError
-from icm_bench.scenes.scene import Scene, draw_scene
-from icm_bench.scenes.training import export_weights, train_detector
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def scene() -> Scene:
 @pytest.fixture
 def scenes(tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of one shard that holds one scene twice."""
-    monkeypatch.setattr("icm_bench.scenes.training.N_SCENES", 2)
+    monkeypatch.setattr("icm_bench.detectors.scenes_training.N_SCENES", 2)
     shard = tmp_path / "scenes" / "31-0000"
     shard.mkdir(parents=True)
     categories = np.zeros((2, 15), np.uint8)
@@ -71,7 +71,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, content: str)
 def test_the_log_has_a_line_of_losses_every_few_steps(
     tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icm_bench.scenes.training._LOG_STEPS", 1)
+    monkeypatch.setattr("icm_bench.detectors.scenes_training._LOG_STEPS", 1)
     train_detector(tmp_path, scenes=scenes, steps=2)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]

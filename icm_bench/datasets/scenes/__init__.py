@@ -7,7 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from icm_bench.dataset import CocoFormat, Dataset, refuse
+from icm_bench.dataset import Dataset, refuse
+from icm_bench.datasets.coco import CocoFormat
 from icm_bench.detector import Task
 
 VALIDATION_SET = Path(__file__).parent / "val"

@@ -1,0 +1,1 @@
+"""Datasets that come with the harness, each a provider behind an entry point."""
