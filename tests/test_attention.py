@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icm_bench.datasets.scenes import Scenes
-from icm_bench.detectors.scenes_rcnn import FasterRcnnScenes
+from icm_bench.detectors.scenes import FasterRcnnScenes
 from icm_bench.image import Image
 from icm_codecs.attention import MOST_PLACES, Attention, Levels, n_contexts
 from icm_codecs.checkpoint import find_weights, load_checkpoint

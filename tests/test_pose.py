@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as run_lengths
 
 from icm_bench.datasets.scenes import Scenes, ScenesPoses
-from icm_bench.detectors.scenes_rcnn import FasterRcnnScenes
+from icm_bench.detectors.scenes import FasterRcnnScenes
 from icm_bench.match import GroundTruth
 from icm_bench.pose import POSES, Pose, show, show_annotation
 from icm_bench.resample import resample_weights

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from icm_bench.datasets.scenes.scene import Scene, draw_scene
-from icm_bench.detectors.scenes_rcnn import MaskRcnnScenes
+from icm_bench.detectors.scenes import MaskRcnnScenes
 from icm_bench.detectors.scenes_training import export_weights, train_detector
 from icm_bench.error import TrainingError
 

@@ -33,14 +33,14 @@ from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Detector
 from icm_bench.detectors.array_pickle import RefusedPickleError, read_pickled_state
 from icm_bench.detectors.checkpoint import Checkpoint
-from icm_bench.detectors.detectron2_zoo import ZOO, Detectron2, _completed, fetch_weights, read_weights
+from icm_bench.detectors.detectron2 import ZOO, Detectron2, _completed, fetch_weights, read_weights
 from icm_bench.error import DetectorError, DownloadError, UsageError
 from icm_bench.image import Image, read_image
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector, photograph
 from icm_bench.worker import DetectorChoice
 
-COCO = Path(__file__).parents[2] / "shared" / "data" / "coco" / "val2017"
+COCO = Path(__file__).parents[3] / "shared" / "data" / "coco" / "val2017"
 STATE: dict[str, NDArray[Any]] = {
     "head.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "head.bias": np.array([0.5, -0.5], dtype=np.float32),

@@ -21,7 +21,7 @@ from icm_bench.image import Image
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 WEIGHTS = SHARED / "detectors" / "yolox_nano_coco80.onnx"
 needs_weights = pytest.mark.skipif(
     not WEIGHTS.is_file(), reason="YOLOX's weights are not beside the checkout"

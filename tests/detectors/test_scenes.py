@@ -18,7 +18,7 @@ from torchvision.models.detection import FasterRCNN, MaskRCNN
 from icm_bench.datasets.scenes import VALIDATION_SET, Scenes
 from icm_bench.datasets.scenes.validation import ANNOTATIONS
 from icm_bench.detector import Detector, Prediction
-from icm_bench.detectors.scenes_rcnn import (
+from icm_bench.detectors.scenes import (
     SHIPPED_WEIGHTS,
     FasterRcnnScenes,
     MaskRcnnScenes,

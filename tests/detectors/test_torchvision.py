@@ -17,7 +17,7 @@ from torchvision.models._api import WeightsEnum
 
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Detector
-from icm_bench.detectors.torchvision_rcnn import (
+from icm_bench.detectors.torchvision import (
     FasterRcnnMobileNetV3Large320Fpn,
     FasterRcnnResNet50Fpn,
     FasterRcnnResNet50FpnV2,
