@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icm_bench import fidelity, registry
+from icm_bench import registry
 from icm_bench.codec import Codec, Quality, ladder_of
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.file import sweep
+from icm_bench.metrics import fidelity
 from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
 from icm_bench.store import SCHEMA, SHARD_IMAGES, Store, is_finished
 from icm_bench.worker import DetectorChoice, Job, resolve_device

@@ -28,8 +28,8 @@ from icm_bench import registry
 from icm_bench.curve import Curve, Point, on_front
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import IcmBenchError, ResultError
-from icm_bench.fidelity import with_decibels
 from icm_bench.file import replacing
+from icm_bench.metrics.fidelity import with_decibels
 from icm_bench.spec import Spec
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from icm_bench.codec import Codec, Loads, Quality, ReportsHeaderBytes
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector
 from icm_bench.error import CodecError, DetectorError, IcmBenchError, StoreError
-from icm_bench.fidelity import distortion
 from icm_bench.image import Image, mse, pixel_digest
+from icm_bench.metrics.fidelity import distortion
 from icm_bench.spec import CODEC_SUPPLIED, DETECTOR_SUPPLIED, Spec, arguments
 
 _T = TypeVar("_T")

@@ -17,9 +17,9 @@ from icm_bench.dataset import Dataset
 from icm_bench.error import ResultError, StoreError
 from icm_bench.exporter import export_coco, export_codec_compare, export_compressai, export_tidy
 from icm_bench.importer import Group, import_compressai, import_tidy
+from icm_bench.metrics.coco_ap import METRICS, GroundTruth, score
 from icm_bench.result import Result, load
 from icm_bench.runner import run
-from icm_bench.score import METRICS, GroundTruth, score
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pycocotools import mask as run_lengths
 
 from icm_bench.datasets.scenes import Scenes, ScenesPoses
 from icm_bench.detectors.scenes import FasterRcnnScenes
-from icm_bench.match import GroundTruth
+from icm_bench.metrics.bootstrap import resample_weights
+from icm_bench.metrics.coco_ap import score
+from icm_bench.metrics.coco_match import GroundTruth
 from icm_bench.pose import POSES, Pose, show, show_annotation
-from icm_bench.resample import resample_weights
-from icm_bench.score import score
 
 GRID = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 

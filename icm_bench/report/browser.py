@@ -23,7 +23,7 @@ from icm_bench.dataset import Dataset, ImageRecord, open_dataset
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import IcmBenchError, StoreError, UsageError
 from icm_bench.image import Image, pixel_digest
-from icm_bench.match import MAX_DETECTIONS, GroundTruth, match
+from icm_bench.metrics.coco_match import MAX_DETECTIONS, GroundTruth, match
 from icm_bench.plan import UNCOMPRESSED, stored_as
 from icm_bench.report.content import Group
 from icm_bench.result import Result

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icm_bench.bdrate import bd_rate, bd_rate_draws
-from icm_bench.resample import interval, pooled_bpp, resample_weights
-from icm_bench.score import GroundTruth, Scorer, score
+from icm_bench.metrics.bootstrap import pooled_bpp, resample_weights
+from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
+from icm_bench.resample import interval
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -21,8 +21,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from icm_bench.resample import resample_weights
-from icm_bench.score import METRICS, GroundTruth, Scorer, score
+from icm_bench.metrics.bootstrap import resample_weights
+from icm_bench.metrics.coco_ap import METRICS, GroundTruth, Scorer, score
 
 N_CATEGORIES = 80
 DETECTIONS = 100

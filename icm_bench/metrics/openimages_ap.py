@@ -12,7 +12,8 @@ from scipy.sparse import csr_matrix
 
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, UsageError
-from icm_bench.match import (
+from icm_bench.metrics.coco_ap import Weights, checked_weights
+from icm_bench.metrics.coco_match import (
     Flags,
     Floats,
     GroundTruth,
@@ -23,7 +24,6 @@ from icm_bench.match import (
     rank_detections,
     rank_in_run,
 )
-from icm_bench.score import Weights, checked_weights
 
 METRICS: Final = ("map50-oic",)
 """The challenge's figure, mean average precision at IoU 0.5: not COCO's AP50, and under another name for that."""
@@ -81,7 +81,7 @@ def score(truth: VerifiedTruth, predictions: Sequence[Mapping[str, Any]], task: 
 
     Args:
         truth: The annotated objects and what is known of each image.
-        predictions: COCO result rows, see :func:`icm_bench.match.match`; may be empty.
+        predictions: COCO result rows, see :func:`icm_bench.metrics.coco_match.match`; may be empty.
         task: Must be detection.
 
     Raises:

@@ -21,9 +21,9 @@ from pycocotools.cocoeval import COCOeval
 
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, DetectorError, UsageError
-from icm_bench.score import METRICS, GroundTruth, score
+from icm_bench.metrics.coco_ap import METRICS, GroundTruth, score
 
-CONFORMANCE = Path(__file__).parents[2] / "shared" / "data" / "conformance" / "coco_eval"
+CONFORMANCE = Path(__file__).parents[3] / "shared" / "data" / "conformance" / "coco_eval"
 Rows = list[dict[str, Any]]
 Truth = dict[str, Rows]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from icm_bench import challenge, score
 from icm_bench.dataset import Dataset
 from icm_bench.detector import Task
-from icm_bench.match import Floats, GroundTruth
-from icm_bench.score import Weights
+from icm_bench.metrics import coco_ap, openimages_ap
+from icm_bench.metrics.coco_ap import Weights
+from icm_bench.metrics.coco_match import Floats, GroundTruth
 
 
 class Scorer(Protocol):
@@ -51,10 +51,10 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
         "coco": Evaluation(
             ("map", "map50", "map75", "map_small", "map_medium", "map_large"),
             GroundTruth.from_coco,
-            score.score,
+            coco_ap.score,
         ),
         "open-images-challenge": Evaluation(
-            challenge.METRICS, challenge.VerifiedTruth.from_rows, challenge.score
+            openimages_ap.METRICS, openimages_ap.VerifiedTruth.from_rows, openimages_ap.score
         ),
     }
 )

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icm_bench.challenge import METRICS, VerifiedTruth, score
 from icm_bench.error import DatasetError, DetectorError, UsageError
+from icm_bench.metrics.openimages_ap import METRICS, VerifiedTruth, score
 
 Rows = list[dict[str, Any]]
 Truth = dict[str, Rows]

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_bench.similarity import MIN_SIDE, ms_ssim
+from icm_bench.metrics.ms_ssim import MIN_SIDE, ms_ssim
 
 Floats: TypeAlias = NDArray[np.float64]
 

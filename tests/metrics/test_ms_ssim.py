@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as reference
 from scipy.ndimage import correlate1d
 
-from icm_bench.similarity import EXPONENTS, MIN_SIDE, ms_ssim
+from icm_bench.metrics.ms_ssim import EXPONENTS, MIN_SIDE, ms_ssim
 from icm_bench.testing import photograph
 
 Plane = NDArray[np.float64]

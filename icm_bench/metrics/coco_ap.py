@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from icm_bench.detector import Task
 from icm_bench.error import UsageError
-from icm_bench.match import (
+from icm_bench.metrics.coco_match import (
     ALL_THRESHOLDS,
     AREA_RANGES,
     IOU_THRESHOLDS,
@@ -58,7 +58,7 @@ def score(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], t
 
     Args:
         ground_truth: The annotated objects.
-        predictions: COCO result rows, see :func:`icm_bench.match.match`; may be empty.
+        predictions: COCO result rows, see :func:`icm_bench.metrics.coco_match.match`; may be empty.
         task: Whether boxes or masks are compared.
 
     Raises:

@@ -1,0 +1,1 @@
+"""Metrics: what turns predictions and pixels into accuracy and fidelity."""
