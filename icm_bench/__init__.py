@@ -9,30 +9,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from icm_bench.bdrate import BdRate, bd_rate
     from icm_bench.codec import Codec
-    from icm_bench.curve import Curve, Point
+    from icm_bench.curves.bdrate import BdRate, bd_rate
+    from icm_bench.curves.curve import Curve, Point
+    from icm_bench.curves.result import Result, load_results
     from icm_bench.dataset import Dataset, open_dataset
     from icm_bench.detector import Detector
     from icm_bench.error import IcmBenchError
     from icm_bench.figure import plot
     from icm_bench.image import Image
-    from icm_bench.result import Result, load_results
     from icm_bench.runner import Summary, run
 
 _HOMES = {
-    "BdRate": "bdrate",
+    "BdRate": "curves.bdrate",
     "Codec": "codec",
-    "Curve": "curve",
+    "Curve": "curves.curve",
     "Dataset": "dataset",
     "Detector": "detector",
     "IcmBenchError": "error",
     "Image": "image",
-    "Point": "curve",
-    "Result": "result",
+    "Point": "curves.curve",
+    "Result": "curves.result",
     "Summary": "runner",
-    "bd_rate": "bdrate",
-    "load_results": "result",
+    "bd_rate": "curves.bdrate",
+    "load_results": "curves.result",
     "open_dataset": "dataset",
     "plot": "figure",
     "run": "runner",

@@ -16,8 +16,8 @@ from icm_bench.error import IcmBenchError, ResultError, UsageError
 from icm_bench.registry import unknown
 
 if TYPE_CHECKING:
+    from icm_bench.curves.result import Result
     from icm_bench.dataset import Dataset
-    from icm_bench.result import Result
     from icm_bench.runner import Summary
 
 app = typer.Typer(
@@ -172,9 +172,9 @@ def run(
 ) -> None:
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
     from icm_bench import figure, runner, table
-    from icm_bench.comparison import compare_with_anchor
+    from icm_bench.curves.comparison import compare_with_anchor
+    from icm_bench.curves.result import find, main_metric
     from icm_bench.dataset import default_detector, open_dataset
-    from icm_bench.result import find, main_metric
 
     if vtm is not None:
         # Not an option of the codec's spec, which names curves: no folder of one machine belongs there.
@@ -240,8 +240,8 @@ def bdrate(
 ) -> None:
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
     from icm_bench import table
-    from icm_bench.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
-    from icm_bench.result import main_metric
+    from icm_bench.curves.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
+    from icm_bench.curves.result import main_metric
 
     compared, fixed = [], []
     groups = _groups(folder, metric, force=force)
@@ -290,8 +290,8 @@ def plot(
 ) -> None:
     """Draw accuracy over rate, one plot for each dataset, task and detector."""
     from icm_bench import figure
+    from icm_bench.curves.result import main_metric
     from icm_bench.detector import NO_DETECTOR
-    from icm_bench.result import main_metric
 
     endings = [ending.strip() for ending in formats.split(",")]
     for ending in endings:
@@ -449,7 +449,7 @@ def export(
 ) -> None:
     """Write curves, predictions or per-image figures in other tools' formats."""
     from icm_bench import exporter
-    from icm_bench.result import find
+    from icm_bench.curves.result import find
 
     if format_ is TargetName.tidy:
         exporter.export_tidy(find(folder), destination)
@@ -612,8 +612,8 @@ class _Bar:
 
 def _groups(folder: Path, metric: str, *, force: bool) -> list[list[Result]]:
     """Return the groups whose curves have a metric, and say which are left out."""
-    from icm_bench.comparison import check_conventions, grouped
-    from icm_bench.result import find, main_metric
+    from icm_bench.curves.comparison import check_conventions, grouped
+    from icm_bench.curves.result import find, main_metric
 
     groups = list(grouped(find(folder)).values())
     if not groups:
@@ -640,7 +640,7 @@ def _with_anchor(groups: list[list[Result]], anchor: str) -> list[list[Result]]:
 
 
 def _say_left_out(groups: Iterable[list[Result]], why: str) -> None:
-    from icm_bench.result import titled
+    from icm_bench.curves.result import titled
 
     for group in groups:
         name = titled(group[0].task, group[0].dataset, group[0].detector)

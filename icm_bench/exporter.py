@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from icm_bench import store
+from icm_bench.curves.result import Result
 from icm_bench.error import ResultError, StoreError
 from icm_bench.file import replacing
-from icm_bench.result import Result
 
 LOSSLESS_PSNR: Final = 99.0
 """Stands for the infinite PSNR of a lossless image, in dB, where a format has only numbers."""

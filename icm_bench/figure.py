@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from icm_bench.comparison import METRIC_NAMES, unit
-from icm_bench.convention import differing
+from icm_bench.curves.comparison import METRIC_NAMES, unit
+from icm_bench.curves.rate_convention import differing
+from icm_bench.curves.result import main_metric
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
 from icm_bench.file import replacing
-from icm_bench.result import main_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from icm_bench.result import Result
+    from icm_bench.curves.result import Result
 
 FORMATS = ("png", "svg", "pdf")
 

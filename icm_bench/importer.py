@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from icm_bench.convention import BITSTREAM, ESTIMATED, MEAN, NATIVE, POOLED, UNKNOWN, Conventions, in_full
+from icm_bench.curves.rate_convention import (
+    BITSTREAM,
+    ESTIMATED,
+    MEAN,
+    NATIVE,
+    POOLED,
+    UNKNOWN,
+    Conventions,
+    in_full,
+)
+from icm_bench.curves.result import Result, load, path_of, save
 from icm_bench.error import ResultError, UsageError
-from icm_bench.result import Result, load, path_of, save
 from icm_bench.spec import Spec
 
 if TYPE_CHECKING:
@@ -219,7 +228,7 @@ def with_conventions(result: Result, **told: str | None) -> Result:
 
     Args:
         result: What an importer returned.
-        told: See :meth:`icm_bench.convention.Conventions.told`.
+        told: See :meth:`icm_bench.curves.rate_convention.Conventions.told`.
 
     Raises:
         UsageError: There is no such convention.

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from icm_bench.bdrate import BdRate, Method
-from icm_bench.curve import Monotone
+from icm_bench.curves.bdrate import BdRate, Method
+from icm_bench.curves.curve import Monotone
+from icm_bench.curves.result import MAIN_METRICS, Draws, Result, find, main_metric
 from icm_bench.error import ResultError, UsageError
-from icm_bench.result import MAIN_METRICS, Draws, Result, find, main_metric
 from icm_bench.verdict import AccuracyAt, Difference, Verdict, judge
 
 DIRECTION: Final = (

@@ -21,8 +21,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from icm_bench import provenance, result, store
-from icm_bench.convention import MEASURED
+from icm_bench import provenance, store
+from icm_bench.curves import result
+from icm_bench.curves.interval import interval
+from icm_bench.curves.rate_convention import MEASURED
+from icm_bench.curves.result import Draws, Result, titled
 from icm_bench.dataset import Dataset, default_detector
 from icm_bench.detector import Task
 from icm_bench.error import DetectorError, IcmBenchError, ResultError
@@ -31,8 +34,6 @@ from icm_bench.metrics.bootstrap import resample_weights
 from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.metrics.fidelity import Fidelity
 from icm_bench.plan import OperatingPoint, Plan, make_plan
-from icm_bench.resample import interval
-from icm_bench.result import Draws, Result, titled
 from icm_bench.spec import Spec
 from icm_bench.worker import Job, Measured, measure, process_pool
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from icm_bench.bdrate import LOW_OVERLAP, BdRate
-from icm_bench.comparison import METRIC_NAMES, Comparison, FixedAccuracy
+from icm_bench.curves.bdrate import LOW_OVERLAP, BdRate
+from icm_bench.curves.comparison import METRIC_NAMES, Comparison, FixedAccuracy
+from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.detector import NO_DETECTOR
-from icm_bench.result import Result, main_metric, titled
 
 if TYPE_CHECKING:
     from icm_bench.doctor import Finding

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from icm_bench.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
-from icm_bench.curve import Curve, Monotone, measured, rising
-from icm_bench.resample import Draws, Interval, bd_rate_interval, interval, with_interval
+from icm_bench.curves.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
+from icm_bench.curves.curve import Curve, Monotone, measured, rising
+from icm_bench.curves.interval import Draws, Interval, bd_rate_interval, interval, with_interval
 
 Floats: TypeAlias = NDArray[np.float64]
 Verdict: TypeAlias = Literal["identical", "unchanged", "better", "worse", "not comparable", "new", "removed"]

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image as Pillow
 
 from icm_bench import cli
-from icm_bench.comparison import fixed_accuracies
-from icm_bench.result import find
+from icm_bench.curves.comparison import fixed_accuracies
+from icm_bench.curves.result import find
 from icm_bench.testing import photograph
 
 Run = Callable[..., tuple[int, str, str]]

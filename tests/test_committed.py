@@ -11,8 +11,8 @@ from matplotlib import pyplot
 from matplotlib.collections import PolyCollection
 
 from icm_bench import plot
-from icm_bench.comparison import check_conventions, compare_with_anchor, fixed_accuracies, grouped
-from icm_bench.result import Result, find, main_metric
+from icm_bench.curves.comparison import check_conventions, compare_with_anchor, fixed_accuracies, grouped
+from icm_bench.curves.result import Result, find, main_metric
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icm_bench.bdrate import bd_rate
-from icm_bench.convention import (
+from icm_bench.curves.bdrate import bd_rate
+from icm_bench.curves.rate_convention import (
     BITSTREAM,
     ESTIMATED,
     MEAN,
@@ -22,6 +22,7 @@ from icm_bench.convention import (
     UNKNOWN,
     differing,
 )
+from icm_bench.curves.result import Result, load, save
 from icm_bench.error import IcmBenchError, ResultError, UsageError
 from icm_bench.importer import (
     Group,
@@ -31,7 +32,6 @@ from icm_bench.importer import (
     save_imported,
     with_conventions,
 )
-from icm_bench.result import Result, load, save
 from icm_bench.runner import CONVENTIONS
 
 CONFORMANCE = Path(__file__).parents[2] / "shared" / "data" / "conformance" / "bdrate"

@@ -10,13 +10,13 @@ import pytest
 
 from icm_baselines.pareto import VtmPareto, VvcPareto
 from icm_baselines.vvc import Vvc
-from icm_bench.comparison import compare_with_anchor
-from icm_bench.curve import rate_accuracy
+from icm_bench.curves.comparison import compare_with_anchor
+from icm_bench.curves.curve import rate_accuracy
+from icm_bench.curves.result import Draws, Result, front, load, save
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
-from icm_bench.result import Draws, Result, front, load, save
 from icm_bench.runner import Summary, run
 from icm_bench.spec import resolve_codec
 from icm_bench.testing import photograph

@@ -12,10 +12,10 @@ import pytest
 import typer
 
 from icm_bench import registry
-from icm_bench.bdrate import bd_rate
 from icm_bench.cli import app
-from icm_bench.comparison import METRIC_NAMES
-from icm_bench.curve import Curve, Point
+from icm_bench.curves.bdrate import bd_rate
+from icm_bench.curves.comparison import METRIC_NAMES
+from icm_bench.curves.curve import Curve, Point
 from icm_bench.dataset import VAL2017_IMAGES
 from icm_bench.datasets import openimages
 from icm_bench.error import UsageError

@@ -21,9 +21,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from icm_bench import store
+from icm_bench.curves.result import find, load, load_results
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import CodecError, DatasetError, IcmBenchError, ResultError, StoreError, UsageError
-from icm_bench.result import find, load, load_results
 from icm_bench.runner import run
 from icm_bench.testing import FakeCodec, FakeDetector
 from icm_bench.worker import process_pool

@@ -19,8 +19,8 @@ from icm_baselines import envelope, ffmpeg, vtm
 from icm_baselines.vtm import Vtm
 from icm_baselines.vvc import Vvc, picture_size
 from icm_bench import cli, color
+from icm_bench.curves.result import find
 from icm_bench.error import CodecError, ProgramError, UsageError
-from icm_bench.result import find
 from icm_bench.testing import check_codec, photograph
 
 REAL = shutil.which("EncoderAppStatic", path=os.environ.get("ICM_BENCH_VTM") or None)

@@ -19,6 +19,7 @@ from pycocotools import mask as rle
 
 from icm_bench import registry, store
 from icm_bench.codec import Codec, Quality
+from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, ImageRecord, open_dataset
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import IcmBenchError, StoreError, UsageError
@@ -26,7 +27,6 @@ from icm_bench.image import Image, pixel_digest
 from icm_bench.metrics.coco_match import MAX_DETECTIONS, GroundTruth, match
 from icm_bench.plan import UNCOMPRESSED, stored_as
 from icm_bench.report.content import Group
-from icm_bench.result import Result
 from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments
 from icm_bench.store import SHARD_IMAGES, Store
 

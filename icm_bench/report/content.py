@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icm_bench.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
-from icm_bench.comparison import METRIC_NAMES, unit
+from icm_bench.curves.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
+from icm_bench.curves.comparison import METRIC_NAMES, unit
+from icm_bench.curves.interval import bd_rate_interval, with_interval
+from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.error import ResultError
-from icm_bench.resample import bd_rate_interval, with_interval
-from icm_bench.result import Result, main_metric, titled
 
 HIDDEN_METRICS = ("bpp", "bpp_mean", "bpp_payload")
 """Columns of the results that are rates."""

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 from rich.console import Console
 
 from icm_bench import table
-from icm_bench.comparison import METRIC_NAMES
+from icm_bench.curves.comparison import METRIC_NAMES
+from icm_bench.curves.result import titled
 from icm_bench.regression import DIRECTION, Pair, Regression, Row
-from icm_bench.result import titled
 from icm_bench.table import Table
 from icm_bench.verdict import SURE
 

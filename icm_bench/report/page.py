@@ -15,7 +15,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from icm_bench import provenance
-from icm_bench.comparison import check_conventions, grouped
+from icm_bench.curves.comparison import check_conventions, grouped
+from icm_bench.curves.result import find
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing
 from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, make_album
@@ -29,7 +30,6 @@ from icm_bench.report.content import (
     plot_data,
     points_table,
 )
-from icm_bench.result import find
 
 TITLE: Final = "Image coding for machines, measured"
 

@@ -17,8 +17,8 @@ import bjontegaard
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench.bdrate import Method
-from icm_bench.resample import bd_rate_interval
+from icm_bench.curves.bdrate import Method
+from icm_bench.curves.interval import bd_rate_interval
 
 Floats = NDArray[np.float64]
 COMPARED = ("pchip", "akima", "cubic")

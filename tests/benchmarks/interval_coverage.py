@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench.bdrate import bd_rate, bd_rate_draws
+from icm_bench.curves.bdrate import bd_rate, bd_rate_draws
+from icm_bench.curves.interval import interval
 from icm_bench.metrics.bootstrap import pooled_bpp, resample_weights
 from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
-from icm_bench.resample import interval
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

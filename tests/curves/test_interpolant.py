@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator, CubicSpline, PchipInterpolator, make_interp_spline
 
-from icm_bench import interpolant
-from icm_bench.interpolant import Maker
+from icm_bench.curves import interpolant
+from icm_bench.curves.interpolant import Maker
 
 Floats = NDArray[np.float64]
 

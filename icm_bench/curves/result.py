@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from icm_bench import registry
-from icm_bench.curve import Curve, Point, on_front
+from icm_bench.curves.curve import Curve, Point, on_front
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing

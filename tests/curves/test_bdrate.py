@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icm_bench.bdrate import (
+from icm_bench.curves.bdrate import (
     BdRate,
     Method,
     bd_accuracy,
@@ -23,10 +23,10 @@ from icm_bench.bdrate import (
     rate_at,
     rate_at_draws,
 )
-from icm_bench.curve import Curve, Monotone, Point
+from icm_bench.curves.curve import Curve, Monotone, Point
 from icm_bench.error import ResultError, UsageError
 
-CONFORMANCE = Path(__file__).parents[2] / "shared" / "data" / "conformance" / "bdrate"
+CONFORMANCE = Path(__file__).parents[3] / "shared" / "data" / "conformance" / "bdrate"
 METHODS: tuple[Method, ...] = get_args(Method)
 Columns = tuple[list[float], list[float]]
 

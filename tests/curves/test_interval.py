@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from icm_bench.bdrate import BdRate, bd_accuracy, bd_rate, rate_at
-from icm_bench.error import ResultError, UsageError
-from icm_bench.resample import (
+from icm_bench.curves.bdrate import BdRate, bd_accuracy, bd_rate, rate_at
+from icm_bench.curves.interval import (
     Interval,
     bd_accuracy_interval,
     bd_rate_interval,
@@ -23,6 +22,7 @@ from icm_bench.resample import (
     rate_at_interval,
     with_interval,
 )
+from icm_bench.error import ResultError, UsageError
 
 Floats = NDArray[np.float64]
 
@@ -137,7 +137,7 @@ def test_no_resamples_give_a_reason() -> None:
 @pytest.fixture(scope="module")
 def simulation() -> Any:
     """The script that measures coverage in full."""
-    path = Path(__file__).parent / "benchmarks" / "interval_coverage.py"
+    path = Path(__file__).parents[1] / "benchmarks" / "interval_coverage.py"
     spec = importlib.util.spec_from_file_location("interval_coverage", path)
     assert spec is not None
     assert spec.loader is not None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
-from icm_bench.curve import Curve, Point, measured, rate_accuracy, rising
+from icm_bench.curves.curve import Curve, Point, measured, rate_accuracy, rising
 from icm_bench.error import ResultError, UsageError
 
 

@@ -13,11 +13,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench import interpolant
-from icm_bench.curve import Curve, Monotone, Point, measured, rate_accuracy, rising
+from icm_bench.curves import interpolant
+from icm_bench.curves.curve import Curve, Monotone, Point, measured, rate_accuracy, rising
+from icm_bench.curves.interpolant import Interpolant
+from icm_bench.curves.rising_cubic import rising_cubic
 from icm_bench.error import UsageError
-from icm_bench.fit import rising_cubic
-from icm_bench.interpolant import Interpolant
 
 Floats: TypeAlias = NDArray[np.float64]
 Rates: TypeAlias = Curve | tuple[Sequence[float], Sequence[float]]
@@ -32,7 +32,7 @@ Method: TypeAlias = Literal["pchip", "akima", "cubic", "cubic-spline", "linear",
 - ``cubic-spline``: piecewise cubic with continuous curvature.
 - ``linear``: straight lines.
 - ``monotone-cubic``: accuracies are first replaced by a rising cubic's, see
-:func:`icm_bench.fit.rising_cubic`, fitted
+:func:`icm_bench.curves.rising_cubic.rising_cubic`, fitted
   to all points whatever the policy; then as ``pchip``.
 """
 

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench.interpolant import solve_each
+from icm_bench.curves.interpolant import solve_each
 
 Floats: TypeAlias = NDArray[np.float64]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from icm_bench import registry
-from icm_bench.bdrate import BdAccuracy, BdRate, Method, RateAt, bd_accuracy, bd_rate, rate_at
-from icm_bench.convention import differing
-from icm_bench.curve import Monotone
+from icm_bench.curves.bdrate import BdAccuracy, BdRate, Method, RateAt, bd_accuracy, bd_rate, rate_at
+from icm_bench.curves.curve import Monotone
+from icm_bench.curves.interval import bd_accuracy_interval, bd_rate_interval, rate_at_interval, with_interval
+from icm_bench.curves.rate_convention import differing
+from icm_bench.curves.result import Result
 from icm_bench.error import ResultError, UsageError
-from icm_bench.resample import bd_accuracy_interval, bd_rate_interval, rate_at_interval, with_interval
-from icm_bench.result import Result
 from icm_bench.spec import Spec
 
 METRIC_NAMES: Mapping[str, str] = {

@@ -1,4 +1,4 @@
-"""Bootstrap resamples of a dataset's images, the same for every codec."""
+"""Intervals of figures, from bootstrap resamples that every codec shares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench.bdrate import (
+from icm_bench.curves.bdrate import (
     BdAccuracy,
     BdRate,
     Method,
@@ -18,7 +18,7 @@ from icm_bench.bdrate import (
     bd_rate_draws,
     rate_at_draws,
 )
-from icm_bench.curve import Monotone
+from icm_bench.curves.curve import Monotone
 from icm_bench.error import ResultError, UsageError
 
 Floats: TypeAlias = NDArray[np.float64]

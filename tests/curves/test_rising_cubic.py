@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from icm_bench.fit import rising_cubic
+from icm_bench.curves.rising_cubic import rising_cubic
 
 Floats = NDArray[np.float64]
 

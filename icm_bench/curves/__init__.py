@@ -1,0 +1,1 @@
+"""Curves: operating points, what is derived from them, and the files that hold them."""
