@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from icm_bench.error import IcmBenchError
     from icm_bench.figure import plot
     from icm_bench.image import Image
-    from icm_bench.runner import Summary, run
+    from icm_bench.pipeline.runner import Summary, run
 
 _HOMES = {
     "BdRate": "curves.bdrate",
@@ -30,12 +30,12 @@ _HOMES = {
     "Image": "image",
     "Point": "curves.curve",
     "Result": "curves.result",
-    "Summary": "runner",
+    "Summary": "pipeline.runner",
     "bd_rate": "curves.bdrate",
     "load_results": "curves.result",
     "open_dataset": "dataset",
     "plot": "figure",
-    "run": "runner",
+    "run": "pipeline.runner",
 }
 
 __all__ = [

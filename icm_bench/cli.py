@@ -18,7 +18,7 @@ from icm_bench.registry import unknown
 if TYPE_CHECKING:
     from icm_bench.curves.result import Result
     from icm_bench.dataset import Dataset
-    from icm_bench.runner import Summary
+    from icm_bench.pipeline.runner import Summary
 
 app = typer.Typer(
     name="icm-bench",
@@ -171,10 +171,11 @@ def run(
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
-    from icm_bench import figure, runner, table
+    from icm_bench import figure, table
     from icm_bench.curves.comparison import compare_with_anchor
     from icm_bench.curves.result import find, main_metric
     from icm_bench.dataset import default_detector, open_dataset
+    from icm_bench.pipeline import runner
 
     if vtm is not None:
         # Not an option of the codec's spec, which names curves: no folder of one machine belongs there.

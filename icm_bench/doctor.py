@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from icm_bench import color, provenance, registry
+from icm_bench import color, registry
 from icm_bench.error import IcmBenchError
 from icm_bench.image import Image, psnr
+from icm_bench.pipeline import provenance
 from icm_bench.spec import resolve_codec
 
 COLOR_FLOOR_DB = 50.0

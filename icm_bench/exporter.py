@@ -15,10 +15,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from icm_bench import store
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError, StoreError
 from icm_bench.file import replacing
+from icm_bench.pipeline import store
 
 LOSSLESS_PSNR: Final = 99.0
 """Stands for the infinite PSNR of a lossless image, in dB, where a format has only numbers."""

@@ -32,7 +32,7 @@ from icm_bench.importer import (
     save_imported,
     with_conventions,
 )
-from icm_bench.runner import CONVENTIONS
+from icm_bench.pipeline.scoring import CONVENTIONS
 
 CONFORMANCE = Path(__file__).parents[2] / "shared" / "data" / "conformance" / "bdrate"
 KODAK = Group("kodak")

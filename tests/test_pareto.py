@@ -12,12 +12,13 @@ from icm_baselines.pareto import VtmPareto, VvcPareto
 from icm_baselines.vvc import Vvc
 from icm_bench.curves.comparison import compare_with_anchor
 from icm_bench.curves.curve import rate_accuracy
-from icm_bench.curves.result import Draws, Result, front, load, save
+from icm_bench.curves.result import Draws, Result
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
+from icm_bench.pipeline.runner import Summary, run
+from icm_bench.pipeline.scoring import front, reduced
 from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
-from icm_bench.runner import Summary, run
 from icm_bench.spec import resolve_codec
 from icm_bench.testing import photograph
 
@@ -199,7 +200,7 @@ def test_a_curve_without_the_metric_stays_whole(interleaved: tuple[Result, Draws
 
 @pytest.mark.parametrize(("codec", "n_points"), [("vvc-pareto:preset=fast", 3), ("vvc", 5), ("VTM 12.0", 5)])
 def test_only_codecs_that_are_a_front_are_reduced_to_it(
-    codec: str, n_points: int, interleaved: tuple[Result, Draws], tmp_path: Path
+    codec: str, n_points: int, interleaved: tuple[Result, Draws]
 ) -> None:
-    save(replace(interleaved[0], codec=codec), tmp_path / "curve.json", None)
-    assert len(load(tmp_path / "curve.json").qualities) == n_points
+    kept, _ = reduced(replace(interleaved[0], codec=codec), None)
+    assert len(kept.qualities) == n_points

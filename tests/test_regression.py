@@ -24,9 +24,9 @@ from icm_bench.curves.result import Draws, find, load, save
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.bootstrap import resample_weights
+from icm_bench.pipeline.runner import run
 from icm_bench.regression import DIRECTION, Regression, Row, compare
 from icm_bench.report import difference
-from icm_bench.runner import run
 from icm_bench.verdict import judge
 
 PADDED = '''

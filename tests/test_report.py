@@ -19,15 +19,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image as Pillow
 
-from icm_bench import store
 from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.result import Draws, Result, save
 from icm_bench.dataset import Dataset
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.metrics.coco_match import GroundTruth, match
+from icm_bench.pipeline import store
+from icm_bench.pipeline.runner import run
 from icm_bench.report import page
 from icm_bench.report.browser import Places, pair
-from icm_bench.runner import run
 from icm_bench.testing import FakeCodec, FakeDetector
 
 BROWSER = next(

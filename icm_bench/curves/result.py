@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from icm_bench import registry
-from icm_bench.curves.curve import Curve, Point, on_front
+from icm_bench.curves.curve import Curve, Point
 from icm_bench.detector import NO_DETECTOR
-from icm_bench.error import IcmBenchError, ResultError
+from icm_bench.error import ResultError
 from icm_bench.file import replacing
 from icm_bench.metrics.fidelity import with_decibels
-from icm_bench.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,10 +42,6 @@ MAIN_METRICS = ("map", "map50-oic", "psnr-rgb")
 _ORIGINAL = -1
 _RESAMPLES = ".resamples.parquet"
 _TIMINGS = ".timings.json"
-_POINTWISE = ("qualities", "codec_version", "bitstreams")
-"""What in ``meta`` has one entry an operating point, beside the intervals."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -146,64 +140,13 @@ def path_of(root: Path, dataset: str, task: str, detector: str, codec_file_name:
     return root / dataset / task / detector / f"{codec_file_name}.json"
 
 
-def front(result: Result, draws: Draws | None, metric: str) -> tuple[Result, Draws | None]:
-    """Return a curve's Pareto front: the operating points that no other beats in both rate and accuracy.
-
-    The front is of the figures over the whole dataset and the same for every other metric and in every resample:
-    it is a choice of operating points, made once. ``meta`` says of how many it is.
-
-    Args:
-        result: The curve; points without the metric are left out.
-        draws: Its resamples.
-        metric: The accuracy.
-
-    Returns:
-        Curve and resamples with the front's points alone, in order of their rates; both as they are where no point
-        has the metric.
-    """
-    accuracies = np.array(result.results.get(metric, ()), dtype=np.float64)
-    chosen = on_front(np.array(result.results["bpp"], dtype=np.float64)[: len(accuracies)], accuracies)
-    if not chosen:
-        return result, draws
-    meta = {
-        **result.meta,
-        **{key: _each(result.meta[key], chosen) for key in _POINTWISE if key in result.meta},
-        "intervals": {
-            key: _each(value, chosen) if isinstance(value, list) else value
-            for key, value in result.meta.get("intervals", {}).items()
-        },
-        "front": {"metric": metric, "points": len(accuracies)},
-    }
-    timings = dict(result.timings)
-    if "results" in timings:
-        timings["results"] = {key: _each(values, chosen) for key, values in timings["results"].items()}
-    kept = replace(
-        result,
-        results={key: _each(values, chosen) for key, values in result.results.items()},
-        categories={key: _each(values, chosen) for key, values in result.categories.items()},
-        meta=meta,
-        timings=timings,
-    )
-    if draws is None:
-        return kept, None
-    return kept, replace(
-        draws, bpp=draws.bpp[chosen], metrics={key: values[chosen] for key, values in draws.metrics.items()}
-    )
-
-
 def save(result: Result, path: Path, draws: Draws | None) -> None:
     """Write a curve's files; each is whole or not there, and the JSON, which makes the curve exist, comes last.
-
-    Of a codec whose class names a metric in ``front_of``, the front alone is written; it is of the dataset's own
-    accuracy where the dataset has not that metric.
 
     Raises:
         ResultError: The folder cannot be written.
         ValueError: A figure is NaN or infinite.
     """
-    metric = _front_metric(result.codec)
-    if metric is not None:
-        result, draws = front(result, draws, metric if metric in result.results else main_metric([result]))
     if draws is not None:
         with replacing(_beside(path, _RESAMPLES), ResultError) as temporary:
             table = _draws_table(draws)
@@ -321,20 +264,6 @@ def load_results(root: str | Path = "results") -> pd.DataFrame:
                 | {"uncompressed_map": uncompressed.get("map")}
             )
     return pd.DataFrame(rows)
-
-
-def _each(values: Sequence[_T], chosen: Sequence[int]) -> list[_T]:
-    return [values[index] for index in chosen]
-
-
-def _front_metric(codec: str) -> str | None:
-    """Return what a codec's class says its front is of; None of imported curves, whose codecs nobody provides."""
-    try:
-        cls = registry.load("codec", Spec.parse(codec).name)
-    except IcmBenchError:
-        return None
-    metric: str | None = getattr(cls, "front_of", None)
-    return metric
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pycocotools import mask as rle
 
-from icm_bench import registry, store
+from icm_bench import registry
 from icm_bench.codec import Codec, Quality
 from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, ImageRecord, open_dataset
@@ -25,10 +25,11 @@ from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import IcmBenchError, StoreError, UsageError
 from icm_bench.image import Image, pixel_digest
 from icm_bench.metrics.coco_match import MAX_DETECTIONS, GroundTruth, match
-from icm_bench.plan import UNCOMPRESSED, stored_as
+from icm_bench.pipeline import store
+from icm_bench.pipeline.plan import UNCOMPRESSED, stored_as
+from icm_bench.pipeline.store import SHARD_IMAGES, Store
 from icm_bench.report.content import Group
 from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments
-from icm_bench.store import SHARD_IMAGES, Store
 
 IOU: Final = 0.5
 """A detection is true where it overlaps an object of its category at least so far."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from icm_bench import provenance
 from icm_bench.curves.comparison import check_conventions, grouped
 from icm_bench.curves.result import find
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing
+from icm_bench.pipeline import provenance
 from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, make_album
 from icm_bench.report.content import (
     Group,

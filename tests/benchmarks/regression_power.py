@@ -24,15 +24,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench import store
 from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.result import Draws
 from icm_bench.dataset import Dataset, default_detector, open_dataset
 from icm_bench.detector import Task
 from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
-from icm_bench.plan import OperatingPoint, Plan, make_plan
-from icm_bench.runner import run
+from icm_bench.pipeline import store
+from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
+from icm_bench.pipeline.runner import run
 from icm_bench.verdict import Judgement, judge
 
 Floats = NDArray[np.float64]

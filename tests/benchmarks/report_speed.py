@@ -27,15 +27,15 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image as Pillow
 
-from icm_bench import store
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.image import Image, mse, pixel_digest
-from icm_bench.plan import OperatingPoint, Plan, make_plan
-from icm_bench.provenance import machine
+from icm_bench.pipeline import store
+from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
+from icm_bench.pipeline.provenance import machine
+from icm_bench.pipeline.runner import run
 from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
-from icm_bench.runner import run
 from icm_bench.testing import photograph
 
 N_PICTURES = 50

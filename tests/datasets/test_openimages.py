@@ -19,7 +19,7 @@ from icm_bench.datasets.openimages import OpenImages
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.image import Image
 from icm_bench.metrics.evaluation import EVALUATIONS
-from icm_bench.runner import run
+from icm_bench.pipeline.runner import run
 from icm_bench.testing import photograph
 
 PERSON, BICYCLE, CAR, TRAFFIC_LIGHT = 1, 2, 3, 10

@@ -36,9 +36,9 @@ from icm_bench.detectors.checkpoint import Checkpoint
 from icm_bench.detectors.detectron2 import ZOO, Detectron2, _completed, fetch_weights, read_weights
 from icm_bench.error import DetectorError, DownloadError, UsageError
 from icm_bench.image import Image, read_image
+from icm_bench.pipeline.worker import DetectorChoice
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector, photograph
-from icm_bench.worker import DetectorChoice
 
 COCO = Path(__file__).parents[3] / "shared" / "data" / "coco" / "val2017"
 STATE: dict[str, NDArray[Any]] = {

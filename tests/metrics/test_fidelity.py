@@ -14,14 +14,14 @@ import torch
 from PIL import Image as Pillow
 from pytorch_msssim import ms_ssim
 
-from icm_bench import store
 from icm_bench.curves.comparison import compare_with_anchor, unit
 from icm_bench.curves.result import find, load, load_results
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import ResultError, StoreError, UsageError
 from icm_bench.image import Image
 from icm_bench.metrics.fidelity import METRICS, Fidelity, distortion, with_decibels
-from icm_bench.runner import run
+from icm_bench.pipeline import store
+from icm_bench.pipeline.runner import run
 from icm_bench.testing import FakeCodec, photograph
 
 WEIGHTS = np.array([0.299, 0.587, 0.114])

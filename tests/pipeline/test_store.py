@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from icm_bench import store
 from icm_bench.error import ResultError, StoreError
 from icm_bench.file import replacing, sweep
+from icm_bench.pipeline import store
 
 ROWS = pa.table({"image_id": [1, 2], "bitstream": [b"ab", os.urandom(100_000)]})
 IDENTITY = {"codec": "jpeg", "quality": 30, "codec_version": "1"}

@@ -20,13 +20,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from icm_bench import store
 from icm_bench.curves.result import find, load, load_results
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import CodecError, DatasetError, IcmBenchError, ResultError, StoreError, UsageError
-from icm_bench.runner import run
+from icm_bench.pipeline import store
+from icm_bench.pipeline.runner import run
+from icm_bench.pipeline.worker import process_pool
 from icm_bench.testing import FakeCodec, FakeDetector
-from icm_bench.worker import process_pool
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -402,7 +402,7 @@ def test_a_worker_keeps_the_memory_that_arrays_return() -> None:
     program = """
 import resource
 import numpy as np
-from icm_bench import worker
+from icm_bench.pipeline import worker
 worker.start()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

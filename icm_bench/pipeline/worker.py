@@ -20,13 +20,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from icm_bench import registry, store
+from icm_bench import registry
 from icm_bench.codec import Codec, Loads, Quality, ReportsHeaderBytes
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector
 from icm_bench.error import CodecError, DetectorError, IcmBenchError, StoreError
 from icm_bench.image import Image, mse, pixel_digest
 from icm_bench.metrics.fidelity import distortion
+from icm_bench.pipeline import store
 from icm_bench.spec import CODEC_SUPPLIED, DETECTOR_SUPPLIED, Spec, arguments
 
 _T = TypeVar("_T")

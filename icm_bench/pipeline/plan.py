@@ -14,9 +14,9 @@ from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.file import sweep
 from icm_bench.metrics import fidelity
+from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Store, is_finished
+from icm_bench.pipeline.worker import DetectorChoice, Job, resolve_device
 from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
-from icm_bench.store import SCHEMA, SHARD_IMAGES, Store, is_finished
-from icm_bench.worker import DetectorChoice, Job, resolve_device
 
 UNCOMPRESSED = "uncompressed"
 """The name under which the originals' predictions are stored."""

@@ -1,0 +1,1 @@
+"""Runs: what is planned, coded, predicted, stored and scored."""
