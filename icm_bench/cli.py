@@ -421,7 +421,7 @@ def import_(
     results: ResultsOption = Path("results"),
 ) -> None:
     """Read curves that were measured elsewhere, with what is known of their conventions."""
-    from icm_bench import importer
+    from icm_bench.formats import importer
 
     group = None if dataset is None else importer.Group(dataset, task, detector)
     if origin is OriginName.tidy:
@@ -449,8 +449,8 @@ def export(
     ] = None,
 ) -> None:
     """Write curves, predictions or per-image figures in other tools' formats."""
-    from icm_bench import exporter
     from icm_bench.curves.result import find
+    from icm_bench.formats import exporter
 
     if format_ is TargetName.tidy:
         exporter.export_tidy(find(folder), destination)

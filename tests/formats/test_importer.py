@@ -24,7 +24,7 @@ from icm_bench.curves.rate_convention import (
 )
 from icm_bench.curves.result import Result, load, save
 from icm_bench.error import IcmBenchError, ResultError, UsageError
-from icm_bench.importer import (
+from icm_bench.formats.importer import (
     Group,
     import_compressai,
     import_compressai_vision,
@@ -34,7 +34,7 @@ from icm_bench.importer import (
 )
 from icm_bench.pipeline.scoring import CONVENTIONS
 
-CONFORMANCE = Path(__file__).parents[2] / "shared" / "data" / "conformance" / "bdrate"
+CONFORMANCE = Path(__file__).parents[3] / "shared" / "data" / "conformance" / "bdrate"
 KODAK = Group("kodak")
 COCO = Group("val2017", "detection", "fasterrcnn_resnet50_fpn")
 

@@ -1,0 +1,1 @@
+"""Formats of other tools, which results are read from and written to."""
