@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from icm_bench.dataset import Dataset, open_dataset
     from icm_bench.detector import Detector
     from icm_bench.error import IcmBenchError
-    from icm_bench.figure import plot
     from icm_bench.image import Image
     from icm_bench.pipeline.runner import Summary, run
+    from icm_bench.report.plot import plot
 
 _HOMES = {
     "BdRate": "curves.bdrate",
@@ -34,7 +34,7 @@ _HOMES = {
     "bd_rate": "curves.bdrate",
     "load_results": "curves.result",
     "open_dataset": "dataset",
-    "plot": "figure",
+    "plot": "report.plot",
     "run": "pipeline.runner",
 }
 

@@ -171,11 +171,11 @@ def run(
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
-    from icm_bench import figure, table
     from icm_bench.curves.comparison import compare_with_anchor
     from icm_bench.curves.result import find, main_metric
     from icm_bench.dataset import default_detector, open_dataset
     from icm_bench.pipeline import runner
+    from icm_bench.report import plot, table
 
     if vtm is not None:
         # Not an option of the codec's spec, which names curves: no folder of one machine belongs there.
@@ -207,7 +207,7 @@ def run(
     if len(summary.results) > 1:
         table.show(table.of_comparison(compare_with_anchor(summary.results, metric=metric)), console)
     folder = summary.paths[0].parent
-    drawn = figure.draw_group(
+    drawn = plot.draw_group(
         [item for item in find(results) if item.group == summary.results[0].group], folder, metric=metric
     )
     console.print(_closing(summary), highlight=False, soft_wrap=True)
@@ -240,9 +240,9 @@ def bdrate(
     format_: Annotated[FormatName, typer.Option("--format", help="How to print.")] = FormatName.table,
 ) -> None:
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
-    from icm_bench import table
     from icm_bench.curves.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
     from icm_bench.curves.result import main_metric
+    from icm_bench.report import table
 
     compared, fixed = [], []
     groups = _groups(folder, metric, force=force)
@@ -290,14 +290,14 @@ def plot(
     ] = False,
 ) -> None:
     """Draw accuracy over rate, one plot for each dataset, task and detector."""
-    from icm_bench import figure
     from icm_bench.curves.result import main_metric
     from icm_bench.detector import NO_DETECTOR
+    from icm_bench.report import plot
 
     endings = [ending.strip() for ending in formats.split(",")]
     for ending in endings:
-        if ending not in figure.FORMATS:
-            raise unknown("format", ending, list(figure.FORMATS))
+        if ending not in plot.FORMATS:
+            raise unknown("format", ending, list(plot.FORMATS))
     groups = _groups(folder, metric, force=force)
     if panels is not PanelsName.one:
         plain = [curves for curves in groups if curves[0].detector == NO_DETECTOR]
@@ -306,7 +306,7 @@ def plot(
     for curves in groups:
         group = curves[0].group
         home = _folder_of(group, folder) if output is None else output.joinpath(*group)
-        drawn = figure.draw_group(
+        drawn = plot.draw_group(
             curves,
             home,
             metric=main_metric(curves, metric),
@@ -353,9 +353,8 @@ def compare(
     ] = None,
 ) -> None:
     """Compare every curve with its earlier self; exit status 1 where one is worse, beyond chance."""
-    from icm_bench import regression, revision
     from icm_bench.file import replacing
-    from icm_bench.report import difference
+    from icm_bench.report import difference, regression, revision
 
     folder = Path("results")
     with revision.opened(base, folder) as earlier, revision.opened(head, folder) as later:
@@ -483,7 +482,7 @@ def list_() -> None:
 def doctor() -> None:
     """Report what is usable here, and prove the colour conversion."""
     from icm_bench import doctor as examination
-    from icm_bench import table
+    from icm_bench.report import table
 
     console = Console()
     findings = examination.examine()

@@ -1,1 +1,1 @@
-"""What people and machines read of results: comparisons as text, Markdown, JSON and JUnit XML; results as a page."""
+"""What people and machines read of results: plots and tables, comparisons as text, Markdown, JSON and JUnit XML, a page."""

@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 
 from rich.console import Console
 
-from icm_bench import table
 from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.curves.result import titled
-from icm_bench.regression import DIRECTION, Pair, Regression, Row
-from icm_bench.table import Table
-from icm_bench.verdict import SURE
+from icm_bench.report import table
+from icm_bench.report.regression import DIRECTION, Pair, Regression, Row
+from icm_bench.report.table import Table
+from icm_bench.report.verdict import SURE
 
 Format: TypeAlias = Literal["text", "markdown", "json", "junit"]
 

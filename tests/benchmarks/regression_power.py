@@ -33,7 +33,7 @@ from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
 from icm_bench.pipeline import store
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.runner import run
-from icm_bench.verdict import Judgement, judge
+from icm_bench.report.verdict import Judgement, judge
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.int32]

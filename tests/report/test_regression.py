@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from icm_bench import cli, revision
+from icm_bench import cli
 from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.result import Draws, find, load, save
@@ -25,9 +25,9 @@ from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.bootstrap import resample_weights
 from icm_bench.pipeline.runner import run
-from icm_bench.regression import DIRECTION, Regression, Row, compare
-from icm_bench.report import difference
-from icm_bench.verdict import judge
+from icm_bench.report import difference, revision
+from icm_bench.report.regression import DIRECTION, Regression, Row, compare
+from icm_bench.report.verdict import judge
 
 PADDED = '''
 import os

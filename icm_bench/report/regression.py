@@ -12,7 +12,7 @@ from icm_bench.curves.bdrate import BdRate, Method
 from icm_bench.curves.curve import Monotone
 from icm_bench.curves.result import MAIN_METRICS, Draws, Result, find, main_metric
 from icm_bench.error import ResultError, UsageError
-from icm_bench.verdict import AccuracyAt, Difference, Verdict, judge
+from icm_bench.report.verdict import AccuracyAt, Difference, Verdict, judge
 
 DIRECTION: Final = (
     "Head against base: a negative BD-rate means fewer bits for the same accuracy, which is better; "
