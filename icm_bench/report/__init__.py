@@ -1,1 +1,1 @@
-"""What people and machines read of results: plots and tables, comparisons as text, Markdown, JSON and JUnit XML, a page."""
+"""What people and machines read of results: plots, tables, a page; comparisons as text, Markdown, JSON or JUnit XML."""
