@@ -18,7 +18,6 @@ from torch.nn import functional
 from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import photograph
-from icm_codecs.checkpoint import load_checkpoint
 from icm_codecs.container import Frame, unpack
 from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
 from icm_codecs.hyperprior.codec import Hyperprior
@@ -32,7 +31,8 @@ from icm_codecs.hyperprior.network import (
     Synthesis,
 )
 from icm_codecs.hyperprior.training import Model
-from icm_codecs.network import n_parameters
+from icm_codecs.icm.checkpoint import load_checkpoint
+from icm_codecs.layer import n_parameters
 from icm_codecs.trainable import Trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -27,7 +27,7 @@ from icm_bench.image import Image
 from icm_bench.testing import photograph
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.hyperprior.codec import Hyperprior
-from icm_codecs.icm import Icm
+from icm_codecs.icm.codec import Icm
 from icm_codecs.recipe import find_recipe
 from icm_codecs.rnn_gdn.codec import RnnGdn
 from icm_codecs.rnn_gdn.coder import read_segments

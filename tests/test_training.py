@@ -17,10 +17,10 @@ pytest.importorskip("lightning", reason="training needs the extra 'train'")
 from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import CodecError, TrainingError
 from icm_bench.image import Image
-from icm_codecs.checkpoint import load_checkpoint, save_checkpoint, start_from
-from icm_codecs.growth import fit_remainder, start_grown
-from icm_codecs.icm import Icm
-from icm_codecs.network import IcmNetwork
+from icm_codecs.icm.checkpoint import load_checkpoint, save_checkpoint, start_from
+from icm_codecs.icm.codec import Icm
+from icm_codecs.icm.network import IcmNetwork
+from icm_codecs.icm.stage import fit_remainder, start_grown
 from icm_codecs.picture import Pictures
 from icm_codecs.recipe import Knot, Loss, LossWeights, Schedule, read_optimisation, read_recipe, read_tables
 from icm_codecs.task import FrozenDetector, Task

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from icm_bench.error import CodecError
-from icm_codecs.network import SCALES, HyperSynthesis
+from icm_codecs.table import SCALES
 
 ACTIVATION_BITS = 10
 """Binary places of an activation."""
@@ -176,28 +176,6 @@ class ExactSynthesis(ABC):
         """Return scale indices, int64, from sums of the last layer."""
         index = rounding_shift(values * SCALES.per_unit, self._places)
         return index.clamp(0, SCALES.n_scales - 1).long()
-
-
-class ExactHyperSynthesis(ExactSynthesis):
-    """The integer twin of :class:`~icm_codecs.network.HyperSynthesis`."""
-
-    @classmethod
-    def of(cls, network: HyperSynthesis) -> Self:
-        """Convert a trained network."""
-        with torch.no_grad():
-            return cls(fixed_point(network.gain), exact_layers(network))
-
-    def copy_to(self, network: HyperSynthesis) -> None:
-        """Set a floating-point network's parameters to these, as a training's start."""
-        with torch.no_grad():
-            network.gain.copy_(self.gain * 2.0**-ACTIVATION_BITS)
-            copy_layers(self.layers, network)
-
-    def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:
-        """Return scale indices and means: see :class:`ExactSynthesis`."""
-        index, mean = self._last_sum(hyper, quality).chunk(2, dim=1)
-        mean = rounding_shift(mean, self._places - MEAN_BITS).clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
-        return self._indices(index), mean.long()
 
 
 def fixed_point(values: Tensor) -> Tensor:

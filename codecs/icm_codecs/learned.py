@@ -18,7 +18,7 @@ from icm_bench.image import Image, printable
 from icm_codecs.container import Frame, check_size, unpack
 
 if TYPE_CHECKING:
-    from icm_codecs.coder import Coder, Latents  # noqa: F401  # the one in a string alone
+    from icm_codecs.icm.coder import Coder, Latents  # noqa: F401  # the one in a string alone
 
 MOST_QUALITIES = 16
 """The most rate points that a bitstream of a ladder can tell apart."""
@@ -176,7 +176,7 @@ class LadderCodec(LearnedCodec[_Coder]):
 
 
 class HyperpriorCodec(LadderCodec["Coder"]):
-    """A ladder whose networks have a hyperprior: :class:`icm_codecs.coder.Coder`."""
+    """A ladder whose networks have a hyperprior: :class:`icm_codecs.icm.coder.Coder`."""
 
     def latents(self, data: bytes) -> Latents:
         """Return what the bitstream says, without turning it into an image.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from icm_bench.error import TrainingError
-from icm_codecs.attention import Levels
-from icm_codecs.network import Shape
-from icm_codecs.remainder import Rungs
+from icm_codecs.icm.network import Shape
+from icm_codecs.icm.residual import Rungs
+from icm_codecs.icm.roi import Levels
 from icm_codecs.task import Task
 
 _RECIPES = Path(__file__).parent / "recipes"

@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from icm_codecs.network import SCALES
-
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.
     warnings.simplefilter("ignore")
@@ -26,6 +24,31 @@ PRECISION_BITS = 16
 
 _TAIL = 1e-6
 _SYMBOL_BOUND = 255
+
+
+@dataclass(frozen=True)
+class ScaleLadder:
+    """The standard deviations that the conditional Gaussians may have: ``lowest * exp(step * index)``.
+
+    A network output of ``o`` means index ``per_unit * o``. Index 0 is narrow enough to mean "zero, not sent".
+    """
+
+    n_scales: int = 64
+    lowest: float = 0.11
+    highest: float = 64.0
+    per_unit: int = 8
+
+    @property
+    def step(self) -> float:
+        """Natural logarithm of the ratio of neighbouring scales."""
+        return math.log(self.highest / self.lowest) / (self.n_scales - 1)
+
+    def scale(self, index: int) -> float:
+        """Return the standard deviation of one index, in quantisation steps."""
+        return self.lowest * math.exp(self.step * index)
+
+
+SCALES = ScaleLadder()
 
 
 @dataclass(frozen=True)

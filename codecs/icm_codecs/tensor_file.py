@@ -18,9 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from icm_bench.error import CodecError
+from icm_bench.error import CodecError, TrainingError
 from icm_codecs.exact import ExactLayer
 from icm_codecs.table import Tables
+
+SHIPPED = Path(__file__).parent / "weights"
+"""The folder of the weights that the package carries."""
 
 _UNUSABLE: Final = (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError)
 """What reading a file may raise that is missing, damaged or of another kind."""
@@ -29,6 +32,20 @@ _LAYERS = ("first", "second", "third")
 _TABLE_FIELDS = ("frequencies", "sizes", "offsets")
 
 _Network = TypeVar("_Network", bound=nn.Module)
+
+
+def find_weights(name: str) -> Path:
+    """Return the path of shipped weights, by their name, or of a file.
+
+    Raises:
+        TrainingError: There is neither.
+    """
+    shipped = sorted(SHIPPED.glob("*.safetensors"))
+    found = [path for path in (*shipped, Path(name)) if name in (path.stem, str(path)) and path.is_file()]
+    if not found:
+        known = ", ".join(path.stem for path in shipped)
+        raise TrainingError("there are no such weights", where=name, mend=f"choose {known} or name a file")
+    return found[0]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], kind: str) -> None:

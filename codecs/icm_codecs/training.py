@@ -22,9 +22,11 @@ from torch.nn import functional
 from icm_bench import registry
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
-from icm_codecs.attention import Attention
-from icm_codecs.checkpoint import find_weights, save_checkpoint
-from icm_codecs.growth import (
+from icm_codecs.hyperprior.variable_rate import LATENT_STRIDE, Estimate
+from icm_codecs.icm.checkpoint import save_checkpoint
+from icm_codecs.icm.network import IcmNetwork
+from icm_codecs.icm.roi import Attention
+from icm_codecs.icm.stage import (
     fit_remainder,
     learn_all_but_attention,
     learn_attention,
@@ -32,7 +34,6 @@ from icm_codecs.growth import (
     start_grown,
 )
 from icm_codecs.loop import Batch, Training, fit, last_checkpoint
-from icm_codecs.network import LATENT_STRIDE, Estimate, IcmNetwork
 from icm_codecs.picture import Source, open_source
 from icm_codecs.recipe import (
     Optimisation,
@@ -44,6 +45,7 @@ from icm_codecs.recipe import (
     read_tables,
 )
 from icm_codecs.task import FrozenDetector, focus_on
+from icm_codecs.tensor_file import find_weights
 from icm_codecs.trainable import Trainable
 
 __all__ = ["CodecTraining", "export", "find_recipe", "find_weights", "train"]

@@ -6,8 +6,9 @@ do the same at every rate, and the importance map is a rate control already: wha
 for the map and some scales and shifts of features. A ladder then costs one file below 8 MiB, where single models of
 the same size together would each have a sixth of the parameters; a recipe with a single target trains the paper's.
 
-What is guaranteed is what :mod:`icm_codecs.icm` guarantees: codes are recovered identically, bit for bit, on every
-device, library and thread count; pixels come from a floating-point network, and may differ by one level elsewhere.
+What is guaranteed is what :mod:`icm_codecs.icm.codec` guarantees: codes are recovered identically, bit for bit, on
+every device, library and thread count; pixels come from a floating-point network, and may differ by one level
+elsewhere.
 
 The networks are loaded when the first image is coded: naming a codec and its version costs nothing.
 """

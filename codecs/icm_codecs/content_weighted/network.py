@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.network import Modulation
+from icm_codecs.layer import Modulation
 
 STRIDE = 8
 """Pixels to a position of the code, in each direction."""

@@ -1,8 +1,8 @@
-"""What tells the file of the scale hyperprior from those of other codecs: see :mod:`icm_codecs.checkpoint`."""
+"""What tells the file of the scale hyperprior from those of other codecs: see :mod:`icm_codecs.icm.checkpoint`."""
 
-from icm_codecs.checkpoint import Kind
 from icm_codecs.hyperprior.exact import ExactScaleSynthesis
 from icm_codecs.hyperprior.network import Analysis, HyperAnalysis, Shape, Synthesis
+from icm_codecs.icm.checkpoint import Kind
 
 HYPERPRIOR = Kind(
     "hyperprior-1",

@@ -1,8 +1,8 @@
 """The scale hyperprior of Ballé et al. (ICLR 2018, arXiv 1802.01436) as a codec.
 
-What is guaranteed is what :mod:`icm_codecs.icm` guarantees: latents that are identical, bit for bit, on every device,
-library and thread count; pixels that are identical on the same machine and differ by a level at most elsewhere. The
-bitstream is the frame of :mod:`icm_codecs.container` around the stream of :mod:`icm_codecs.coder`.
+What is guaranteed is what :mod:`icm_codecs.icm.codec` guarantees: latents that are identical, bit for bit, on every
+device, library and thread count; pixels that are identical on the same machine and differ by a level at most elsewhere.
+The bitstream is the frame of :mod:`icm_codecs.container` around the stream of :mod:`icm_codecs.icm.coder`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from icm_bench.codec import Quality
 from icm_codecs.learned import HyperpriorCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.coder import Coder
+    from icm_codecs.icm.coder import Coder
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "hyperprior.safetensors"
 
@@ -39,9 +39,9 @@ class Hyperprior(HyperpriorCodec):
         self._set(quality, device, Path(weights) if weights else _SHIPPED, shipped=shipped)
 
     def _open(self) -> Coder:
-        from icm_codecs.checkpoint import load_checkpoint
-        from icm_codecs.coder import Coder
         from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
+        from icm_codecs.icm.checkpoint import load_checkpoint
+        from icm_codecs.icm.coder import Coder
 
         model = load_checkpoint(self._path, HYPERPRIOR, device=self._device)
         return Coder(model, self._quality, self._device, name=self.name)

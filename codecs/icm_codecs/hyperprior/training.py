@@ -9,9 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from icm_codecs.checkpoint import save_checkpoint, start_from
 from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
 from icm_codecs.hyperprior.network import HyperpriorNetwork, Shape
+from icm_codecs.icm.checkpoint import save_checkpoint, start_from
 from icm_codecs.learned import MOST_QUALITIES
 from icm_codecs.recipe import Loss
 

@@ -10,21 +10,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from icm_bench.error import TrainingError
-from icm_codecs.attention import Levels
-from icm_codecs.exact import ExactHyperSynthesis, ExactSynthesis
-from icm_codecs.level_map import Attended, map_tables
-from icm_codecs.network import (
-    Analysis,
-    HyperAnalysis,
-    IcmNetwork,
-    Shape,
-    Sizes,
-    Synthesis,
-    VariableRateNetwork,
-)
-from icm_codecs.remainder import Remainder, Rungs
-from icm_codecs.remainder_coder import RemainderCoder
+from icm_codecs.exact import ExactSynthesis
+from icm_codecs.hyperprior.variable_rate import Sizes, VariableRateNetwork
+from icm_codecs.icm.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
+from icm_codecs.icm.network_exact import ExactHyperSynthesis
+from icm_codecs.icm.residual import Remainder, Rungs
+from icm_codecs.icm.residual_coder import RemainderCoder
+from icm_codecs.icm.roi import Levels
+from icm_codecs.icm.roi_map import Attended, map_tables
 from icm_codecs.table import Tables, gaussian_tables, prior_tables
 from icm_codecs.tensor_file import (
     check_same_shape,
@@ -41,23 +34,6 @@ from icm_codecs.tensor_file import (
 )
 
 _NETWORKS = ("analysis", "synthesis", "hyper_analysis")
-
-SHIPPED = Path(__file__).parent / "weights"
-"""The folder of the weights that the package carries."""
-
-
-def find_weights(name: str) -> Path:
-    """Return the path of shipped weights, by their name, or of a file.
-
-    Raises:
-        TrainingError: There is neither.
-    """
-    shipped = sorted(SHIPPED.glob("*.safetensors"))
-    found = [path for path in (*shipped, Path(name)) if name in (path.stem, str(path)) and path.is_file()]
-    if not found:
-        known = ", ".join(path.stem for path in shipped)
-        raise TrainingError("there are no such weights", where=name, mend=f"choose {known} or name a file")
-    return found[0]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Code the coefficients of the third layer: see :mod:`icm_codecs.remainder`.
+"""Code the coefficients of the third layer: see :mod:`icm_codecs.icm.residual`.
 
 Every coefficient has a scale of its own, and every block says how much more or less there is in it. Both are measured
 in the picture that is coded and go into the stream, so nothing need be learned of either.
@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icm_codecs.attention import MOST_PLACES
-from icm_codecs.network import SCALES
-from icm_codecs.remainder import COEFFICIENTS, Remainder, of_blocks
-from icm_codecs.table import Decoder, Encoder, Tables
+from icm_codecs.icm.residual import COEFFICIENTS, Remainder, of_blocks
+from icm_codecs.icm.roi import MOST_PLACES
+from icm_codecs.table import SCALES, Decoder, Encoder, Tables
 
 _ROUNDING = 0.25
 """A magnitude is rounded up from here below the next whole number: below a half, for bits that are worth more."""

@@ -25,7 +25,7 @@ from icm_bench.error import UsageError
 from icm_codecs.learned import HyperpriorCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.coder import Coder
+    from icm_codecs.icm.coder import Coder
 
 Domain = Literal["photos", "scenes"]
 """The pictures that weights were trained on: photographs, or the drawn pictures of the dataset ``scenes``."""
@@ -109,8 +109,8 @@ class Icm(HyperpriorCodec):
         return _rates(path) if weights else _LADDERS.get(path.stem, _rates(path))
 
     def _open(self) -> Coder:
-        from icm_codecs.checkpoint import load_checkpoint
-        from icm_codecs.coder import Coder
+        from icm_codecs.icm.checkpoint import load_checkpoint
+        from icm_codecs.icm.coder import Coder
 
         checkpoint = load_checkpoint(self._path, device=self._device)
         return Coder(checkpoint, self._quality, self._device, attends=self._attention)
@@ -118,7 +118,7 @@ class Icm(HyperpriorCodec):
 
 @cache
 def _rates(path: Path) -> tuple[Quality, ...]:
-    from icm_codecs.checkpoint import count_rates
+    from icm_codecs.icm.checkpoint import count_rates
 
     return tuple(range(1, count_rates(path) + 1))
 
@@ -132,4 +132,4 @@ def _shipped_weights(domain: str, objective: str) -> Path:
             where=Icm.name,
             mend=f"choose one of domain:objective = {known}, or give weights=FILE",
         )
-    return Path(__file__).parent / "weights" / f"{name}.safetensors"
+    return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"

@@ -1,6 +1,6 @@
 """Code the map of levels that says where a latent's steps are coarser, and what it changes: all of it in integers.
 
-See :mod:`icm_codecs.attention`.
+See :mod:`icm_codecs.icm.roi`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from icm_codecs.attention import MOST_PLACES, Levels, context_number, contexts_of
-from icm_codecs.network import SCALES, Shape
-from icm_codecs.table import Decoder, Encoder, Tables, joined, quantise
+from icm_codecs.icm.network import Shape
+from icm_codecs.icm.roi import MOST_PLACES, Levels, context_number, contexts_of
+from icm_codecs.table import SCALES, Decoder, Encoder, Tables, joined, quantise
 
 _SHARE_BITS = 16
 """Binary places of what means are multiplied by where steps are coarser."""

@@ -18,16 +18,16 @@ from icm_bench.codec import Codec, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.spec import resolve_codec
-from icm_codecs.checkpoint import load_checkpoint
-from icm_codecs.coder import Coder
 from icm_codecs.container import Frame, unpack
 from icm_codecs.exact import MEAN_BITS
-from icm_codecs.icm import Icm
+from icm_codecs.icm.checkpoint import load_checkpoint
+from icm_codecs.icm.codec import Icm
+from icm_codecs.icm.coder import Coder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WEIGHTS = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "weights" / "icm-mse.safetensors"
-KODAK = Path(__file__).parents[2] / "shared" / "data" / "kodak"
+WEIGHTS = Path(__file__).parents[3] / "codecs" / "icm_codecs" / "weights" / "icm-mse.safetensors"
+KODAK = Path(__file__).parents[4] / "shared" / "data" / "kodak"
 SIZES = [(1, 1), (1, 17), (3, 5), (16, 16), (63, 65), (64, 64), (97, 130)]
 
 
@@ -118,7 +118,7 @@ def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_
     (tmp_path / "stream").write_bytes(data)
     program = (
         "import sys, torch, pathlib, numpy as np\n"
-        "from icm_codecs.icm import Icm\n"
+        "from icm_codecs.icm.codec import Icm\n"
         "torch.set_num_threads(2)\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "codec = Icm(1)\n"
@@ -158,7 +158,7 @@ def test_latents_survive_a_drift_of_every_float_network() -> None:
 
 
 def test_a_price_of_bits_moves_symbols_towards_zero_for_less_than_it_saves() -> None:
-    scene = Path(__file__).parents[1] / "icm_bench" / "datasets" / "scenes" / "val" / "000003.webp"
+    scene = Path(__file__).parents[3] / "icm_bench" / "datasets" / "scenes" / "val" / "000003.webp"
     image, coders = np.asarray(PillowImage.open(scene).convert("RGB"))[:160, :240], {}
     for price in (0.0, 0.02):
         checkpoint = dataclasses.replace(

@@ -11,11 +11,12 @@ from torch.nn import functional
 
 from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.checkpoint import Checkpoint
 from icm_codecs.container import Frame
 from icm_codecs.exact import HYPER_BOUND, MEAN_BITS
-from icm_codecs.network import HYPER_STRIDE, LATENT_STRIDE, Shape
-from icm_codecs.remainder_coder import RemainderCoder
+from icm_codecs.hyperprior.variable_rate import HYPER_STRIDE, LATENT_STRIDE
+from icm_codecs.icm.checkpoint import Checkpoint
+from icm_codecs.icm.network import Shape
+from icm_codecs.icm.residual_coder import RemainderCoder
 from icm_codecs.table import Decoder, Encoder, Tables
 
 _RESIDUAL_BOUND = 2**15 - 1

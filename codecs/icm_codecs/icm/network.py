@@ -11,32 +11,21 @@ scales and shifts features inside the transforms. The latent has stride 16, the 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-with warnings.catch_warnings():
-    # Its own dependencies warn of their future while they are imported.
-    warnings.simplefilter("ignore")
-    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-    from compressai.ops import LowerBound
-
-from icm_codecs.attention import Attention, Levels, contexts_of, n_contexts
-from icm_codecs.remainder import Remainder, Rungs
-
-LATENT_STRIDE = 16
-"""Pixels to a latent position, in each direction."""
+from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
+from icm_codecs.icm.residual import Remainder, Rungs
+from icm_codecs.icm.roi import Attention, Levels, contexts_of, n_contexts
+from icm_codecs.layer import Modulation, Residual, per_channel, round_through
+from icm_codecs.table import SCALES
 
 _MEMORY = 0.999
 """What is left, after a step of training, of how often levels were seen before."""
-
-HYPER_STRIDE = 4
-"""Latent positions to a hyper-latent position, in each direction."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ class Shape:
         detail_fine: Channels of the second layer's networks at a quarter of the resolution.
         detail_wide: Their channels at an eighth.
         attention: Channels of the network that says where steps may be coarser; 0 where they are the same everywhere.
-        rungs: How many rates a third layer adds above the qualities, see :mod:`icm_codecs.remainder`; 0 where there
+        rungs: How many rates a third layer adds above the qualities, see :mod:`icm_codecs.icm.residual`; 0 where there
             is none.
     """
 
@@ -96,62 +85,6 @@ class Shape:
     def sent(self, quality: int) -> int:
         """Return how many channels of the latent, the first ones, a quality, counted from 0, sends."""
         return self.latent if quality > self.base else self.first_layer
-
-
-@dataclass(frozen=True)
-class ScaleLadder:
-    """The standard deviations that the conditional Gaussians may have: ``lowest * exp(step * index)``.
-
-    A network output of ``o`` means index ``per_unit * o``. Index 0 is narrow enough to mean "zero, not sent".
-    """
-
-    n_scales: int = 64
-    lowest: float = 0.11
-    highest: float = 64.0
-    per_unit: int = 8
-
-    @property
-    def step(self) -> float:
-        """Natural logarithm of the ratio of neighbouring scales."""
-        return math.log(self.highest / self.lowest) / (self.n_scales - 1)
-
-    def scale(self, index: int) -> float:
-        """Return the standard deviation of one index, in quantisation steps."""
-        return self.lowest * math.exp(self.step * index)
-
-
-SCALES = ScaleLadder()
-
-
-class Modulation(nn.Module):
-    """Scale and shift the channels by what the quality has learned: N x C x H x W, N -> N x C x H x W."""
-
-    def __init__(self, n_qualities: int, channels: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(n_qualities, channels))
-        self.shift = nn.Parameter(torch.zeros(n_qualities, channels))
-
-    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
-        """Return the modulated features."""
-        return torch.addcmul(
-            self.shift[quality][:, :, None, None].to(x.dtype),
-            x,
-            self.scale[quality][:, :, None, None].to(x.dtype),
-        )
-
-
-class Residual(nn.Module):
-    """Add to the features what two 3x3 convolutions make of them."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape."""
-        inner = functional.leaky_relu(self.first(functional.leaky_relu(x, 0.1)), 0.1)
-        return x + cast(Tensor, self.second(inner))
 
 
 class DetailAnalysis(nn.Module):
@@ -292,92 +225,6 @@ class HyperSynthesis(nn.Module):
         return SCALES.per_unit * x[:, : self.latent], x[:, self.latent :]
 
 
-class Estimate(NamedTuple):
-    """What a training step needs of one forward pass: images, N x 3 x H x W about 0..1, and bits per sample, N."""
-
-    image: Tensor
-    bits: Tensor
-
-
-class Sizes(Protocol):
-    """How many rate points networks serve, and how many channels the latents have."""
-
-    @property
-    def qualities(self) -> int: ...  # noqa: D102 - named
-    @property
-    def latent(self) -> int: ...  # noqa: D102 - named
-    @property
-    def hyper(self) -> int: ...  # noqa: D102 - named
-
-    def sent(self, quality: int) -> int:
-        """Return how many channels of the latent, the first ones, a quality, counted from 0, sends."""
-        ...
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the fields by name."""
-        ...
-
-
-class VariableRateNetwork(nn.Module):
-    """A hyperprior codec's networks with what one model for every rate needs beside them.
-
-    A batch holds every quality: sample ``i`` is coded at quality ``i % qualities``, because each quality has a
-    factorised prior of its own for the hyper-latent.
-
-    Args:
-        shape: How large the networks are.
-        lambdas: The weight of the squared error at each quality, rising: the latent's first step sizes follow from it.
-        analysis: Image and quality -> latent.
-        synthesis: Latent and quality -> image.
-        hyper_analysis: Scaled latent and quality -> hyper-latent.
-        hyper_synthesis: Rounded hyper-latent and quality -> what the latent's distribution is.
-    """
-
-    def __init__(
-        self,
-        shape: Sizes,
-        lambdas: tuple[float, ...],
-        analysis: nn.Module,
-        synthesis: nn.Module,
-        hyper_analysis: nn.Module,
-        hyper_synthesis: nn.Module,
-    ) -> None:
-        super().__init__()
-        self.shape = shape
-        self.analysis = analysis
-        self.synthesis = synthesis
-        self.hyper_analysis = hyper_analysis
-        self.hyper_synthesis = hyper_synthesis
-        self.prior = EntropyBottleneck(shape.qualities * shape.hyper)
-        # The tables are built from the likelihood at the integers, so the quantiles have nothing to learn.
-        self.prior.quantiles.requires_grad_(False)
-        self.conditional = GaussianConditional(None)
-        self.lowest_index = LowerBound(0.0)
-        start = start_log_gain(lambdas, shape.latent)
-        self.log_gain = nn.Parameter(start)
-        self.log_inverse_gain = nn.Parameter(-start)
-
-    def gain(self, quality: Tensor) -> Tensor:
-        """Return the latent's scaling per sample and channel: N x latent x 1 x 1."""
-        return per_channel(torch.exp(self.log_gain), quality)
-
-    def inverse_gain(self, quality: Tensor) -> Tensor:
-        """Return the scaling that precedes the synthesis: N x latent x 1 x 1."""
-        return per_channel(torch.exp(self.log_inverse_gain), quality)
-
-    def _latent_bits(self, scaled: Tensor, index: Tensor, mean: Tensor | None = None) -> Tensor:
-        bounded = self.lowest_index(index).clamp(max=float(SCALES.n_scales - 1))
-        scales = SCALES.lowest * torch.exp(SCALES.step * bounded)
-        _, likelihood = self.conditional(scaled, scales, means=mean, training=True)
-        return _bits(likelihood)
-
-    def _hyper_bits(self, hyper: Tensor) -> Tensor:
-        n_qualities, channels = self.shape.qualities, self.shape.hyper
-        side_by_side = hyper.reshape(-1, n_qualities * channels, *hyper.shape[2:])
-        _, likelihood = self.prior(side_by_side, training=True)
-        return _bits(likelihood.reshape(hyper.shape))
-
-
 class IcmNetwork(VariableRateNetwork):
     """Estimate the decoded images and their rates: see :class:`VariableRateNetwork`."""
 
@@ -508,31 +355,3 @@ class IcmNetwork(VariableRateNetwork):
         """Return what the image lacks that further layers stand on: N x 3 x H x W."""
         base = torch.full((len(image),), self.shape.base, device=image.device)
         return image - self._first_layer(image, base, levels)[0]
-
-
-def _bits(likelihood: Tensor) -> Tensor:
-    return -torch.log2(likelihood).sum(dim=(1, 2, 3))
-
-
-def per_channel(values: Tensor, quality: Tensor) -> Tensor:
-    """Return each sample's values, one a channel: qualities x C, N -> N x C x 1 x 1."""
-    return values[quality][:, :, None, None]
-
-
-def start_log_gain(lambdas: Sequence[float], channels: int) -> Tensor:
-    """Return the logarithm of the latent's first scaling: prices x channels.
-
-    Rate-distortion theory: a step size goes with the root of the squared error's price.
-    """
-    relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
-    return math.log(6.0) + relative[:, None].repeat(1, channels)
-
-
-def round_through(x: Tensor) -> Tensor:
-    """Round to whole numbers, and pass gradients as if nothing had been done."""
-    return x + (torch.round(x) - x).detach()
-
-
-def n_parameters(module: nn.Module) -> int:
-    """Count the trainable parameters."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.attention import are_steps, as_tuples
+from icm_codecs.icm.roi import are_steps, as_tuples
 
 SIDE = 8
 """Pixels to a block, in each direction."""

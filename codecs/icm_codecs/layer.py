@@ -1,0 +1,55 @@
+"""Layers that the learned codecs' networks share."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Modulation(nn.Module):
+    """Scale and shift the channels by what the quality has learned: N x C x H x W, N -> N x C x H x W."""
+
+    def __init__(self, n_qualities: int, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(n_qualities, channels))
+        self.shift = nn.Parameter(torch.zeros(n_qualities, channels))
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Return the modulated features."""
+        return torch.addcmul(
+            self.shift[quality][:, :, None, None].to(x.dtype),
+            x,
+            self.scale[quality][:, :, None, None].to(x.dtype),
+        )
+
+
+class Residual(nn.Module):
+    """Add to the features what two 3x3 convolutions make of them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        inner = functional.leaky_relu(self.first(functional.leaky_relu(x, 0.1)), 0.1)
+        return x + cast(Tensor, self.second(inner))
+
+
+def per_channel(values: Tensor, quality: Tensor) -> Tensor:
+    """Return each sample's values, one a channel: qualities x C, N -> N x C x 1 x 1."""
+    return values[quality][:, :, None, None]
+
+
+def round_through(x: Tensor) -> Tensor:
+    """Round to whole numbers, and pass gradients as if nothing had been done."""
+    return x + (torch.round(x) - x).detach()
+
+
+def n_parameters(module: nn.Module) -> int:
+    """Count the trainable parameters."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
