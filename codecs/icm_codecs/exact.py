@@ -1,4 +1,4 @@
-"""The hyper-synthesis in integers: what encoder and decoder must agree on, identical on every machine.
+"""Layers in integers: what encoder and decoder must agree on, identical on every machine.
 
 Scales and means of the latent come out of a network. In floating point that network gives other last bits on
 other devices, libraries or thread counts; a scale index that flips then desynchronises the entropy coder. Here
@@ -13,16 +13,14 @@ change nothing. The bound is checked when a network is built.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from icm_bench.error import CodecError
-from icm_codecs.table import SCALES
 
 ACTIVATION_BITS = 10
 """Binary places of an activation."""
@@ -108,74 +106,6 @@ def copy_layers(layers: tuple[ExactLayer, ExactLayer, ExactLayer], network: Any)
     for layer, convolution, bias in zip(layers, convolutions, biases, strict=True):
         convolution.weight.copy_(layer.weight * 2.0**-layer.shift)
         bias.copy_(layer.bias * 2.0 ** -(layer.shift + ACTIVATION_BITS))
-
-
-@dataclass(frozen=True)
-class ExactSynthesis(ABC):
-    """The integer twin of a hyper-synthesis: a gain, two layers that double the resolution, and a last one.
-
-    Attributes:
-        gain: Qualities x hyper int64, in units of ``2**-ACTIVATION_BITS``.
-        layers: The three convolutions; depth to space by 2 follows the first two.
-
-    Raises:
-        CodecError: The weights are too large for float64 to hold every partial sum exactly.
-    """
-
-    gain: Tensor
-    layers: tuple[ExactLayer, ExactLayer, ExactLayer]
-
-    def __post_init__(self) -> None:
-        if max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
-            raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
-
-    @classmethod
-    @abstractmethod
-    def of(cls, network: Any) -> Self:
-        """Convert a trained network."""
-
-    def to(self, device: str) -> Self:
-        """Return the same network with its tensors on a device."""
-        first, second, third = (
-            ExactLayer(layer.weight.to(device), layer.bias.to(device), layer.shift) for layer in self.layers
-        )
-        return type(self)(self.gain.to(device), (first, second, third))
-
-    @abstractmethod
-    def copy_to(self, network: Any) -> None:
-        """Set a floating-point network's parameters to these, as a training's start."""
-
-    @abstractmethod
-    def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:
-        """Return what the latent's distribution is, from the hyper-latent.
-
-        Args:
-            hyper: N x hyper x h x w, whole numbers within ``HYPER_BOUND``, of any type.
-            quality: The rate point, from 0.
-
-        Returns:
-            Scale indices, int64, 0 to 63, and means, int64, in units of ``2**-MEAN_BITS``: N x latent x 4h x 4w each.
-        """
-
-    def _last_sum(self, hyper: Tensor, quality: int) -> Tensor:
-        """Return what the last layer gives, in units of ``2**-_places``, not yet shifted."""
-        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
-        x = (bounded * self.gain[quality].to(bounded)[:, None, None]).clamp(
-            -ACTIVATION_BOUND, ACTIVATION_BOUND
-        )
-        for layer in self.layers[:2]:
-            x = rounding_shift(layer.apply(x, quality), layer.shift).clamp(0, ACTIVATION_BOUND)
-            x = functional.pixel_shuffle(x, 2)
-        return self.layers[2].apply(x, quality)
-
-    @property
-    def _places(self) -> int:
-        return self.layers[2].shift + ACTIVATION_BITS
-
-    def _indices(self, values: Tensor) -> Tensor:
-        """Return scale indices, int64, from sums of the last layer."""
-        index = rounding_shift(values * SCALES.per_unit, self._places)
-        return index.clamp(0, SCALES.n_scales - 1).long()
 
 
 def fixed_point(values: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -53,3 +55,12 @@ def round_through(x: Tensor) -> Tensor:
 def n_parameters(module: nn.Module) -> int:
     """Count the trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def start_log_gain(lambdas: Sequence[float], channels: int) -> Tensor:
+    """Return the logarithm of the latent's first scaling: prices x channels.
+
+    Rate-distortion theory: a step size goes with the root of the squared error's price.
+    """
+    relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
+    return math.log(6.0) + relative[:, None].repeat(1, channels)

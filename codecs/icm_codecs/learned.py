@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from icm_bench.codec import Quality
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image, printable
 from icm_codecs.container import Frame, check_size, unpack
-
-if TYPE_CHECKING:
-    from icm_codecs.icm.coder import Coder, Latents  # noqa: F401  # the one in a string alone
 
 MOST_QUALITIES = 16
 """The most rate points that a bitstream of a ladder can tell apart."""
@@ -173,18 +170,3 @@ class LadderCodec(LearnedCodec[_Coder]):
         if frame.model != self._model_id or frame.quality >= self._coder.n_qualities:
             raise self._foreign()
         return frame
-
-
-class HyperpriorCodec(LadderCodec["Coder"]):
-    """A ladder whose networks have a hyperprior: :class:`icm_codecs.icm.coder.Coder`."""
-
-    def latents(self, data: bytes) -> Latents:
-        """Return what the bitstream says, without turning it into an image.
-
-        Raises:
-            CodecError: As for :meth:`decode`.
-        """
-        return self._coder.entropy_decode(self._unpack(data))
-
-    def _payload(self, image: Image) -> bytes:
-        return self._coder.entropy_code(*self._coder.analyse(image))

@@ -11,12 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from icm_bench.codec import Quality
-from icm_codecs.learned import HyperpriorCodec
+from icm_bench.image import Image
+from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.icm.coder import Coder
+    from icm_codecs.icm.coder import Coder, Latents  # the one in a string alone
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "hyperprior.safetensors"
+
+
+class HyperpriorCodec(LadderCodec["Coder"]):
+    """A ladder whose networks have a hyperprior: :class:`icm_codecs.icm.coder.Coder`."""
+
+    def latents(self, data: bytes) -> Latents:
+        """Return what the bitstream says, without turning it into an image.
+
+        Raises:
+            CodecError: As for :meth:`decode`.
+        """
+        return self._coder.entropy_decode(self._unpack(data))
+
+    def _payload(self, image: Image) -> bytes:
+        return self._coder.entropy_code(*self._coder.analyse(image))
 
 
 class Hyperprior(HyperpriorCodec):

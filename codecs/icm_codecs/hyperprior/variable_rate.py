@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -16,7 +14,7 @@ with warnings.catch_warnings():
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
     from compressai.ops import LowerBound
 
-from icm_codecs.layer import per_channel
+from icm_codecs.layer import per_channel, start_log_gain
 from icm_codecs.table import SCALES
 
 LATENT_STRIDE = 16
@@ -114,12 +112,3 @@ class VariableRateNetwork(nn.Module):
 
 def _bits(likelihood: Tensor) -> Tensor:
     return -torch.log2(likelihood).sum(dim=(1, 2, 3))
-
-
-def start_log_gain(lambdas: Sequence[float], channels: int) -> Tensor:
-    """Return the logarithm of the latent's first scaling: prices x channels.
-
-    Rate-distortion theory: a step size goes with the root of the squared error's price.
-    """
-    relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
-    return math.log(6.0) + relative[:, None].repeat(1, channels)

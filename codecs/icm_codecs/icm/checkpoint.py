@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from icm_codecs.exact import ExactSynthesis
+from icm_codecs.hyperprior.network_exact import ExactSynthesis
 from icm_codecs.hyperprior.variable_rate import Sizes, VariableRateNetwork
 from icm_codecs.icm.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
 from icm_codecs.icm.network_exact import ExactHyperSynthesis

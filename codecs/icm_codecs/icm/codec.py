@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
-from icm_codecs.learned import HyperpriorCodec
+from icm_codecs.hyperprior.codec import HyperpriorCodec
 
 if TYPE_CHECKING:
     from icm_codecs.icm.coder import Coder

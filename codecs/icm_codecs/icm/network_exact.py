@@ -11,12 +11,12 @@ from icm_codecs.exact import (
     ACTIVATION_BITS,
     ACTIVATION_BOUND,
     MEAN_BITS,
-    ExactSynthesis,
     copy_layers,
     exact_layers,
     fixed_point,
     rounding_shift,
 )
+from icm_codecs.hyperprior.network_exact import ExactSynthesis
 from icm_codecs.icm.network import HyperSynthesis
 
 

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.hyperprior.variable_rate import start_log_gain
-from icm_codecs.layer import Residual, round_through
+from icm_codecs.layer import Residual, round_through, start_log_gain
 from icm_codecs.start import begin_with, markov_transforms
 from icm_codecs.table import ScaleLadder
 

@@ -21,7 +21,6 @@ from icm_bench.testing import photograph
 from icm_codecs.container import Frame, unpack
 from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
 from icm_codecs.hyperprior.codec import Hyperprior
-from icm_codecs.hyperprior.exact import ExactScaleSynthesis, as_convolution, as_transposed
 from icm_codecs.hyperprior.network import (
     Analysis,
     HyperAnalysis,
@@ -30,6 +29,7 @@ from icm_codecs.hyperprior.network import (
     Shape,
     Synthesis,
 )
+from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, as_convolution, as_transposed
 from icm_codecs.hyperprior.training import Model
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.layer import n_parameters
@@ -37,7 +37,7 @@ from icm_codecs.trainable import Trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECIPE = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "recipes" / "hyperprior.toml"
+RECIPE = Path(__file__).parents[3] / "codecs" / "icm_codecs" / "recipes" / "hyperprior.toml"
 LAMBDAS = [0.0005, 0.002, 0.008, 0.03]
 TABLES: dict[str, Any] = {"network": {"width": 12, "latent": 16}, "loss": {"lambdas": LAMBDAS}}
 
