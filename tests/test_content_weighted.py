@@ -20,7 +20,7 @@ from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import photograph
-from icm_codecs.container import Frame, unpack
+from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.content_weighted.checkpoint import code_rules, load_checkpoint
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.content_weighted.context import (

@@ -29,7 +29,7 @@ from icm_bench.error import CodecError, DownloadError, UsageError, WeightsError
 from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
 from icm_codecs import zoo
-from icm_codecs.container import Frame, unpack
+from icm_codecs.bitstream.container import Frame, unpack
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.

@@ -15,7 +15,7 @@ import numpy as np
 from icm_bench.codec import Quality
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image, printable
-from icm_codecs.container import Frame, check_size, unpack
+from icm_codecs.bitstream.container import Frame, check_size, unpack
 
 MOST_QUALITIES = 16
 """The most rate points that a bitstream of a ladder can tell apart."""

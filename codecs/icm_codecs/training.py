@@ -22,6 +22,7 @@ from torch.nn import functional
 from icm_bench import registry
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
+from icm_codecs.bitstream.weights_file import find_weights
 from icm_codecs.hyperprior.variable_rate import LATENT_STRIDE, Estimate
 from icm_codecs.icm.checkpoint import save_checkpoint
 from icm_codecs.icm.network import IcmNetwork
@@ -45,7 +46,6 @@ from icm_codecs.recipe import (
     read_tables,
 )
 from icm_codecs.task import FrozenDetector, focus_on
-from icm_codecs.tensor_file import find_weights
 from icm_codecs.trainable import Trainable
 
 __all__ = ["CodecTraining", "export", "find_recipe", "find_weights", "train"]

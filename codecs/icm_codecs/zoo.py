@@ -13,8 +13,8 @@ decoder must agree on come out of floating-point networks, which other processor
 differently; one symbol that is read with a neighbouring table ruins the rest. On a CPU everything is computed by one
 thread, so on one machine streams decode whatever the number of threads. The package's own codecs have no such limit.
 
-The bitstream is the frame of :mod:`icm_codecs.container`. Its payload is, for a factorised prior, the one string of
-CompressAI; for the others three bytes with the hyper-latent's length, its string, and the latent's.
+The bitstream is the frame of :mod:`icm_codecs.bitstream.container`. Its payload is, for a factorised prior, the one
+string of CompressAI; for the others three bytes with the hyper-latent's length, its string, and the latent's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from icm_bench.codec import Quality
 from icm_bench.download import Patience, Progress, download
 from icm_bench.error import CodecError, DownloadError, UsageError, WeightsError
 from icm_bench.image import Image, first_line, printable
-from icm_codecs.container import Frame, unpack
+from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.learned import checked_size
 
 Metric: TypeAlias = Literal["mse", "ms-ssim"]

@@ -11,6 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icm_codecs.bitstream.table import Tables
+from icm_codecs.bitstream.weights_file import (
+    layer_tensors,
+    load_into,
+    network_tensors,
+    read_layers,
+    read_tensors,
+    reading,
+    write_tensors,
+)
 from icm_codecs.content_weighted.context import (
     CODE_DEPTH,
     N_TABLES,
@@ -20,16 +30,6 @@ from icm_codecs.content_weighted.context import (
     bit_tables,
 )
 from icm_codecs.content_weighted.network import Decoder, Encoder, Shape
-from icm_codecs.table import Tables
-from icm_codecs.tensor_file import (
-    layer_tensors,
-    load_into,
-    network_tensors,
-    read_layers,
-    read_tensors,
-    reading,
-    write_tensors,
-)
 
 _FORMAT = "content-weighted-1"
 

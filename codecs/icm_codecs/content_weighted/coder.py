@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
-from icm_codecs.container import Frame
+from icm_codecs.bitstream.container import Frame
+from icm_codecs.bitstream.table import Decoder, Encoder, Tables
 from icm_codecs.content_weighted.checkpoint import Checkpoint
 from icm_codecs.content_weighted.context import ContextRun, Walk, offsets, walk
 from icm_codecs.content_weighted.network import STRIDE, level_of, mask_of
-from icm_codecs.table import Decoder, Encoder, Tables
 
 _REACH = 2
 

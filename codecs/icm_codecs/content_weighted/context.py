@@ -6,8 +6,8 @@ column j) coded in the order of 9 k + 3 i + j, those of one sum depend on smalle
 and evaluates bit by bit; layers and the learned biases (of plane, importance and quality) are ours.
 
 The decoder must come to the encoder's probabilities exactly, on any machine: the trained network is turned into
-integers, held in float64 and multiplied as matrices (see :mod:`icm_codecs.exact`), and ends in one of a few stored
-tables.
+integers, held in float64 and multiplied as matrices (see :mod:`icm_codecs.bitstream.integer_layer`), and ends in one of
+a few stored tables.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_bench.error import CodecError
-from icm_codecs.exact import ACTIVATION_BITS, EXACT_BOUND, ExactLayer
-from icm_codecs.table import Tables, quantise
+from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS, EXACT_BOUND, ExactLayer
+from icm_codecs.bitstream.table import Tables, quantise
 
 CODE_DEPTH = 4
 """Planes of the cube around a bit of the code, the paper's."""

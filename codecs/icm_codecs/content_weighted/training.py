@@ -16,6 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from icm_codecs.bitstream.weights_file import check_same_shape
 from icm_codecs.content_weighted.checkpoint import (
     code_rules,
     load_checkpoint,
@@ -33,7 +34,6 @@ from icm_codecs.content_weighted.network import (
 )
 from icm_codecs.content_weighted.start import start_at_a_transform
 from icm_codecs.structure import with_structure
-from icm_codecs.tensor_file import check_same_shape
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 What is guaranteed is what :mod:`icm_codecs.icm.codec` guarantees: latents that are identical, bit for bit, on every
 device, library and thread count; pixels that are identical on the same machine and differ by a level at most elsewhere.
-The bitstream is the frame of :mod:`icm_codecs.container` around the stream of :mod:`icm_codecs.icm.coder`.
+The bitstream is the frame of :mod:`icm_codecs.bitstream.container` around the stream of :mod:`icm_codecs.icm.coder`.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
 from icm_codecs.layer import per_channel, round_through
 from icm_codecs.start import begin_with, markov_transforms
-from icm_codecs.table import SCALES
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.
@@ -137,7 +137,7 @@ class HyperSynthesis(nn.Module):
         self.third_bias = nn.Parameter(torch.zeros(shape.qualities, shape.latent))
 
     def forward(self, hyper: Tensor, quality: Tensor) -> Tensor:
-        """Return scale indices, see :data:`icm_codecs.table.SCALES`, not yet bounded."""
+        """Return scale indices, see :data:`icm_codecs.bitstream.table.SCALES`, not yet bounded."""
         x = hyper * per_channel(self.gain, quality)
         x = functional.relu(self.first(x) + per_channel(self.first_bias, quality))
         x = functional.relu(self.second(x) + per_channel(self.second_bias, quality))

@@ -1,8 +1,8 @@
-"""Hyper-syntheses in integers, identical on every machine: see :mod:`icm_codecs.exact`.
+"""Hyper-syntheses in integers, identical on every machine: see :mod:`icm_codecs.bitstream.integer_layer`.
 
 The base that codecs with a hyperprior share, and the scale hyperprior's. There, a transposed convolution of stride 2 is
 a convolution of stride 1 with four times the outputs, followed by depth to space: output 2i + p sees input j through
-tap 2(i - j) + 2 + p. So the layers of :mod:`icm_codecs.exact` serve.
+tap 2(i - j) + 2 + p. So the layers of :mod:`icm_codecs.bitstream.integer_layer` serve.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from icm_bench.error import CodecError
-from icm_codecs.exact import (
+from icm_codecs.bitstream.integer_layer import (
     ACTIVATION_BITS,
     ACTIVATION_BOUND,
     EXACT_BOUND,
@@ -25,8 +25,8 @@ from icm_codecs.exact import (
     fixed_point,
     rounding_shift,
 )
+from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.network import HyperSynthesis
-from icm_codecs.table import SCALES
 
 
 @dataclass(frozen=True)

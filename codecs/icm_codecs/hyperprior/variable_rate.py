@@ -14,8 +14,8 @@ with warnings.catch_warnings():
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
     from compressai.ops import LowerBound
 
+from icm_codecs.bitstream.table import SCALES
 from icm_codecs.layer import per_channel, start_log_gain
-from icm_codecs.table import SCALES
 
 LATENT_STRIDE = 16
 """Pixels to a latent position, in each direction."""

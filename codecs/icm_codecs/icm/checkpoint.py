@@ -10,16 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from icm_codecs.hyperprior.network_exact import ExactSynthesis
-from icm_codecs.hyperprior.variable_rate import Sizes, VariableRateNetwork
-from icm_codecs.icm.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
-from icm_codecs.icm.network_exact import ExactHyperSynthesis
-from icm_codecs.icm.residual import Remainder, Rungs
-from icm_codecs.icm.residual_coder import RemainderCoder
-from icm_codecs.icm.roi import Levels
-from icm_codecs.icm.roi_map import Attended, map_tables
-from icm_codecs.table import Tables, gaussian_tables, prior_tables
-from icm_codecs.tensor_file import (
+from icm_codecs.bitstream.table import Tables, gaussian_tables, prior_tables
+from icm_codecs.bitstream.weights_file import (
     check_same_shape,
     layer_tensors,
     load_into,
@@ -32,6 +24,14 @@ from icm_codecs.tensor_file import (
     table_tensors,
     write_tensors,
 )
+from icm_codecs.hyperprior.network_exact import ExactSynthesis
+from icm_codecs.hyperprior.variable_rate import Sizes, VariableRateNetwork
+from icm_codecs.icm.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
+from icm_codecs.icm.network_exact import ExactHyperSynthesis
+from icm_codecs.icm.residual import Remainder, Rungs
+from icm_codecs.icm.residual_coder import RemainderCoder
+from icm_codecs.icm.roi import Levels
+from icm_codecs.icm.roi_map import Attended, map_tables
 
 _NETWORKS = ("analysis", "synthesis", "hyper_analysis")
 

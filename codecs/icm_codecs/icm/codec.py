@@ -3,7 +3,8 @@
 What is guaranteed:
 
 - The latents that a decoder recovers are identical, bit for bit, on every device, library and thread count: all that
-  encoder and decoder must agree on is integer (:mod:`icm_codecs.exact`) or a stored table (:mod:`icm_codecs.table`).
+  encoder and decoder must agree on is integer (:mod:`icm_codecs.bitstream.integer_layer`) or a stored table
+  (:mod:`icm_codecs.bitstream.table`).
 - The pixels are identical on the same machine, device and library. They come from a floating-point network, whose last
   bits other processors or libraries may round differently: there a pixel may differ by one level.
 - The same holds for the encoder's choice of latents, so another machine may write other bytes, which every decoder

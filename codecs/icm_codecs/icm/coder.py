@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.container import Frame
-from icm_codecs.exact import HYPER_BOUND, MEAN_BITS
+from icm_codecs.bitstream.container import Frame
+from icm_codecs.bitstream.integer_layer import HYPER_BOUND, MEAN_BITS
+from icm_codecs.bitstream.table import Decoder, Encoder, Tables
 from icm_codecs.hyperprior.variable_rate import HYPER_STRIDE, LATENT_STRIDE
 from icm_codecs.icm.checkpoint import Checkpoint
 from icm_codecs.icm.network import Shape
 from icm_codecs.icm.residual_coder import RemainderCoder
-from icm_codecs.table import Decoder, Encoder, Tables
 
 _RESIDUAL_BOUND = 2**15 - 1
 

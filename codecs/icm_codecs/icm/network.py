@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
 from icm_codecs.icm.residual import Remainder, Rungs
 from icm_codecs.icm.roi import Attention, Levels, contexts_of, n_contexts
 from icm_codecs.layer import Modulation, Residual, per_channel, round_through
-from icm_codecs.table import SCALES
 
 _MEMORY = 0.999
 """What is left, after a step of training, of how often levels were seen before."""

@@ -1,4 +1,4 @@
-"""The hyper-synthesis of means and scales in integers, identical on every machine: see :mod:`icm_codecs.exact`."""
+"""The hyper-synthesis of means and scales in integers: see :mod:`icm_codecs.bitstream.integer_layer`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from icm_codecs.exact import (
+from icm_codecs.bitstream.integer_layer import (
     ACTIVATION_BITS,
     ACTIVATION_BOUND,
     MEAN_BITS,

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icm_codecs.bitstream.table import SCALES, Decoder, Encoder, Tables
 from icm_codecs.icm.residual import COEFFICIENTS, Remainder, of_blocks
 from icm_codecs.icm.roi import MOST_PLACES
-from icm_codecs.table import SCALES, Decoder, Encoder, Tables
 
 _ROUNDING = 0.25
 """A magnitude is rounded up from here below the next whole number: below a half, for bits that are worth more."""

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from icm_codecs.bitstream.table import SCALES, Decoder, Encoder, Tables, joined, quantise
 from icm_codecs.icm.network import Shape
 from icm_codecs.icm.roi import MOST_PLACES, Levels, context_number, contexts_of
-from icm_codecs.table import SCALES, Decoder, Encoder, Tables, joined, quantise
 
 _SHARE_BITS = 16
 """Binary places of what means are multiplied by where steps are coarser."""

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
+from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import HYPER_STRIDE, LATENT_STRIDE
 from icm_codecs.icm.checkpoint import load_checkpoint, start_from
 from icm_codecs.icm.network import IcmNetwork, Shape
 from icm_codecs.icm.residual import blocks_of, of_blocks
 from icm_codecs.layer import Modulation
 from icm_codecs.picture import Source
-from icm_codecs.table import SCALES
 from icm_codecs.task import FrozenDetector
 
 _SPREAD = 0.15

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from icm_codecs.bitstream.weights_file import check_same_shape, read_tensors, reading, write_tensors
 from icm_codecs.rnn_gdn.network import RnnNetwork, Shape
-from icm_codecs.tensor_file import check_same_shape, read_tensors, reading, write_tensors
 
 _FORMAT = "rnn-gdn-1"
 

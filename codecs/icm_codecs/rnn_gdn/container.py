@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from icm_bench.error import CodecError
-from icm_codecs.container import check_size, read_varint, varint
+from icm_codecs.bitstream.container import check_size, read_varint, varint
 from icm_codecs.rnn_gdn.network import BITS, STRIDE
 
 Coding = Literal["raw", "adaptive"]

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from icm_bench.error import CodecError
+from icm_codecs.bitstream.table import PRECISION_BITS, Decoder, Encoder, Tables, joined
 from icm_codecs.rnn_gdn.network import BITS, ITERATIONS
-from icm_codecs.table import PRECISION_BITS, Decoder, Encoder, Tables, joined
 
 Plane = NDArray[np.uint8]
 """One iteration's bits, 32 x rows x columns, each 0 or 1."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm_codecs.table import Tables
-from icm_codecs.tensor_file import (
+from icm_codecs.bitstream.table import Tables
+from icm_codecs.bitstream.weights_file import (
     check_same_shape,
     layer_tensors,
     load_into,

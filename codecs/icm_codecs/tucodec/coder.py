@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from icm_bench.image import Image
-from icm_codecs.exact import HYPER_BOUND
-from icm_codecs.table import Decoder, Encoder
+from icm_codecs.bitstream.integer_layer import HYPER_BOUND
+from icm_codecs.bitstream.table import Decoder, Encoder
 from icm_codecs.tucodec.checkpoint import Checkpoint
 from icm_codecs.tucodec.container import Frame
 from icm_codecs.tucodec.exact import STEP_BITS

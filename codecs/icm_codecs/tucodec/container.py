@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icm_codecs.container import check_size, read_varint, seal, unseal, varint
+from icm_codecs.bitstream.container import check_size, read_varint, seal, unseal, varint
 
 _FORMAT = 0x70
 

@@ -1,7 +1,7 @@
 """The scale synthesis in integers, at any position between rungs: what encoder and decoder must agree on.
 
-As :mod:`icm_codecs.exact` has it: integers held in float64, every partial sum below 2^53, so that devices, libraries
-and thread counts change nothing. Interpolation between rungs is integer arithmetic as well.
+As :mod:`icm_codecs.bitstream.integer_layer` has it: integers held in float64, every partial sum below 2^53, so that
+devices, libraries and thread counts change nothing. Interpolation between rungs is integer arithmetic as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from icm_bench.error import CodecError
-from icm_codecs.exact import (
+from icm_codecs.bitstream.integer_layer import (
     ACTIVATION_BITS,
     ACTIVATION_BOUND,
     EXACT_BOUND,

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icm_codecs.bitstream.table import ScaleLadder
 from icm_codecs.layer import Residual, round_through, start_log_gain
 from icm_codecs.start import begin_with, markov_transforms
-from icm_codecs.table import ScaleLadder
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.

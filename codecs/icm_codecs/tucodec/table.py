@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from icm_codecs.table import Tables, joined, quantise
+from icm_codecs.bitstream.table import Tables, joined, quantise
 from icm_codecs.tucodec.network import SCALES
 
 _REACH = 11.0

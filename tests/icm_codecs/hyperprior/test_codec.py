@@ -18,7 +18,7 @@ from torch.nn import functional
 from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import photograph
-from icm_codecs.container import Frame, unpack
+from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
 from icm_codecs.hyperprior.codec import Hyperprior
 from icm_codecs.hyperprior.network import (

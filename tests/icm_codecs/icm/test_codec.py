@@ -18,8 +18,8 @@ from icm_bench.codec import Codec, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.spec import resolve_codec
-from icm_codecs.container import Frame, unpack
-from icm_codecs.exact import MEAN_BITS
+from icm_codecs.bitstream.container import Frame, unpack
+from icm_codecs.bitstream.integer_layer import MEAN_BITS
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.coder import Coder

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from icm_bench.error import CodecError
-from icm_codecs.exact import ACTIVATION_BITS, HYPER_BOUND, MEAN_BITS, ExactLayer
+from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS, HYPER_BOUND, MEAN_BITS, ExactLayer
+from icm_codecs.bitstream.table import SCALES
 from icm_codecs.icm.network import HyperSynthesis, Shape
 from icm_codecs.icm.network_exact import ExactHyperSynthesis
-from icm_codecs.table import SCALES
 
 SHAPE = Shape(qualities=2, fine=8, wide=8, latent=12, hyper=8, hyper_wide=12)
 

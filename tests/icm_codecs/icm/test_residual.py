@@ -10,11 +10,11 @@ from icm_bench.codec import ladder_of
 from icm_bench.datasets.scenes import Scenes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
+from icm_codecs.bitstream.table import Decoder, Encoder, gaussian_tables
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.residual import COEFFICIENTS, Remainder, Rungs, blocks_of, of_blocks
 from icm_codecs.icm.residual_coder import RemainderCoder
 from icm_codecs.icm.roi import MOST_PLACES
-from icm_codecs.table import Decoder, Encoder, gaussian_tables
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from icm_bench.datasets.scenes import Scenes
 from icm_bench.detectors.scenes import FasterRcnnScenes
 from icm_bench.image import Image
-from icm_codecs.container import Frame
-from icm_codecs.exact import MEAN_BITS
+from icm_codecs.bitstream.container import Frame
+from icm_codecs.bitstream.integer_layer import MEAN_BITS
+from icm_codecs.bitstream.table import SCALES, Decoder, Encoder
+from icm_codecs.bitstream.weights_file import find_weights
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.coder import Coder
 from icm_codecs.icm.roi import MOST_PLACES, Attention, Levels, n_contexts
 from icm_codecs.icm.roi_map import MapCoder, map_tables, share_of
-from icm_codecs.table import SCALES, Decoder, Encoder
-from icm_codecs.tensor_file import find_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

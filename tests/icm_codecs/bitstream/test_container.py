@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icm_bench.error import CodecError
-from icm_codecs.container import MAX_PIXELS, MAX_SIDE, Frame, check_size, unpack
+from icm_codecs.bitstream.container import MAX_PIXELS, MAX_SIDE, Frame, check_size, unpack
 
 FRAME = Frame(model=b"\x12\x34", quality=3, width=640, height=480, payload=b"payload of an image")
 

@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from icm_bench.error import CodecError, TrainingError
-from icm_codecs.exact import ExactLayer
-from icm_codecs.table import Tables
+from icm_codecs.bitstream.integer_layer import ExactLayer
+from icm_codecs.bitstream.table import Tables
 
-SHIPPED = Path(__file__).parent / "weights"
+SHIPPED = Path(__file__).parents[1] / "weights"
 """The folder of the weights that the package carries."""
 
 _UNUSABLE: Final = (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError)

@@ -1,0 +1,1 @@
+"""What learned codecs write: frames, entropy-coded symbols, and what must be computed in integers."""
