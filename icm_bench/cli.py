@@ -563,7 +563,7 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")] = False,
 ) -> None:
     """Train a learned codec by a recipe; resumes where an earlier training was cut off."""
-    from icm_codecs import training
+    from icm_codecs.training import train as training
 
     path = training.train(
         training.find_recipe(recipe),

@@ -43,7 +43,7 @@ from icm_codecs.content_weighted.network import (
     n_kept,
 )
 from icm_codecs.content_weighted.training import Loss, Model
-from icm_codecs.recipe import find_recipe
+from icm_codecs.training.recipe import find_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

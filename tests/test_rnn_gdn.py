@@ -18,7 +18,6 @@ from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
-from icm_codecs.recipe import find_recipe
 from icm_codecs.rnn_gdn import coder as coding
 from icm_codecs.rnn_gdn.checkpoint import load_checkpoint
 from icm_codecs.rnn_gdn.codec import RnnGdn
@@ -35,7 +34,8 @@ from icm_codecs.rnn_gdn.network import (
     sign_bits,
 )
 from icm_codecs.rnn_gdn.training import Model
-from icm_codecs.trainable import Trainable
+from icm_codecs.training.recipe import find_recipe
+from icm_codecs.training.trainable import Trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

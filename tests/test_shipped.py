@@ -28,10 +28,10 @@ from icm_bench.testing import photograph
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.hyperprior.codec import Hyperprior
 from icm_codecs.icm.codec import Icm
-from icm_codecs.recipe import find_recipe
 from icm_codecs.rnn_gdn.codec import RnnGdn
 from icm_codecs.rnn_gdn.coder import read_segments
 from icm_codecs.rnn_gdn.container import unpack
+from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.codec import Tucodec
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,7 +19,7 @@ from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
 from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS
-from icm_codecs.recipe import find_recipe
+from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.checkpoint import load_checkpoint
 from icm_codecs.tucodec.codec import Tucodec
 from icm_codecs.tucodec.container import Frame, unpack

@@ -1,11 +1,12 @@
 """Where the training starts: at a quantised linear transform, written as these networks.
 
-Each coefficient of the transform of 8 x 8 squares (:mod:`icm_codecs.start`) is rounded to whole steps. One bit of the
-code says whether it lies above zero, and one for each step whether its magnitude reaches it. So the magnitude is a sum
-of bits, bits that are masked stand for less, and the first rectifier of the decoder can give each its sign. Elsewhere
-two channels hold each coefficient, its positive and its negative part, so that rectifiers change nothing. Channels
-follow each other by how often their bit is set, and every quality has a step size of its own, as wide as its share of
-the channels needs. That networks start there, rather than at random weights as the paper's did, is our choice.
+Each coefficient of the transform of 8 x 8 squares (:mod:`icm_codecs.training.klt_start`) is rounded to whole steps. One
+bit of the code says whether it lies above zero, and one for each step whether its magnitude reaches it. So the
+magnitude is a sum of bits, bits that are masked stand for less, and the first rectifier of the decoder can give each
+its sign. Elsewhere two channels hold each coefficient, its positive and its negative part, so that rectifiers change
+nothing. Channels follow each other by how often their bit is set, and every quality has a step size of its own, as wide
+as its share of the channels needs. That networks start there, rather than at random weights as the paper's did, is our
+choice.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from icm_codecs.content_weighted.network import STRIDE, Decoder, Encoder, Shape
-from icm_codecs.start import begin_with, markov_transforms
+from icm_codecs.training.klt_start import begin_with, markov_transforms
 
 _REACH = 4.0
 """Standard deviations of a coefficient that its bits reach to."""

@@ -33,7 +33,7 @@ from icm_codecs.content_weighted.network import (
     level_of,
 )
 from icm_codecs.content_weighted.start import start_at_a_transform
-from icm_codecs.structure import with_structure
+from icm_codecs.training.ssim_loss import with_structure
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
 from icm_codecs.layer import per_channel, round_through
-from icm_codecs.start import begin_with, markov_transforms
+from icm_codecs.training.klt_start import begin_with, markov_transforms
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.

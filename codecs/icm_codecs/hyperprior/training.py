@@ -13,11 +13,11 @@ from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
 from icm_codecs.hyperprior.network import HyperpriorNetwork, Shape
 from icm_codecs.icm.checkpoint import save_checkpoint, start_from
 from icm_codecs.learned import MOST_QUALITIES
-from icm_codecs.recipe import Loss
+from icm_codecs.training.recipe import Loss
 
 
 class Model(HyperpriorNetwork):
-    """The networks with their loss: see :class:`icm_codecs.trainable.Trainable`.
+    """The networks with their loss: see :class:`icm_codecs.training.trainable.Trainable`.
 
     Args:
         shape: How large the networks are.

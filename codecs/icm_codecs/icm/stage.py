@@ -22,8 +22,8 @@ from icm_codecs.icm.checkpoint import load_checkpoint, start_from
 from icm_codecs.icm.network import IcmNetwork, Shape
 from icm_codecs.icm.residual import blocks_of, of_blocks
 from icm_codecs.layer import Modulation
-from icm_codecs.picture import Source
-from icm_codecs.task import FrozenDetector
+from icm_codecs.training.detector_loss import FrozenDetector
+from icm_codecs.training.images import Source
 
 _SPREAD = 0.15
 """The standard deviation of detail before it is scaled, as random first weights give it."""

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from icm_codecs.bitstream.table import ScaleLadder
 from icm_codecs.layer import Residual, round_through, start_log_gain
-from icm_codecs.start import begin_with, markov_transforms
+from icm_codecs.training.klt_start import begin_with, markov_transforms
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from icm_codecs.structure import with_structure
+from icm_codecs.training.ssim_loss import with_structure
 from icm_codecs.tucodec.checkpoint import save_checkpoint, start_from
 from icm_codecs.tucodec.network import Shape, StandIn, TucodecNetwork, interpolate
 

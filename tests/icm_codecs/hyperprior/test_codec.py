@@ -33,7 +33,7 @@ from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, as_convolut
 from icm_codecs.hyperprior.training import Model
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.layer import n_parameters
-from icm_codecs.trainable import Trainable
+from icm_codecs.training.trainable import Trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -34,9 +34,10 @@ from icm_codecs.icm.stage import (
     learn_second_layer,
     start_grown,
 )
-from icm_codecs.loop import Batch, Training, fit, last_checkpoint
-from icm_codecs.picture import Source, open_source
-from icm_codecs.recipe import (
+from icm_codecs.training.detector_loss import FrozenDetector, focus_on
+from icm_codecs.training.images import Source, open_source
+from icm_codecs.training.loop import Batch, Training, fit, last_checkpoint
+from icm_codecs.training.recipe import (
     Optimisation,
     Recipe,
     find_recipe,
@@ -45,8 +46,7 @@ from icm_codecs.recipe import (
     read_recipe,
     read_tables,
 )
-from icm_codecs.task import FrozenDetector, focus_on
-from icm_codecs.trainable import Trainable
+from icm_codecs.training.trainable import Trainable
 
 __all__ = ["CodecTraining", "export", "find_recipe", "find_weights", "train"]
 
@@ -164,7 +164,7 @@ def train(
     """Train a codec and return the weights file that it wrote.
 
     Args:
-        recipe: A TOML file, see :mod:`icm_codecs.recipe`.
+        recipe: A TOML file, see :mod:`icm_codecs.training.recipe`.
         data: Folders of pictures, or one of drawn scenes.
         output: The folder for checkpoints, curves (TensorBoard) and the weights.
         device: "auto", "cpu", or "cuda" for all the GPUs there are.

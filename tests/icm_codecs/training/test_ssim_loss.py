@@ -7,7 +7,7 @@ import torch
 from pytorch_msssim import ms_ssim
 
 from icm_bench.testing import photograph
-from icm_codecs.structure import dissimilarity, with_structure
+from icm_codecs.training.ssim_loss import dissimilarity, with_structure
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

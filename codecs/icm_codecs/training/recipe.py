@@ -12,9 +12,9 @@ from icm_bench.error import TrainingError
 from icm_codecs.icm.network import Shape
 from icm_codecs.icm.residual import Rungs
 from icm_codecs.icm.roi import Levels
-from icm_codecs.task import Task
+from icm_codecs.training.detector_loss import Task
 
-_RECIPES = Path(__file__).parent / "recipes"
+_RECIPES = Path(__file__).parents[1] / "recipes"
 
 _Table = TypeVar("_Table")
 

@@ -15,7 +15,7 @@ from icm_bench.datasets.scenes import Scenes as ScenesDataset
 from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
-from icm_codecs.picture import Crops, LabelledPictures, Pictures, Scenes, open_source
+from icm_codecs.training.images import Crops, LabelledPictures, Pictures, Scenes, open_source
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 
 from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
-from icm_codecs.picture import Crops, Source
-from icm_codecs.recipe import Optimisation
+from icm_codecs.training.images import Crops, Source
+from icm_codecs.training.recipe import Optimisation
 
 Batch = tuple[Tensor, list[Target]]
 

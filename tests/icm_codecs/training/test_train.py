@@ -21,11 +21,19 @@ from icm_codecs.icm.checkpoint import load_checkpoint, save_checkpoint, start_fr
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.network import IcmNetwork
 from icm_codecs.icm.stage import fit_remainder, start_grown
-from icm_codecs.picture import Pictures
-from icm_codecs.recipe import Knot, Loss, LossWeights, Schedule, read_optimisation, read_recipe, read_tables
-from icm_codecs.task import FrozenDetector, Task
-from icm_codecs.trainable import Trainable
-from icm_codecs.training import export, find_recipe, find_weights, train
+from icm_codecs.training.detector_loss import FrozenDetector, Task
+from icm_codecs.training.images import Pictures
+from icm_codecs.training.recipe import (
+    Knot,
+    Loss,
+    LossWeights,
+    Schedule,
+    read_optimisation,
+    read_recipe,
+    read_tables,
+)
+from icm_codecs.training.train import export, find_recipe, find_weights, train
+from icm_codecs.training.trainable import Trainable
 
 # Lightning warns of loggers, workers and its own dependencies.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
@@ -88,7 +96,7 @@ rate = 2e-3
 warmup_steps = 5
 checkpoint_minutes = 0.01
 """
-SHIPPED = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "recipes"
+SHIPPED = Path(__file__).parents[3] / "codecs" / "icm_codecs" / "recipes"
 
 
 @pytest.fixture(scope="module")

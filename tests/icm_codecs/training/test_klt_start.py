@@ -15,7 +15,7 @@ from icm_codecs.content_weighted.training import Loss
 from icm_codecs.content_weighted.training import Model as ContentWeighted
 from icm_codecs.hyperprior.network import HyperpriorNetwork
 from icm_codecs.hyperprior.network import Shape as HyperpriorShape
-from icm_codecs.start import PIXEL_VARIANCE, begin_with, markov_transforms
+from icm_codecs.training.klt_start import PIXEL_VARIANCE, begin_with, markov_transforms
 from icm_codecs.tucodec.network import Shape as TucodecShape
 from icm_codecs.tucodec.network import TucodecNetwork
 

@@ -1,0 +1,1 @@
+"""Training: recipes, images, losses and the loop that learned codecs share."""
