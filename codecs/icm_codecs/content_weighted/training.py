@@ -24,6 +24,7 @@ from icm_codecs.content_weighted.checkpoint import (
     save_checkpoint,
 )
 from icm_codecs.content_weighted.context import ContextNetwork
+from icm_codecs.content_weighted.klt_start import start_at_a_transform
 from icm_codecs.content_weighted.network import (
     Decoder,
     Encoder,
@@ -32,7 +33,6 @@ from icm_codecs.content_weighted.network import (
     importance_mask,
     level_of,
 )
-from icm_codecs.content_weighted.start import start_at_a_transform
 from icm_codecs.training.ssim_loss import with_structure
 
 

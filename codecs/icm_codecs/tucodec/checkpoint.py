@@ -23,8 +23,8 @@ from icm_codecs.bitstream.weights_file import (
     table_tensors,
     write_tensors,
 )
-from icm_codecs.tucodec.exact import ExactScales
 from icm_codecs.tucodec.network import Analysis, HyperAnalysis, PostFilter, Shape, Synthesis, TucodecNetwork
+from icm_codecs.tucodec.network_exact import ExactScales
 from icm_codecs.tucodec.table import laplacian_tables
 
 _FORMAT = "tucodec-1"

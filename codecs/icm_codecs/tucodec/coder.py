@@ -14,8 +14,8 @@ from icm_codecs.bitstream.integer_layer import HYPER_BOUND
 from icm_codecs.bitstream.table import Decoder, Encoder
 from icm_codecs.tucodec.checkpoint import Checkpoint
 from icm_codecs.tucodec.container import Frame
-from icm_codecs.tucodec.exact import STEP_BITS
 from icm_codecs.tucodec.network import HYPER_STRIDE, interpolate
+from icm_codecs.tucodec.network_exact import STEP_BITS
 
 _LATENT_BOUND = 2**15 - 1
 

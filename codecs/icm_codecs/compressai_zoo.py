@@ -3,8 +3,8 @@
 Networks, weights and entropy coder are CompressAI's: Ballé et al. (ICLR 2018, arXiv 1802.01436), Minnen et al. (NeurIPS
 2018, arXiv 1809.02736) and Cheng et al. (CVPR 2020, arXiv 2001.01568). The published weights are fetched once::
 
-    python -m icm_codecs.zoo mbt2018-mean            # all qualities, trained for MSE
-    python -m icm_codecs.zoo mbt2018-mean ms-ssim
+    python -m icm_codecs.compressai_zoo mbt2018-mean            # all qualities, trained for MSE
+    python -m icm_codecs.compressai_zoo mbt2018-mean ms-ssim
 
 and kept in ``compressai/`` of ``$ICM_BENCH_CACHE`` (``~/.cache/icm-bench``). Nothing else here opens a connection.
 
@@ -235,7 +235,8 @@ class ZooCodec:
             raise WeightsError(
                 f"the published weights of quality {self._quality} are not on this machine",
                 where=self.name,
-                mend=f"fetch them with: python -m icm_codecs.zoo {self.name} {self._metric}; or give weights=FILE",
+                mend=f"fetch them with: python -m icm_codecs.compressai_zoo {self.name} {self._metric}; "
+                "or give weights=FILE",
             ) from error
 
     @cached_property
@@ -333,7 +334,7 @@ def main(arguments: Sequence[str]) -> int:
     known = {codec.name: codec for codec in CODECS}
     name, metric = (*arguments, "mse")[:2] if arguments else ("", "mse")
     if name not in known or metric not in get_args(Metric) or len(arguments) > 2:
-        sys.stderr.write(f"usage: python -m icm_codecs.zoo {{{','.join(known)}}} [mse|ms-ssim]\n")
+        sys.stderr.write(f"usage: python -m icm_codecs.compressai_zoo {{{','.join(known)}}} [mse|ms-ssim]\n")
         return 2
     try:
         for quality in known[name].qualities:

@@ -1,6 +1,6 @@
 """The weights that the package ships: what they decode, what they refuse, and what they take.
 
-Run as a program, ``python tests/test_shipped.py NAME``, it records the golden streams of new weights.
+Run as a program, ``python tests/icm_codecs/test_shipped.py NAME``, it records the golden streams of new weights.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from icm_codecs.tucodec.codec import Tucodec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WEIGHTS = Path(__file__).parents[1] / "codecs" / "icm_codecs" / "weights"
-GOLDEN = Path(__file__).parent / "golden"
+WEIGHTS = Path(__file__).parents[2] / "codecs" / "icm_codecs" / "weights"
+GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 RECORDED: dict[str, tuple[Quality, ...]] = {
     "content-weighted": (1, 4, 6),

@@ -23,7 +23,6 @@ from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.checkpoint import load_checkpoint
 from icm_codecs.tucodec.codec import Tucodec
 from icm_codecs.tucodec.container import Frame, unpack
-from icm_codecs.tucodec.exact import STEP_BITS, ExactScales, interpolate_exactly
 from icm_codecs.tucodec.network import (
     SCALES,
     Analysis,
@@ -35,6 +34,7 @@ from icm_codecs.tucodec.network import (
     interpolate,
     laplacian_bits,
 )
+from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate_exactly
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import Model
