@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from icm_bench.error import IcmBenchError, ResultError, UsageError
-from icm_bench.registry import unknown
+from icm_bench.error import IcmBenchError, ResultError, UsageError, unknown
 
 if TYPE_CHECKING:
     from icm_bench.curves.result import Result

@@ -19,6 +19,7 @@ Each is raised where it is known, with what happened, where, and the mend; the c
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 
@@ -90,3 +91,11 @@ class DownloadError(IcmBenchError):
 
 class TrainingError(IcmBenchError):
     """A training cannot start, continue or be saved."""
+
+
+def unknown(kind: str, name: str, known: list[str]) -> UsageError:
+    """Return the error for an unknown name: the nearest match and all that is known."""
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    guess = f"did you mean '{nearest[0]}'? " if nearest else ""
+    listing = ", ".join(known) if known else "none"
+    return UsageError(f"unknown {kind} '{name}'", mend=f"{guess}known: {listing}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeAlias
 
-from icm_bench.error import IcmBenchError, UsageError
+from icm_bench.error import IcmBenchError, UsageError, unknown
 
 Kind: TypeAlias = Literal["codec", "detector", "dataset"]
 
@@ -38,14 +37,6 @@ def load(kind: Kind, name: str) -> Any:
             where=f"{kind} '{name}'",
             mend="install what it needs, or remove the package that provides it",
         ) from error
-
-
-def unknown(kind: str, name: str, known: list[str]) -> UsageError:
-    """Return the error for an unknown name: the nearest match and all that is known."""
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    guess = f"did you mean '{nearest[0]}'? " if nearest else ""
-    listing = ", ".join(known) if known else "none"
-    return UsageError(f"unknown {kind} '{name}'", mend=f"{guess}known: {listing}")
 
 
 def _find(kind: Kind, name: str) -> EntryPoint:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from icm_bench import registry
 from icm_bench.codec import Codec, Quality
-from icm_bench.error import UsageError
+from icm_bench.error import UsageError, unknown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -112,7 +112,7 @@ def arguments(spec: Spec, cls: Callable[..., Any], supplied: frozenset[str]) -> 
     converted: dict[str, Any] = {}
     for key, value in spec.options:
         if key not in parameters:
-            raise registry.unknown(f"option of {spec.name}", key, sorted(parameters))
+            raise unknown(f"option of {spec.name}", key, sorted(parameters))
         converted[key] = _convert(value, hints.get(key, str), f"{spec.name}:{key}={value}")
     return converted
 

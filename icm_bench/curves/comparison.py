@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icm_bench import registry
 from icm_bench.curves.bdrate import BdAccuracy, BdRate, Method, RateAt, bd_accuracy, bd_rate, rate_at
 from icm_bench.curves.curve import Monotone
 from icm_bench.curves.interval import bd_accuracy_interval, bd_rate_interval, rate_at_interval, with_interval
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import Result
-from icm_bench.error import ResultError, UsageError
+from icm_bench.error import ResultError, UsageError, unknown
 from icm_bench.spec import Spec
 
 METRIC_NAMES: Mapping[str, str] = {
@@ -176,7 +175,7 @@ def find_anchor(results: Sequence[Result], text: str | None) -> Result:
         raise UsageError(
             f"'{text}' is the anchor of several: {specs}", where="--anchor", mend="name one in full"
         )
-    raise registry.unknown("anchor", text, [result.codec for result in results])
+    raise unknown("anchor", text, [result.codec for result in results])
 
 
 def compare_with_anchor(

@@ -20,7 +20,6 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from icm_bench import registry
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.array_pickle import read_pickled_state
@@ -36,7 +35,7 @@ from icm_bench.detectors.checkpoint import (
 from icm_bench.detectors.device import open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.download import download
-from icm_bench.error import DetectorError, DownloadError, UsageError
+from icm_bench.error import DetectorError, DownloadError, UsageError, unknown
 from icm_bench.image import Image, first_line
 
 INSTALLATION = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
@@ -212,7 +211,7 @@ def zoo_model(variant: str | None) -> ZooModel:
             mend="choose one, for instance detectron2:faster_rcnn_R_50_FPN_3x",
         )
     if variant not in ZOO:
-        raise registry.unknown("model of detectron2's zoo", variant, list(ZOO))
+        raise unknown("model of detectron2's zoo", variant, list(ZOO))
     return ZOO[variant]
 
 

@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,6 @@ from icm_bench.curves.comparison import check_conventions, grouped
 from icm_bench.curves.result import find
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing
-from icm_bench.pipeline import provenance
 from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, make_album
 from icm_bench.report.content import (
     Group,
@@ -111,7 +111,6 @@ def render(groups: Sequence[Group], albums: Sequence[Album | IcmBenchError | Non
     data = {"groups": [plot_data(group) for group in groups], "browsers": browsers}
     padded = [*albums, *[None] * (len(groups) - len(albums))]
     sections = [_section(index, *pair) for index, pair in enumerate(zip(groups, padded, strict=True))]
-    version = provenance.versions(["icm-bench"]).get("icm-bench", "")
     return _filled(
         _asset("page.html"),
         {
@@ -120,7 +119,7 @@ def render(groups: Sequence[Group], albums: Sequence[Album | IcmBenchError | Non
             "STYLE": style,
             "CONTENTS": _contents(groups),
             "SECTIONS": "\n".join(sections),
-            "FOOTER": html.escape(f"icm-bench {version}".strip()),
+            "FOOTER": html.escape(_footer()),
             "DATA": embedded_json(data),
             "SCRIPT": script,
         },
@@ -183,6 +182,13 @@ def _pictures(index: int, album: Album | IcmBenchError | None) -> str:
         f"where it overlaps an object of its category by an IoU of {IOU} or more. Pictures are shown reduced to "
         f'{LONGEST_SIDE} pixels, as WebP.</p><div data-browser="{index}"></div>'
     )
+
+
+def _footer() -> str:
+    try:
+        return f"icm-bench {version('icm-bench')}"
+    except PackageNotFoundError:
+        return "icm-bench"
 
 
 def _contents(groups: Sequence[Group]) -> str:

@@ -16,8 +16,7 @@ from pycocotools import mask as run_lengths
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from icm_bench.dataset import Dataset
-from icm_bench.datasets.coco import CocoFormat
+from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.datasets.scenes.shard import read_shard
 from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
@@ -202,7 +201,7 @@ def open_source(folders: Sequence[Path], annotations: Path | None = None) -> Sou
     if annotations is not None:
         if len(folders) != 1:
             raise TrainingError("annotations are of one folder", where=annotations, mend="give --data once")
-        return LabelledPictures(CocoFormat.open(images=folders[0], annotations=annotations))
+        return LabelledPictures(open_dataset("coco-format", images=folders[0], annotations=annotations))
     if len(folders) == 1 and shards(folders[0]):
         return Scenes(folders[0])
     return Pictures(folders)

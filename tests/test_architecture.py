@@ -1,0 +1,188 @@
+"""Who may import whom: every import of the packages is read, and none goes against the layers."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"icm_bench": ROOT, "icm_codecs": ROOT / "codecs", "icm_baselines": ROOT / "baselines"}
+
+ENTRIES = frozenset({"icm_bench", "icm_bench.cli", "icm_bench.doctor"})
+"""What stands above all folders: the public names, the command line and the doctor. ``registry`` finds by name."""
+
+BASE = frozenset(
+    f"icm_bench.{name}"
+    for name in ("archive", "color", "error", "file", "image", "pose", "program", "registry")
+)
+"""What the contracts stand on."""
+
+CONTRACTS = frozenset(
+    f"icm_bench.{name}" for name in ("codec", "dataset", "detector", "download", "spec", "testing")
+)
+"""What plug-ins and the pipeline are written against."""
+
+_LEARNED = {"contracts", "base", "icm_codecs", "icm_codecs.bitstream", "icm_codecs.training"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "base": set(),
+    "contracts": {"base"},
+    "icm_bench.datasets": {"base", "contracts"},
+    "icm_bench.detectors": {"base", "contracts", "icm_bench.datasets"},
+    "icm_bench.metrics": {"base", "contracts"},
+    "icm_bench.curves": {"base", "contracts", "icm_bench.metrics"},
+    "icm_bench.formats": {"base", "contracts", "icm_bench.metrics", "icm_bench.curves"},
+    "icm_bench.report": {"base", "contracts", "icm_bench.metrics", "icm_bench.curves"},
+    "icm_bench.pipeline": {"base", "contracts", "icm_bench.metrics", "icm_bench.curves"},
+    "icm_baselines": {"base", "contracts"},
+    "icm_codecs.bitstream": {"base", "contracts"},
+    "icm_codecs": {"base", "contracts", "icm_codecs.bitstream"},
+    "icm_codecs.training": {"base", "contracts", "icm_codecs", "icm_codecs.bitstream"},
+    "icm_codecs.hyperprior": _LEARNED,
+    "icm_codecs.icm": _LEARNED | {"icm_codecs.hyperprior"},
+    "icm_codecs.content_weighted": _LEARNED,
+    "icm_codecs.rnn_gdn": _LEARNED,
+    "icm_codecs.tucodec": _LEARNED,
+}
+"""What the modules of a folder may import beside one another. Modules at the top of a package are its own name."""
+
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    # The training command starts the learned codecs' trainer, until a codec can name its own.
+    ("icm_bench.cli", "icm_codecs.training.train"): "the harness imports a codec package",
+    # The report shows decoded images and predictions, which lie in the stores of runs.
+    ("icm_bench.report.browser", "icm_bench.pipeline.plan"): "what an operating point is stored as",
+    ("icm_bench.report.browser", "icm_bench.pipeline.store"): "reads bitstreams and predictions",
+    # For annotations alone: the table of what the doctor finds.
+    ("icm_bench.report.table", "icm_bench.doctor"): "the type of a finding",
+    # Bitstreams and predictions are exported out of the stores of runs.
+    ("icm_bench.formats.exporter", "icm_bench.pipeline.store"): "reads bitstreams and predictions",
+    # The download of published weights is written for detectors' files, and CompressAI's are fetched alike.
+    ("icm_codecs.compressai_zoo", "icm_bench.detectors.checkpoint"): "fetches published weights",
+    # Trainings go through detectors, on images that the harness draws: what both trainings need has no home yet.
+    (
+        "icm_codecs.training.detector_loss",
+        "icm_bench.detectors.precision",
+    ): "runs a detector as its own training does",
+    ("icm_codecs.training.detector_loss", "icm_bench.detectors.target"): "the objects of an image",
+    ("icm_codecs.training.images", "icm_bench.detectors.target"): "the objects of an image",
+    ("icm_codecs.training.loop", "icm_bench.detectors.target"): "the objects of an image",
+    ("icm_codecs.training.train", "icm_bench.detectors.target"): "the objects of an image",
+    ("icm_codecs.training.images", "icm_bench.datasets.scenes.shard"): "reads drawn scenes",
+    # The coder and the checkpoint of icm serve hyperprior too: their common half belongs in hyperprior/.
+    ("icm_codecs.hyperprior.checkpoint", "icm_codecs.icm.checkpoint"): "common half in icm",
+    ("icm_codecs.hyperprior.codec", "icm_codecs.icm.checkpoint"): "common half in icm",
+    ("icm_codecs.hyperprior.codec", "icm_codecs.icm.coder"): "common half in icm",
+    ("icm_codecs.hyperprior.training", "icm_codecs.icm.checkpoint"): "common half in icm",
+    # Half of training/ is icm's own: its recipe, its losses and its stages belong in icm/.
+    ("icm_codecs.training.recipe", "icm_codecs.icm.network"): "icm's half of training",
+    ("icm_codecs.training.recipe", "icm_codecs.icm.residual"): "icm's half of training",
+    ("icm_codecs.training.recipe", "icm_codecs.icm.roi"): "icm's half of training",
+    ("icm_codecs.training.train", "icm_codecs.hyperprior.variable_rate"): "icm's half of training",
+    ("icm_codecs.training.train", "icm_codecs.icm.checkpoint"): "icm's half of training",
+    ("icm_codecs.training.train", "icm_codecs.icm.network"): "icm's half of training",
+    ("icm_codecs.training.train", "icm_codecs.icm.roi"): "icm's half of training",
+    ("icm_codecs.training.train", "icm_codecs.icm.stage"): "icm's half of training",
+}
+"""Imports against the layers that are yet to be mended, and why they are there."""
+
+
+@cache
+def modules() -> dict[str, Path]:
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted((folder / package).rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports() -> frozenset[tuple[str, str]]:
+    """Return every import of one of our modules by another, also those within functions and for annotations."""
+    return frozenset(
+        (module, name) for module, path in modules().items() for name in imported(path) if name != module
+    )
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules())
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relatively"
+            for alias in node.names:
+                names = (f"{node.module}.{alias.name}", node.module or "")
+                yield from [name for name in names if name in modules()][:1]
+
+
+def layer(module: str) -> str:
+    """Return the folder of a module; of the harness's top level, which of its three layers."""
+    for name, members in (("entries", ENTRIES), ("base", BASE), ("contracts", CONTRACTS)):
+        if module in members:
+            return name
+    parts = module.split(".")
+    return ".".join(parts[:2]) if ".".join(parts[:2]) in MAY_IMPORT else parts[0]
+
+
+def plugins() -> set[str]:
+    """Return the modules that entry points name."""
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    return {value.partition(":")[0] for group in points.values() for value in group.values()}
+
+
+def against(importer: str, name: str) -> bool:
+    here, there = layer(importer), layer(name)
+    if here == "entries":
+        return not name.startswith("icm_bench")
+    return here != there and there not in MAY_IMPORT[here]
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {layer(module) for module in modules()} == {*MAY_IMPORT, "entries"}
+    assert set(modules()) >= (ENTRIES | BASE | CONTRACTS)
+    assert len(imports()) > 300
+
+
+def test_no_import_goes_against_the_layers() -> None:
+    found = {edge for edge in imports() if against(*edge)}
+    assert not sorted(found - set(EXCEPTIONS)), "imports that no layer allows"
+    assert not sorted(set(EXCEPTIONS) - found), "exceptions that nothing needs any more"
+
+
+def test_no_folders_import_one_another() -> None:
+    graph: dict[str, set[str]] = {}
+    for importer, name in imports() - set(EXCEPTIONS):
+        if layer(importer) != layer(name):
+            graph.setdefault(layer(importer), set()).add(layer(name))
+    assert list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("package", ["icm_codecs", "icm_baselines"])
+def test_the_harness_imports_no_codec_package(package: str) -> None:
+    found = {edge for edge in imports() if edge[0].startswith("icm_bench") and edge[1].startswith(package)}
+    assert found <= set(EXCEPTIONS)
+
+
+def test_only_the_command_line_the_doctor_and_the_registry_know_plugins_by_name() -> None:
+    known = plugins()
+    assert len(known) > 20
+    knowing = {
+        (importer, name)
+        for importer, name in imports()
+        if name in known and importer.startswith("icm_bench") and layer(importer) != layer(name)
+    }
+    assert {importer for importer, _ in knowing} <= {
+        "icm_bench.cli",
+        "icm_bench.doctor",
+        "icm_bench.registry",
+    }
+
+
+def test_curves_load_no_plugin() -> None:
+    assert not [edge for edge in imports() if layer(edge[0]) == "icm_bench.curves" and "registry" in edge[1]]
