@@ -21,7 +21,7 @@ check: $(READY) ## Run the linter, the format check and the type checker.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(READY) ## Format the code and mend what the linter can mend.
+format: $(READY) ## Format the code and fix what the linter can fix.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

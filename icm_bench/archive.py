@@ -49,13 +49,13 @@ def extract_zip(archive: Path, target: Path, *, members: Collection[str] | None 
         raise DownloadError(
             f"the archive is damaged ({printable(error)})",
             where=printable(archive),
-            mend="remove it and fetch it again",
+            hint="remove it and fetch it again",
         ) from error
     except OSError as error:
         raise DownloadError(
             f"the archive cannot be unpacked ({error.strerror or error})",
             where=printable(archive),
-            mend="check the archive, its folder and their permissions",
+            hint="check the archive, its folder and their permissions",
         ) from error
     return places
 
@@ -122,5 +122,5 @@ def _holds(place: Path, info: zipfile.ZipInfo) -> bool:
 
 def _refused(what: str, archive: Path) -> DownloadError:
     return DownloadError(
-        what, where=printable(archive), mend="do not use this archive; fetch the published one"
+        what, where=printable(archive), hint="do not use this archive; fetch the published one"
     )

@@ -425,11 +425,11 @@ def import_(
     if origin is OriginName.tidy:
         found = importer.import_tidy(source, group)
     elif group is None:
-        raise UsageError("does not say what it was measured on", where=source, mend="give --dataset")
+        raise UsageError("does not say what it was measured on", where=source, hint="give --dataset")
     elif origin is OriginName.compressai:
         found = [importer.import_compressai(source, group, codec=codec)]
     elif codec is None:
-        raise UsageError("does not name its codec", where=source, mend="give --codec")
+        raise UsageError("does not name its codec", where=source, hint="give --codec")
     else:
         found = [importer.import_compressai_vision(source, group, codec=codec, metric=metric)]
     for result in found:
@@ -457,7 +457,7 @@ def export(
             name = result.source.stem if result.source else result.codec
             exporter.export_compressai(result, destination.joinpath(*result.group, f"{name}.json"))
     elif store is None:
-        raise UsageError("needs a folder of the stores", where=f"--to {format_.value}", mend="give --store")
+        raise UsageError("needs a folder of the stores", where=f"--to {format_.value}", hint="give --store")
     elif format_ is TargetName.coco:
         exporter.export_coco(store, destination)
     else:
@@ -616,11 +616,11 @@ def _groups(folder: Path, metric: str, *, force: bool) -> list[list[Result]]:
 
     groups = list(grouped(find(folder)).values())
     if not groups:
-        raise ResultError("holds no curves", where=folder, mend="make some with icm-bench run")
+        raise ResultError("holds no curves", where=folder, hint="make some with icm-bench run")
     having = [group for group in groups if any(main_metric(group, metric) in item.results for item in group)]
     if not having:
         known = ", ".join(sorted({key for group in groups for item in group for key in item.results}))
-        raise ResultError(f"no curve has the metric '{metric}'", where=folder, mend=f"known: {known}")
+        raise ResultError(f"no curve has the metric '{metric}'", where=folder, hint=f"known: {known}")
     for group in () if force else having:
         check_conventions(group)
     _say_left_out([group for group in groups if group not in having], f"without {metric}")
@@ -650,7 +650,7 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(item) for item in text.split(",") if item.strip()]
     except ValueError as error:
-        raise UsageError(f"'{text}' is not a list of numbers", where="--at", mend="write -1,-2,-5") from error
+        raise UsageError(f"'{text}' is not a list of numbers", where="--at", hint="write -1,-2,-5") from error
 
 
 def _describe(dataset: Dataset, detector: str | None) -> str:

@@ -105,13 +105,13 @@ class Dataset:
         """
         ordered = tuple(sorted(images, key=lambda record: record.id))
         if not ordered:
-            raise DatasetError("the dataset has no images", where=f"dataset '{name}'", mend="add images")
+            raise DatasetError("the dataset has no images", where=f"dataset '{name}'", hint="add images")
         for before, after in pairwise(ordered):
             if before.id == after.id:
                 raise DatasetError(
                     f"two images have the id {after.id}",
                     where=f"dataset '{name}'",
-                    mend="give each its own id",
+                    hint="give each its own id",
                 )
         fingerprint = _fingerprint(ordered, ground_truth, evaluation)
         return cls(name, ordered, ground_truth, fingerprint, evaluation=evaluation)
@@ -127,7 +127,7 @@ class Dataset:
             raise DatasetError(
                 f"there is no image {image_id}",
                 where=f"dataset '{self.name}'",
-                mend="use an id of its images",
+                hint="use an id of its images",
             )
         return record.read()
 
@@ -144,7 +144,7 @@ class Dataset:
             raise UsageError(
                 f"a limit of {n} images does not fit a set of {len(self.images)}",
                 where=f"dataset '{self.name}'",
-                mend=f"choose from 1 to {len(self.images)}",
+                hint=f"choose from 1 to {len(self.images)}",
             )
         chosen = sorted(self.images, key=lambda record: hashlib.sha256(str(record.id).encode()).digest())[:n]
         truth = None if self.ground_truth is None else _restrict(self.ground_truth, {r.id for r in chosen})
@@ -276,7 +276,7 @@ def list_folder(folder: Path) -> list[Path]:
         raise DatasetError(
             f"the folder of images cannot be listed ({printable(reason)})",
             where=printable(folder),
-            mend="check its name and its permissions",
+            hint="check its name and its permissions",
         ) from None
 
 
@@ -288,7 +288,7 @@ def need(provider: str, option: str, value: Path | None, meaning: str) -> Path:
     """
     if value is None:
         flag = "--" + option.replace("_", "-")
-        raise UsageError(f"needs {meaning}", where=f"dataset '{provider}'", mend=f"give {flag}")
+        raise UsageError(f"needs {meaning}", where=f"dataset '{provider}'", hint=f"give {flag}")
     return value
 
 
@@ -301,7 +301,7 @@ def refuse(provider: str, **options: Path | None) -> None:
     for option, value in options.items():
         if value is not None:
             flag = "--" + option.replace("_", "-")
-            raise UsageError(f"has no use for {flag}", where=f"dataset '{provider}'", mend="leave it out")
+            raise UsageError(f"has no use for {flag}", where=f"dataset '{provider}'", hint="leave it out")
 
 
 def _restrict(truth: GroundTruth, ids: set[int]) -> GroundTruth:
@@ -339,7 +339,7 @@ def _check_size(record: ImageRecord, found: tuple[int, int]) -> None:
         f"the image is {found[0]}x{found[1]}{' once its EXIF orientation is applied' if turned else ''}, "
         f"its record says {record.width}x{record.height}",
         where=printable(record.path),
-        mend="annotate the upright image"
+        hint="annotate the upright image"
         if turned
         else "restore the file, or correct its size in the annotations",
     )
@@ -414,6 +414,6 @@ def default_detector(dataset: Dataset, task: Task) -> str:
     known = registry.load("dataset", dataset.provider).default_detectors if dataset.provider else {}
     if task not in known:
         raise UsageError(
-            f"has no default detector for {task}", where=f"dataset '{dataset.name}'", mend="give --detector"
+            f"has no default detector for {task}", where=f"dataset '{dataset.name}'", hint="give --detector"
         )
     return str(known[task])

@@ -28,7 +28,7 @@ class Finding:
         kind: What sort of thing: python, device, codec, detector, dataset, color.
         name: Which one.
         state: ``ok``; ``absent``, usable once something is installed; ``failed``, which nothing should be.
-        detail: Its version, or what is missing and the mend.
+        detail: Its version, or what is missing and the hint.
     """
 
     kind: str
@@ -94,7 +94,7 @@ def _datasets() -> Iterator[Finding]:
             opened = registry.load("dataset", name).open()
             yield Finding("dataset", name, "ok", f"{len(opened.images)} images on this machine")
         except IcmBenchError as error:
-            yield Finding("dataset", name, "absent", f"yours to name: {error.mend or error}")
+            yield Finding("dataset", name, "absent", f"yours to name: {error.hint or error}")
 
 
 def _color() -> Finding:

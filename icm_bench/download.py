@@ -174,7 +174,7 @@ def fetch_coco(
         raise DownloadError(
             f"{found[0]} images and {found[1]} annotations are not the published {published[0]} and {published[1]}",
             where=printable(root),
-            mend=f"remove {release.split}/ and {instances} there, then fetch them again",
+            hint=f"remove {release.split}/ and {instances} there, then fetch them again",
         )
     return root
 
@@ -235,7 +235,7 @@ class _Transfer:
             raise DownloadError(
                 f"what came is not the expected file ({difference})",
                 where=self.url,
-                mend="try again; if it stays so, the source has changed or the connection alters files",
+                hint="try again; if it stays so, the source has changed or the connection alters files",
             )
         with self.part.open("rb+") as file:
             os.fsync(file.fileno())
@@ -254,7 +254,7 @@ class _Transfer:
                     raise DownloadError(
                         f"the download failed {failures} times on end, at last because {failure}",
                         where=self.url,
-                        mend="check the network and run again: what has arrived is kept",
+                        hint="check the network and run again: what has arrived is kept",
                     ) from failure
             time.sleep(self.patience.backoff_s * 2 ** (failures - 1))
 
@@ -308,7 +308,7 @@ class _Transfer:
             raise DownloadError(
                 f"the server answered {error.code} {error.reason}",
                 where=self.url,
-                mend="check the address, or fetch the file by hand",
+                hint="check the address, or fetch the file by hand",
             ) from error
 
     def _done(self) -> int:
@@ -349,7 +349,7 @@ def _writing(target: Path) -> Iterator[None]:
         raise DownloadError(
             f"the file cannot be written ({error.strerror or error})",
             where=printable(target),
-            mend="free some space and run again" if full else "name a folder that you may write to",
+            hint="free some space and run again" if full else "name a folder that you may write to",
         ) from error
 
 

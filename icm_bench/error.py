@@ -14,7 +14,7 @@
     ├── DownloadError     a file could not be fetched, or is not the file that was expected
     └── TrainingError     a training cannot start, continue or be saved
 
-Each is raised where it is known, with what happened, where, and the mend; the command line prints it as one line.
+Each is raised where it is known, with what happened, where, and a hint; the command line prints it as one line.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from typing import Any
 
 
 class IcmBenchError(Exception):
-    """Something went wrong that its reader can mend.
+    """Something went wrong that its reader can put right.
 
     Args:
         what: What happened, a clause without a final stop.
         where: The file, codec, image or option that it happened to.
-        mend: What to do about it, an imperative clause.
+        hint: What to do about it, an imperative clause.
     """
 
-    def __init__(self, what: str, *, where: object = None, mend: str | None = None) -> None:
+    def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
         # Libraries' messages, quoted in ours, may run over several lines; an error is one.
         self.what = " ".join(what.split())
         super().__init__(self.what)
         # File names may hold bytes that are no text; they must not break the message that names them.
         self.where = None if where is None else str(where).encode("utf-8", "backslashreplace").decode()
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
         text = self.what if self.where is None else f"{self.where}: {self.what}"
-        return text if self.mend is None else f"{text}; {self.mend}"
+        return text if self.hint is None else f"{text}; {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process boundaries; the default reduction loses keyword-only arguments.
-        return (_rebuild, (type(self), self.what, self.where, self.mend))
+        return (_rebuild, (type(self), self.what, self.where, self.hint))
 
 
-def _rebuild(cls: type[IcmBenchError], what: str, where: str | None, mend: str | None) -> IcmBenchError:
-    return cls(what, where=where, mend=mend)
+def _rebuild(cls: type[IcmBenchError], what: str, where: str | None, hint: str | None) -> IcmBenchError:
+    return cls(what, where=where, hint=hint)
 
 
 class UsageError(IcmBenchError):
@@ -98,4 +98,4 @@ def unknown(kind: str, name: str, known: list[str]) -> UsageError:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     guess = f"did you mean '{nearest[0]}'? " if nearest else ""
     listing = ", ".join(known) if known else "none"
-    return UsageError(f"unknown {kind} '{name}'", mend=f"{guess}known: {listing}")
+    return UsageError(f"unknown {kind} '{name}'", hint=f"{guess}known: {listing}")

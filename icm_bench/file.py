@@ -37,7 +37,7 @@ def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Itera
     except OSError as error:
         number = _number(error)
         reason = os.strerror(number) if number else str(error)
-        raise error_type(f"cannot be written ({reason})", where=path, mend=_mend(number)) from error
+        raise error_type(f"cannot be written ({reason})", where=path, hint=_mend(number)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -66,17 +66,17 @@ def read_bytes(path: Path) -> bytes:
         raise DatasetError(
             "the image file does not exist",
             where=printable(path),
-            mend="restore it or correct the dataset's folder",
+            hint="restore it or correct the dataset's folder",
         ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DatasetError(
             f"the image file cannot be read ({printable(reason)})",
             where=printable(path),
-            mend="check its name and its permissions",
+            hint="check its name and its permissions",
         ) from error
     if not data:
-        raise DatasetError("the image file is empty", where=printable(path), mend="fetch or copy it again")
+        raise DatasetError("the image file is empty", where=printable(path), hint="fetch or copy it again")
     return data
 
 
@@ -173,7 +173,7 @@ def _refuse_lenient_decoding() -> None:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise DatasetError(
             "Pillow has been told to fill truncated images with grey",
-            mend="set PIL.ImageFile.LOAD_TRUNCATED_IMAGES to False before images are read",
+            hint="set PIL.ImageFile.LOAD_TRUNCATED_IMAGES to False before images are read",
         )
 
 
@@ -185,7 +185,7 @@ def _open(data: bytes, where: object) -> PillowImage.Image:
     if picture.width * picture.height > MAX_PIXELS:
         raise _too_large(where)
     if picture.width < 1 or picture.height < 1:
-        raise DatasetError("the image has no pixels", where=printable(where), mend="remove or replace it")
+        raise DatasetError("the image has no pixels", where=printable(where), hint="remove or replace it")
     if picture.format in {"JPEG", "MPO"} and not _has_end_marker(data):
         raise _broken(where, EOFError("the JPEG has no end"))
     return picture
@@ -230,7 +230,7 @@ def _rgb(picture: PillowImage.Image, where: object) -> Image:
         raise DatasetError(
             f"samples of Pillow's mode {picture.mode} have no defined range",
             where=printable(where),
-            mend="convert the image to 8 or 16 bits a sample",
+            hint="convert the image to 8 or 16 bits a sample",
         )
     picture.info.pop("transparency", None)  # else Pillow warns that a palette's alpha gets lost, as is wanted
     return np.array(picture.convert("RGB"), dtype=np.uint8, order="C")
@@ -240,7 +240,7 @@ def _too_large(where: object) -> DatasetError:
     return DatasetError(
         f"the image claims more than {MAX_PIXELS / 1e6:.0f} million pixels",
         where=printable(where),
-        mend="remove it, or scale it down if it is genuine",
+        hint="remove it, or scale it down if it is genuine",
     )
 
 
@@ -251,5 +251,5 @@ def _broken(where: object, error: Exception) -> DatasetError:
         detail = printable(" ".join(str(error).split())) or type(error).__name__
         what = f"the image is truncated or damaged ({detail})"
     return DatasetError(
-        what, where=printable(where), mend="fetch or copy it again, or remove it from the dataset"
+        what, where=printable(where), hint="fetch or copy it again, or remove it from the dataset"
     )

@@ -45,15 +45,15 @@ class Call:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def locate(name: str, *, mend: str) -> str:
+def locate(name: str, *, hint: str) -> str:
     """Return the absolute path of an executable that is given as a path or as a name on PATH.
 
     Raises:
-        ProgramError: There is none; ``mend`` tells the reader how to get it.
+        ProgramError: There is none; ``hint`` tells the reader how to get it.
     """
     path = shutil.which(name)
     if path is None:
-        raise ProgramError("no such program", where=name, mend=mend)
+        raise ProgramError("no such program", where=name, hint=hint)
     return str(Path(path).resolve())
 
 
@@ -74,7 +74,7 @@ def run(call: Call) -> bytes:
         raise ProgramError(
             f"its temporary folder cannot be used ({error.strerror})",
             where=Path(call.arguments[0]).name,
-            mend="make room there, or set TMPDIR to another folder",
+            hint="make room there, or set TMPDIR to another folder",
         ) from error
 
 

@@ -35,7 +35,7 @@ def load(kind: Kind, name: str) -> Any:
         raise IcmBenchError(
             f"its provider {point.value} cannot be imported ({error})",
             where=f"{kind} '{name}'",
-            mend="install what it needs, or remove the package that provides it",
+            hint="install what it needs, or remove the package that provides it",
         ) from error
 
 
@@ -46,7 +46,7 @@ def _find(kind: Kind, name: str) -> EntryPoint:
         raise unknown(kind, name, names(kind))
     if len(found) > 1:
         providers = " and ".join(sorted(found))
-        raise UsageError(f"two providers ({providers})", where=f"{kind} '{name}'", mend="uninstall one")
+        raise UsageError(f"two providers ({providers})", where=f"{kind} '{name}'", hint="uninstall one")
     return next(iter(found.values()))
 
 

@@ -46,7 +46,7 @@ class Spec:
         """
         name, *parts = text.strip().split(":")
         if not _NAME.fullmatch(name):
-            raise UsageError(f"'{text}' is not a spec", mend="write name[:option=value]...")
+            raise UsageError(f"'{text}' is not a spec", hint="write name[:option=value]...")
         options: dict[str, str] = {}
         for part in parts:
             key, separator, value = part.partition("=")
@@ -153,7 +153,7 @@ def _convert(value: str, hint: Any, where: str) -> Any:
         for choice in get_args(hint):
             if str(choice) == value:
                 return choice
-        raise UsageError("no such value", where=where, mend=f"known: {', '.join(map(str, get_args(hint)))}")
+        raise UsageError("no such value", where=where, hint=f"known: {', '.join(map(str, get_args(hint)))}")
     try:
         if hint is bool:
             return {"on": True, "off": False, "true": True, "false": False, "1": True, "0": False}[
@@ -162,7 +162,7 @@ def _convert(value: str, hint: Any, where: str) -> Any:
         return hint(value)
     except (KeyError, ValueError) as error:
         wanted = "on or off" if hint is bool else f"a value of type {hint.__name__}"
-        raise UsageError("not a value of this option", where=where, mend=f"give {wanted}") from error
+        raise UsageError("not a value of this option", where=where, hint=f"give {wanted}") from error
 
 
 def _number(text: str) -> Quality:

@@ -153,8 +153,8 @@ def test_a_program_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "bpgenc"
     path.write_text("#!/bin/sh\n")
     path.chmod(0o755)
-    assert locate(str(path), mend="install it") == str(path)
+    assert locate(str(path), hint="install it") == str(path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert locate("bpgenc", mend="install it") == str(path)
+    assert locate("bpgenc", hint="install it") == str(path)
     with pytest.raises(ProgramError, match="^no-such-encoder: no such program; install it$"):
-        locate("no-such-encoder", mend="install it")
+        locate("no-such-encoder", hint="install it")

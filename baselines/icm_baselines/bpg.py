@@ -62,7 +62,7 @@ class Bpg:
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
         call = Call(
-            [locate("bpgenc", mend=_MEND), *self._arguments, "-o", "coded", "picture.png"],
+            [locate("bpgenc", hint=_MEND), *self._arguments, "-o", "coded", "picture.png"],
             inputs={"picture.png": pillow.encode(image, "PNG", {"compress_level": 1})},
             output="coded",
             timeout_s=TIMEOUT_S,
@@ -76,7 +76,7 @@ class Bpg:
         if length != _length(file) or not file.startswith(_MAGIC):
             raise CodecError("the bitstream is empty, truncated or of another format", where="BPG")
         call = Call(
-            [locate("bpgdec", mend=_MEND), "-o", "picture.png", "coded"],
+            [locate("bpgdec", hint=_MEND), "-o", "picture.png", "coded"],
             inputs={"coded": file},
             output="picture.png",
             timeout_s=TIMEOUT_S,
@@ -85,7 +85,7 @@ class Bpg:
 
     def version(self) -> str:
         """Name the layout of the bitstream, libbpg, and the start of both executables' SHA-256."""
-        return f"bpg 1, {_version(locate('bpgenc', mend=_MEND), locate('bpgdec', mend=_MEND))}"
+        return f"bpg 1, {_version(locate('bpgenc', hint=_MEND), locate('bpgdec', hint=_MEND))}"
 
 
 def _length(file: bytes) -> bytes:

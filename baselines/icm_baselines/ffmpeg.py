@@ -39,14 +39,14 @@ def executable() -> str:
     Raises:
         ProgramError: There is none.
     """
-    mend = "install imageio-ffmpeg, or set ICM_BENCH_FFMPEG to an ffmpeg executable"
+    hint = "install imageio-ffmpeg, or set ICM_BENCH_FFMPEG to an ffmpeg executable"
     chosen = os.environ.get("ICM_BENCH_FFMPEG")
     if chosen:
-        return locate(chosen, mend=mend)
+        return locate(chosen, hint=hint)
     try:
-        return locate(imageio_ffmpeg.get_ffmpeg_exe(), mend=mend)
+        return locate(imageio_ffmpeg.get_ffmpeg_exe(), hint=hint)
     except RuntimeError as error:
-        raise ProgramError("no such program", where="ffmpeg", mend=mend) from error
+        raise ProgramError("no such program", where="ffmpeg", hint=hint) from error
 
 
 def version(encoder: str, pattern: str = "") -> str:

@@ -120,7 +120,7 @@ def _scale_and_qp(quality: Quality, name: str) -> tuple[Percent, int]:
         raise UsageError(
             f"{quality:g} is not a scale of {', '.join(PERCENTS)} % times {_UNIT} plus a QP",
             where=f"{name} quality",
-            mend=f"for 50 % at QP 37 write {50 * _UNIT + 37}",
+            hint=f"for 50 % at QP 37 write {50 * _UNIT + 37}",
         )
     return known[0], whole(qp, 0, _LARGEST_QP, where=f"{name} QP")
 

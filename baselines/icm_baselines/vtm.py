@@ -128,7 +128,7 @@ class Vtm:
         folder = self._folder or os.environ.get("ICM_BENCH_VTM", "")
         path = shutil.which(name, path=folder or None)
         if path is None:
-            raise ProgramError(f"no such program in {folder or 'PATH'}", where=name, mend=_MEND)
+            raise ProgramError(f"no such program in {folder or 'PATH'}", where=name, hint=_MEND)
         return str(Path(path).resolve())
 
     def _settings(self) -> str:
@@ -137,7 +137,7 @@ class Vtm:
             if candidate.is_file():
                 return str(candidate)
         raise ProgramError(
-            f"not found near {folder}", where=_SETTINGS, mend="copy it beside VTM's executables"
+            f"not found near {folder}", where=_SETTINGS, hint="copy it beside VTM's executables"
         )
 
 

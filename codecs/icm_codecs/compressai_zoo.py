@@ -107,9 +107,9 @@ class ZooCodec:
     ) -> None:
         if quality not in self.qualities:
             last = self.qualities[-1]
-            raise UsageError(f"has no quality {quality}", where=self.name, mend=f"choose 1 to {last}")
+            raise UsageError(f"has no quality {quality}", where=self.name, hint=f"choose 1 to {last}")
         if metric not in get_args(Metric):
-            raise UsageError(f"has no weights for '{metric}'", where=self.name, mend="choose mse or ms-ssim")
+            raise UsageError(f"has no weights for '{metric}'", where=self.name, hint="choose mse or ms-ssim")
         self._quality = int(quality)
         self._device = "cpu" if self._has_context else device
         self._metric = metric
@@ -192,7 +192,7 @@ class ZooCodec:
             return strings[0]
         latent, hyper = strings
         if len(hyper) >= 2 ** (8 * _LENGTH_BYTES):
-            raise CodecError("the hyper-latent is too long", where=self.name, mend="code a smaller image")
+            raise CodecError("the hyper-latent is too long", where=self.name, hint="code a smaller image")
         return len(hyper).to_bytes(_LENGTH_BYTES, "big") + hyper + latent
 
     def _split(self, frame: Frame) -> list[bytes]:
@@ -203,7 +203,7 @@ class ZooCodec:
         rest = payload[_LENGTH_BYTES:]
         length = int.from_bytes(payload[:_LENGTH_BYTES], "big")
         if len(payload) < _LENGTH_BYTES or length > len(rest):
-            raise CodecError("the bitstream's length field is malformed", where=self.name, mend=_MEND)
+            raise CodecError("the bitstream's length field is malformed", where=self.name, hint=_MEND)
         return [rest[length:], rest[:length]]
 
     def _unpack(self, data: bytes) -> Frame:
@@ -212,7 +212,7 @@ class ZooCodec:
             raise CodecError(
                 "the bitstream was written with other weights",
                 where=self.name,
-                mend="decode with the quality and weights that encoded it",
+                hint="decode with the quality and weights that encoded it",
             )
         return frame
 
@@ -230,12 +230,12 @@ class ZooCodec:
                 raise CodecError(
                     f"the weights cannot be read ({error.strerror})",
                     where=printable(self._path),
-                    mend="name a file with weights=FILE",
+                    hint="name a file with weights=FILE",
                 ) from error
             raise WeightsError(
                 f"the published weights of quality {self._quality} are not on this machine",
                 where=self.name,
-                mend=f"fetch them with: python -m icm_codecs.compressai_zoo {self.name} {self._metric}; "
+                hint=f"fetch them with: python -m icm_codecs.compressai_zoo {self.name} {self._metric}; "
                 "or give weights=FILE",
             ) from error
 
@@ -249,7 +249,7 @@ class ZooCodec:
             raise CodecError(
                 "the cached weights are not the published ones",
                 where=printable(self._path),
-                mend="remove the file and fetch it again",
+                hint="remove the file and fetch it again",
             )
         return sha256
 
@@ -263,7 +263,7 @@ class ZooCodec:
         data = self._read()
         if self._verified(data) != self._sha256:
             raise CodecError(
-                "the weights have changed since they were hashed", where=where, mend="start again"
+                "the weights have changed since they were hashed", where=where, hint="start again"
             )
         try:
             state = _read_state(data, self._path)
@@ -271,7 +271,7 @@ class ZooCodec:
             raise CodecError(
                 f"the weights are damaged, or hold more than tensors ({first_line(error)})",
                 where=where,
-                mend="fetch them again, or save the model's state dictionary alone",
+                hint="fetch them again, or save the model's state dictionary alone",
             ) from error
         try:
             return _build(self.name, state).to(self._device)
@@ -279,7 +279,7 @@ class ZooCodec:
             raise CodecError(
                 f"the weights are of another model ({first_line(error)})",
                 where=where,
-                mend=f"give the state dictionary of a {self.name} model",
+                hint=f"give the state dictionary of a {self.name} model",
             ) from error
 
 

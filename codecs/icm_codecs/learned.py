@@ -55,7 +55,7 @@ def checked_size(image: Image, codec: str) -> tuple[int, int]:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise CodecError(
-            f"an array of {image.dtype} {image.shape} is no image", where=codec, mend="give H x W x 3 uint8"
+            f"an array of {image.dtype} {image.shape} is no image", where=codec, hint="give H x W x 3 uint8"
         )
     height, width = image.shape[:2]
     check_size(width, height)
@@ -112,7 +112,7 @@ class LearnedCodec(ABC, Generic[_Networks]):
             raise CodecError(
                 f"the checkpoint cannot be read ({error.strerror})",
                 where=printable(self._path),
-                mend="give a checkpoint's file with weights=FILE",
+                hint="give a checkpoint's file with weights=FILE",
             ) from error
 
     @property
@@ -123,7 +123,7 @@ class LearnedCodec(ABC, Generic[_Networks]):
         return CodecError(
             "the bitstream was written with other weights",
             where=self.name,
-            mend="decode with the same checkpoint",
+            hint="decode with the same checkpoint",
         )
 
 
@@ -135,7 +135,7 @@ class LadderCodec(LearnedCodec[_Coder]):
     def _set(self, quality: Quality, device: str, path: Path, *, shipped: Sequence[Quality] | None) -> None:
         known = range(1, MOST_QUALITIES + 1) if shipped is None else shipped
         if quality not in known:
-            raise UsageError(f"has no quality {quality}", where=self.name, mend=f"choose 1 to {known[-1]}")
+            raise UsageError(f"has no quality {quality}", where=self.name, hint=f"choose 1 to {known[-1]}")
         self._path, self._device = path, device
         self._quality = int(quality) - 1
 

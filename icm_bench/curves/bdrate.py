@@ -58,7 +58,7 @@ def _recipe(method: Method) -> _Recipe:
         "monotone-cubic": _Recipe(interpolant.pchip, 2),
     }
     if method not in recipes:
-        raise UsageError(f"unknown method {method!r}", mend=f"choose {', '.join(get_args(Method))}")
+        raise UsageError(f"unknown method {method!r}", hint=f"choose {', '.join(get_args(Method))}")
     return recipes[method]
 
 

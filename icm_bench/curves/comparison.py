@@ -149,7 +149,7 @@ def check_conventions(results: Sequence[Result]) -> None:
             raise ResultError(
                 f"rates of different conventions cannot be compared: {differences[0]}",
                 where=f"{results[0].codec} and {result.codec}",
-                mend="leave one out; bdrate and plot take them together with --force, marked in every table",
+                hint="leave one out; bdrate and plot take them together with --force, marked in every table",
             )
 
 
@@ -173,7 +173,7 @@ def find_anchor(results: Sequence[Result], text: str | None) -> Result:
     if named:
         specs = ", ".join(result.codec for result in named)
         raise UsageError(
-            f"'{text}' is the anchor of several: {specs}", where="--anchor", mend="name one in full"
+            f"'{text}' is the anchor of several: {specs}", where="--anchor", hint="name one in full"
         )
     raise unknown("anchor", text, [result.codec for result in results])
 
@@ -195,7 +195,7 @@ def compare_with_anchor(
     chosen = find_anchor(results, anchor)
     if not any(metric in result.results for result in results):
         known = ", ".join(sorted(chosen.results))
-        raise ResultError(f"no curve has the metric '{metric}'", mend=f"known: {known}")
+        raise ResultError(f"no curve has the metric '{metric}'", hint=f"known: {known}")
     return [_compared(chosen, result, metric, method, monotone) for result in results if result is not chosen]
 
 

@@ -93,7 +93,7 @@ def measured(curve: Curve, metric: str) -> tuple[Floats, Floats]:
         if accuracy is None or not math.isfinite(accuracy):
             known = ", ".join(sorted(key for key, value in point.metrics.items() if value is not None))
             raise ResultError(
-                f"no {metric}", where=curve.label(index), mend=f"it has {known}" if known else None
+                f"no {metric}", where=curve.label(index), hint=f"it has {known}" if known else None
             )
         if not (math.isfinite(point.bpp) and point.bpp > 0):
             raise ResultError(f"a rate of {point.bpp} bpp, not above 0", where=curve.label(index))
@@ -111,14 +111,14 @@ def rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, F
         UsageError: The policy is unknown.
     """
     if monotone not in get_args(Monotone):
-        raise UsageError(f"unknown policy {monotone!r}", mend=f"choose {', '.join(get_args(Monotone))}")
+        raise UsageError(f"unknown policy {monotone!r}", hint=f"choose {', '.join(get_args(Monotone))}")
     order = _by_rate(bpp, accuracy)
     rates, accuracies = bpp[order].tolist(), accuracy[order].tolist()
     if monotone == "isotonic":
         return _isotonic(rates, accuracies)
     front = _pareto(accuracies)
     if monotone == "error" and len(front) < len(order):
-        raise ResultError(f"{len(order) - len(front)} of {len(order)} points do not rise", mend=_MEND)
+        raise ResultError(f"{len(order) - len(front)} of {len(order)} points do not rise", hint=_MEND)
     return np.array([rates[index] for index in front]), np.array([accuracies[index] for index in front])
 
 
@@ -173,4 +173,4 @@ def _check_rises(curve: Curve, bpp: Floats, accuracy: Floats, metric: str) -> No
         named = "; ".join(
             f"{curve.label(index)} ({bpp[index]:.4g} bpp, {accuracy[index]:.4g})" for index in beaten
         )
-        raise ResultError(f"{metric} does not rise with rate: {named}", mend=_MEND)
+        raise ResultError(f"{metric} does not rise with rate: {named}", hint=_MEND)

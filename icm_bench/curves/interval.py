@@ -38,7 +38,7 @@ def interval(values: Floats, level: float = 0.95) -> tuple[float | None, float |
         UsageError: The level is not between 0 and 1.
     """
     if not 0 < level < 1:
-        raise UsageError(f"an interval of level {level}", mend="choose one between 0 and 1, such as 0.95")
+        raise UsageError(f"an interval of level {level}", hint="choose one between 0 and 1, such as 0.95")
     defined = values[~np.isnan(values)]
     if not defined.size:
         return None, None
@@ -161,13 +161,13 @@ def with_interval(figure: Figure, interval: Interval) -> Figure:
 
 def _drawn(metric: str, monotone: Monotone, *draws: Draws) -> list[tuple[Floats, Floats]]:
     if monotone == "error":
-        raise UsageError("resamples cannot be refused for a dip", mend="choose the pareto or isotonic policy")
+        raise UsageError("resamples cannot be refused for a dip", hint="choose the pareto or isotonic policy")
     for each in draws:
         if metric not in each.metrics:
             known = ", ".join(sorted(each.metrics))
-            raise ResultError(f"the resamples have no {metric}", mend=f"choose among {known}")
+            raise ResultError(f"the resamples have no {metric}", hint=f"choose among {known}")
         if each.bpp.shape[1] != draws[0].bpp.shape[1]:
-            raise ResultError("the resamples of two curves differ in number", mend="measure both alike")
+            raise ResultError("the resamples of two curves differ in number", hint="measure both alike")
     return [(each.bpp, each.metrics[metric]) for each in draws]
 
 

@@ -53,7 +53,7 @@ class Conventions:
                 continue
             if value not in _SHORT.get(key, {}):
                 known = ", ".join(_SHORT.get(key, {})) or ", ".join(_SHORT)
-                raise UsageError(f"no convention '{key}={value}'", mend=f"choose among {known}")
+                raise UsageError(f"no convention '{key}={value}'", hint=f"choose among {known}")
             changes[key] = _SHORT[key][value]
         return replace(self, **changes)
 

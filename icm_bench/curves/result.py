@@ -191,7 +191,7 @@ def load(path: Path) -> Result:
             raise ResultError(
                 f"is of schema {meta['schema']}; this version reads up to {SCHEMA}",
                 where=path,
-                mend="upgrade icm-bench",
+                hint="upgrade icm-bench",
             )
         timings = _beside(path, _TIMINGS)
         result = Result(
@@ -210,11 +210,11 @@ def load(path: Path) -> Result:
         rates = result.results["bpp"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ResultError(
-            f"is not a result file ({error})", where=path, mend="remove it, or run again"
+            f"is not a result file ({error})", where=path, hint="remove it, or run again"
         ) from error
     if len(lengths) != 1 or not rates:
         raise ResultError(
-            "its columns differ in length, or are empty", where=path, mend="remove it, or run again"
+            "its columns differ in length, or are empty", where=path, hint="remove it, or run again"
         )
     return result
 
@@ -226,7 +226,7 @@ def find(root: Path) -> Iterator[Result]:
         ResultError: The folder does not exist, or a file in it is broken.
     """
     if not root.is_dir():
-        raise ResultError("no such folder", where=root, mend="make results with icm-bench run")
+        raise ResultError("no such folder", where=root, hint="make results with icm-bench run")
     layouts = ("*/*/*/*.json", "*/*/*.json", "*/*.json", "*.json")
     found = next((paths for paths in (sorted(root.glob(layout)) for layout in layouts) if paths), [])
     for path in found:
@@ -295,9 +295,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ResultError("no such file", where=path) from error
     except (OSError, ValueError) as error:
-        raise ResultError(f"cannot be read ({error})", where=path, mend="remove it, or run again") from error
+        raise ResultError(f"cannot be read ({error})", where=path, hint="remove it, or run again") from error
     if not isinstance(content, dict):
-        raise ResultError("is not a result file", where=path, mend="remove it, or run again")
+        raise ResultError("is not a result file", where=path, hint="remove it, or run again")
     return content
 
 
@@ -328,7 +328,7 @@ def _read_draws(path: Path) -> Draws:
             if key != "point"
         }
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise ResultError(f"cannot be read ({error})", where=path, mend="remove it, or run again") from error
+        raise ResultError(f"cannot be read ({error})", where=path, hint="remove it, or run again") from error
     bpp = columns.pop("bpp")[1:]
     return Draws(
         bpp,

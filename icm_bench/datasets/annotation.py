@@ -55,21 +55,21 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise DatasetError(
             "the annotation file does not exist",
             where=where,
-            mend="check the folder, or fetch the annotations",
+            hint="check the folder, or fetch the annotations",
         ) from None
     except OSError as error:
         raise DatasetError(
             f"the annotation file cannot be read ({error.strerror})",
             where=where,
-            mend="check its name and permissions",
+            hint="check its name and permissions",
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
         detail = printable(" ".join(str(error).split()))
         raise DatasetError(
-            f"the annotation file is not JSON ({detail})", where=where, mend="fetch it again"
+            f"the annotation file is not JSON ({detail})", where=where, hint="fetch it again"
         ) from error
     if not isinstance(content, dict):
-        raise DatasetError("the annotation file is not a JSON object", where=where, mend=_MEND)
+        raise DatasetError("the annotation file is not a JSON object", where=where, hint=_MEND)
     return content
 
 
@@ -80,11 +80,11 @@ class _MalformedError(Exception):
 def _table(content: dict[str, Any], key: str, where: str) -> list[Any]:
     if key not in content:
         raise DatasetError(
-            f"the annotation file has no '{key}'", where=where, mend="use COCO's object format"
+            f"the annotation file has no '{key}'", where=where, hint="use COCO's object format"
         )
     table = content[key]
     if not isinstance(table, list):
-        raise DatasetError(f"'{key}' is not a list", where=where, mend="use COCO's object format")
+        raise DatasetError(f"'{key}' is not a list", where=where, hint="use COCO's object format")
     return table
 
 
@@ -102,7 +102,7 @@ def _rows(
                 _malformed("its id occurs twice")
         except _MalformedError as error:
             label = _label(kind, position, raw)
-            raise DatasetError(f"{label}: {error}", where=where, mend=_MEND) from None
+            raise DatasetError(f"{label}: {error}", where=where, hint=_MEND) from None
         seen.add(row["id"])
         rows.append(row)
     return sorted(rows, key=lambda row: row["id"])

@@ -41,7 +41,7 @@ class Folder:
             raise DatasetError(
                 "the folder holds no images",
                 where=printable(folder),
-                mend=f"add files with {', '.join(sorted(_SUFFIXES))}",
+                hint=f"add files with {', '.join(sorted(_SUFFIXES))}",
             )
         records = []
         for image_id, path in enumerate(paths, start=1):

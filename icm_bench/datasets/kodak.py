@@ -239,7 +239,7 @@ class Kodak:
             raise DatasetError(
                 f"lacks {len(missing)} of the {len(PICTURES)} pictures: {', '.join(missing)}",
                 where=printable(root),
-                mend="fetch them with icm-bench data kodak",
+                hint="fetch them with icm-bench data kodak",
             )
         records = []
         fingerprint = hashlib.sha256()
@@ -248,7 +248,7 @@ class Kodak:
                 raise DatasetError(
                     "is not the picture that was published under this name",
                     where=printable(path),
-                    mend="remove it and fetch it with icm-bench data kodak",
+                    hint="remove it and fetch it with icm-bench data kodak",
                 )
             records.append(ImageRecord(number, path, picture.width, picture.height))
             fingerprint.update(f"{number} {picture.width}x{picture.height} {picture.pixels}\n".encode())

@@ -92,13 +92,13 @@ class OpenImages:
         for option, value in {"--images": images, "--annotations": annotations}.items():
             if value is not None:
                 raise UsageError(
-                    f"has no use for {option}", where=f"dataset '{cls.name}'", mend="leave it out"
+                    f"has no use for {option}", where=f"dataset '{cls.name}'", hint="leave it out"
                 )
         if data_root is None:
             raise UsageError(
                 "needs the folder of its images and CSV files",
                 where=f"dataset '{cls.name}'",
-                mend="give --data-root",
+                hint="give --data-root",
             )
         return _open(_source(data_root))
 
@@ -152,7 +152,7 @@ def _open(source: _Source) -> Dataset:
     labels = list(_read_labels(source))
     named = _listed(source.listing) if source.listing else _all_named(source)
     if not named:
-        raise DatasetError("names no images", where=printable(source.listing or source.boxes), mend=_MEND)
+        raise DatasetError("names no images", where=printable(source.listing or source.boxes), hint=_MEND)
     records = {}
     for number, (image, file_name) in enumerate(sorted(named.items()), start=1):
         path = source.folder / file_name
@@ -176,7 +176,7 @@ def _source(root: Path) -> _Source:
     )
     if mpeg and validation:
         raise DatasetError(
-            "holds two sets of boxes", where=printable(root), mend=f"keep {mpeg.name} or {validation.name}"
+            "holds two sets of boxes", where=printable(root), hint=f"keep {mpeg.name} or {validation.name}"
         )
     places = (root / name for name in ("images", "validation", "data"))
     folder = next((place for place in places if place.is_dir()), root)
@@ -214,7 +214,7 @@ def _need(root: Path, name: str, other: str | None = None) -> Path:
         raise DatasetError(
             f"there is no {name}{alternative}",
             where=printable(root),
-            mend="put Open Images' annotation files there, or into annotations/",
+            hint="put Open Images' annotation files there, or into annotations/",
         )
     return found
 
@@ -263,7 +263,7 @@ def _kinships(path: Path) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
         raise DatasetError(
             f"is not a hierarchy of classes ({type(error).__name__}: {error})",
             where=printable(path),
-            mend=_MEND,
+            hint=_MEND,
         ) from error
     return above, below
 
@@ -308,7 +308,7 @@ def _all_named(source: _Source) -> dict[str, str]:
     images = {row[0] for path in (source.boxes, source.labels) for _, row in _rows(path, ("ImageID",))}
     for image in images:
         if not image.isalnum():
-            raise DatasetError(f"'{image}' is not an ImageID", where=printable(source.boxes), mend=_MEND)
+            raise DatasetError(f"'{image}' is not an ImageID", where=printable(source.boxes), hint=_MEND)
     return {image: f"{image}.jpg" for image in images}
 
 
@@ -369,7 +369,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]
     missing = [name for name in columns if name not in header]
     if missing:
         raise DatasetError(
-            f"has no column '{missing[0]}'", where=printable(path), mend=f"it needs {', '.join(columns)}"
+            f"has no column '{missing[0]}'", where=printable(path), hint=f"it needs {', '.join(columns)}"
         )
     places = [header.index(name) for name in columns]
     for line, row in lines:
@@ -388,10 +388,10 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                     yield reader.line_num, row
     except OSError as error:
         raise DatasetError(
-            f"cannot be read ({error.strerror})", where=printable(path), mend="check its permissions"
+            f"cannot be read ({error.strerror})", where=printable(path), hint="check its permissions"
         ) from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise DatasetError(f"is not a CSV file ({error})", where=printable(path), mend=_MEND) from error
+        raise DatasetError(f"is not a CSV file ({error})", where=printable(path), hint=_MEND) from error
 
 
 def _coordinate(path: Path, line: int, text: str) -> float:
@@ -411,4 +411,4 @@ def _known(meanings: Mapping[str, frozenset[int]], label: str, path: Path, line:
 
 
 def _malformed(path: Path, line: int, why: str) -> NoReturn:
-    raise DatasetError(f"line {line} {why}", where=printable(path), mend=_MEND)
+    raise DatasetError(f"line {line} {why}", where=printable(path), hint=_MEND)

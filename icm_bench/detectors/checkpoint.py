@@ -82,13 +82,13 @@ def read_checkpoint(path: Path, readers: Mapping[str, Reader] = READERS) -> Chec
         raise DetectorError(
             f"weights of the kind '{path.suffix}' are not read",
             where=where,
-            mend=f"give a {', '.join(kinds[:-1])} or {kinds[-1]} file",
+            hint=f"give a {', '.join(kinds[:-1])} or {kinds[-1]} file",
         )
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise DetectorError(
-            f"the weights cannot be read ({printable(error)})", where=where, mend="check the path"
+            f"the weights cannot be read ({printable(error)})", where=where, hint="check the path"
         ) from error
     try:
         state = reader(data)
@@ -96,7 +96,7 @@ def read_checkpoint(path: Path, readers: Mapping[str, Reader] = READERS) -> Chec
         raise DetectorError(
             f"the weights are damaged, or hold more than tensors ({first_line(error)})",
             where=where,
-            mend="fetch them again, or save the model's state dictionary alone",
+            hint="fetch them again, or save the model's state dictionary alone",
         ) from error
     _check_state(state, where)
     return Checkpoint(state, hashlib.sha256(data).hexdigest())
@@ -124,7 +124,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
         raise DetectorError(
             f"the weights are of another model ({difference})",
             where=printable(where),
-            mend="give the weights that this detector was trained to",
+            hint="give the weights that this detector was trained to",
         )
     model.load_state_dict(given, strict=False)
 
@@ -134,14 +134,14 @@ def _check_state(state: object, where: str) -> None:
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
     ):
         raise DetectorError(
-            "the file holds no state dictionary", where=where, mend="save the model's state dictionary alone"
+            "the file holds no state dictionary", where=where, hint="save the model's state dictionary alone"
         )
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DetectorError(
                 f"the tensor {name} holds numbers that are not finite",
                 where=where,
-                mend="fetch the weights again",
+                hint="fetch the weights again",
             )
 
 

@@ -194,7 +194,7 @@ class Detectron2:
             raise DetectorError(
                 f"the network failed on an image of {width}x{height} ({first_line(error)})",
                 where=f"detector '{self.name}'",
-                mend="leave out extreme sizes, or free memory on the device",
+                hint="leave out extreme sizes, or free memory on the device",
             ) from error
 
 
@@ -208,7 +208,7 @@ def zoo_model(variant: str | None) -> ZooModel:
         raise UsageError(
             "names no model of detectron2's zoo",
             where="detector 'detectron2'",
-            mend="choose one, for instance detectron2:faster_rcnn_R_50_FPN_3x",
+            hint="choose one, for instance detectron2:faster_rcnn_R_50_FPN_3x",
         )
     if variant not in ZOO:
         raise unknown("model of detectron2's zoo", variant, list(ZOO))
@@ -229,7 +229,7 @@ def fetch_weights(url: str, variant: str) -> Path:
     digest = _DIGEST.search(name)
     if digest is None:
         raise DownloadError(
-            "the name of the weights does not tell their MD5", where=url, mend="give --detector-weights FILE"
+            "the name of the weights does not tell their MD5", where=url, hint="give --detector-weights FILE"
         )
     path = cache_folder() / "detectron2" / variant / name
     download(url, path, md5=digest[1])
@@ -308,7 +308,7 @@ class _Library:
             raise DetectorError(
                 f"detectron2 {what}",
                 where="detector 'detectron2'",
-                mend=f"install it as {INSTALLATION} says",
+                hint=f"install it as {INSTALLATION} says",
             ) from error
 
     def config(self, model: ZooModel, device: torch.device) -> Any:
@@ -353,5 +353,5 @@ class _Library:
             raise DetectorError(
                 f"the detectron2 that is installed does not know {model.name} ({first_line(error)})",
                 where="detector 'detectron2'",
-                mend=f"install it anew as {INSTALLATION} says",
+                hint=f"install it anew as {INSTALLATION} says",
             ) from error

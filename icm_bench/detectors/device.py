@@ -17,9 +17,9 @@ def open_device(name: str, detector: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DetectorError(f"there is no device '{name}'", where=where, mend="use cpu or cuda") from error
+        raise DetectorError(f"there is no device '{name}'", where=where, hint="use cpu or cuda") from error
     if device.type not in {"cpu", "cuda"}:
-        raise DetectorError(f"the device '{name}' is not supported", where=where, mend="use cpu or cuda")
+        raise DetectorError(f"the device '{name}' is not supported", where=where, hint="use cpu or cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DetectorError(f"this machine has no device '{name}'", where=where, mend="use --device cpu")
+        raise DetectorError(f"this machine has no device '{name}'", where=where, hint="use --device cpu")
     return device

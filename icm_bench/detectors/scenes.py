@@ -290,7 +290,7 @@ class FasterRcnnScenes:
             raise DetectorError(
                 f"the network failed on an image of {width}x{height} ({str(error).strip().splitlines()[0][:160]})",
                 where=f"detector '{self.name}'",
-                mend="leave out extreme sizes, or free memory on the device",
+                hint="leave out extreme sizes, or free memory on the device",
             ) from error
         return _rows(found)
 

@@ -163,7 +163,7 @@ class _Run:
         total = torch.stack([loss for loss in losses.values() if loss.requires_grad]).sum()
         if not torch.isfinite(total):
             raise TrainingError(
-                f"the loss is {total.item()} at step {self.step}", mend="resume with another seed"
+                f"the loss is {total.item()} at step {self.step}", hint="resume with another seed"
             )
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -196,7 +196,7 @@ class _Run:
             self.dense.load_state_dict(parts["dense"])
         except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(
-                "the checkpoint is damaged or another network's", where=path, mend="train into another folder"
+                "the checkpoint is damaged or another network's", where=path, hint="train into another folder"
             ) from error
         self.average = parts["average"]
         state = self.optimizer.state_dict()
@@ -271,7 +271,7 @@ def _batches(rng: np.random.Generator, folder: Path) -> Iterator[list[tuple[Tens
     while True:
         shards = [read_shard(path) for path in sorted(folder.glob("*-????"))]
         if not shards:
-            raise TrainingError("there are no scenes to train on", where=folder, mend="draw scenes first")
+            raise TrainingError("there are no scenes to train on", where=folder, hint="draw scenes first")
         order = rng.permutation(len(shards) * N_SCENES)
         for start in range(0, len(order) - _BATCH + 1, _BATCH):
             yield [_sample(rng, shards[k // N_SCENES], k % N_SCENES) for k in order[start : start + _BATCH]]

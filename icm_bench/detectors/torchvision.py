@@ -116,7 +116,7 @@ class _TorchvisionRcnn:
             raise DetectorError(
                 f"the network failed on an image of {width}x{height} ({first_line(error)})",
                 where=f"detector '{self.name}'",
-                mend="leave out extreme sizes, or free memory on the device",
+                hint="leave out extreme sizes, or free memory on the device",
             ) from error
 
 
@@ -197,5 +197,5 @@ def _check_norms(model: nn.Module, weights: Path) -> None:
             raise DetectorError(
                 "the weights normalise by a variance of 0",
                 where=printable(weights),
-                mend="give weights that were trained with this detector's normalisation",
+                hint="give weights that were trained with this detector's normalisation",
             )

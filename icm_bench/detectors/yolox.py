@@ -59,7 +59,7 @@ class YoloxNano:
             raise DetectorError(
                 "needs the weights of YOLOX-Nano as an ONNX file",
                 where=f"detector '{self.name}'",
-                mend="give --detector-weights FILE.onnx",
+                hint="give --detector-weights FILE.onnx",
             )
         runtime = _import_runtime(self.name)
         data = _read(weights)
@@ -100,14 +100,14 @@ class YoloxNano:
             raise DetectorError(
                 f"ONNX Runtime failed ({_one_line(error)})",
                 where=f"detector '{self.name}'",
-                mend="check the weights and the device",
+                hint="check the weights and the device",
             ) from error
         cells: _Array = output[0]
         if not np.isfinite(cells).all():
             raise DetectorError(
                 "the network returned numbers that are not finite",
                 where=f"detector '{self.name}'",
-                mend="check the weights",
+                hint="check the weights",
             )
         return cells
 
@@ -194,7 +194,7 @@ def _import_runtime(name: str) -> Any:
         raise DetectorError(
             "ONNX Runtime is not installed",
             where=f"detector '{name}'",
-            mend="run pip install icm-bench[onnx]",
+            hint="run pip install icm-bench[onnx]",
         ) from error
 
 
@@ -205,19 +205,19 @@ def _read(weights: Path) -> bytes:
         raise DetectorError(
             f"the weights cannot be read ({_one_line(error)})",
             where=printable(weights),
-            mend="check the path given to --detector-weights",
+            hint="check the path given to --detector-weights",
         ) from error
 
 
 def _open_session(runtime: Any, data: bytes, weights: Path, device: str) -> Any:
     if device not in _PROVIDERS:
-        raise DetectorError(f"knows no device '{device}'", where="detector 'yolox'", mend="use cpu or cuda")
+        raise DetectorError(f"knows no device '{device}'", where="detector 'yolox'", hint="use cpu or cuda")
     provider = _PROVIDERS[device]
     if provider not in runtime.get_available_providers():
         raise DetectorError(
             f"this ONNX Runtime has no {provider}",
             where="detector 'yolox'",
-            mend="install onnxruntime-gpu in place of onnxruntime, or use --device cpu",
+            hint="install onnxruntime-gpu in place of onnxruntime, or use --device cpu",
         )
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -229,7 +229,7 @@ def _open_session(runtime: Any, data: bytes, weights: Path, device: str) -> Any:
         raise DetectorError(
             f"the weights are not an ONNX model that can be loaded ({_one_line(error)})",
             where=printable(weights),
-            mend="give the ONNX file of YOLOX-Nano",
+            hint="give the ONNX file of YOLOX-Nano",
         ) from error
     _check_session(session, weights, provider)
     return session
@@ -242,13 +242,13 @@ def _check_session(session: Any, weights: Path, provider: str) -> None:
         raise DetectorError(
             f"the model takes {inputs} and returns {outputs}, which is not YOLOX-Nano at {_SIDE}x{_SIDE}",
             where=printable(weights),
-            mend="give the ONNX file of YOLOX-Nano",
+            hint="give the ONNX file of YOLOX-Nano",
         )
     if session.get_providers()[0] != provider:
         raise DetectorError(
             f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}",
             where="detector 'yolox'",
-            mend="mend the CUDA installation, or use --device cpu",
+            hint="hint the CUDA installation, or use --device cpu",
         )
 
 

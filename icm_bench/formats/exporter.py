@@ -140,7 +140,7 @@ def export_codec_compare(folder: Path, path: Path, names: Mapping[int, str] | No
     """
     qualities = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()] if folder.is_dir() else []
     if not qualities:
-        raise StoreError("holds nothing coded", where=folder, mend="name a codec's folder in the coded store")
+        raise StoreError("holds nothing coded", where=folder, hint="name a codec's folder in the coded store")
     headers = [store.read_header(next(_shards(quality))) for quality in qualities]
     rows: list[list[Any]] = []
     for quality, header in sorted(zip(qualities, headers, strict=True), key=_quality_of):
@@ -182,7 +182,7 @@ _FIELDS: Final = {
 def _image_row(row: Mapping[str, Any], quality: Any, names: Mapping[int, str] | None) -> list[Any]:
     identifier = row["image_id"]
     if names is not None and identifier not in names:
-        raise ResultError(f"image {identifier} has no name", mend="name every image of the dataset")
+        raise ResultError(f"image {identifier} has no name", hint="name every image of the dataset")
     return [
         str(identifier) if names is None else names[identifier],
         row["width"],
@@ -204,7 +204,7 @@ def _check_all_there(folder: Path, found: Collection[int], wanted: Collection[in
     missing = sorted(set(wanted or ()) - set(found))
     if missing:
         raise StoreError(
-            f"lacks image {missing[0]} and {len(missing) - 1} more", where=folder, mend="finish the run first"
+            f"lacks image {missing[0]} and {len(missing) - 1} more", where=folder, hint="finish the run first"
         )
 
 
@@ -213,10 +213,10 @@ def _shards(folder: Path) -> Iterator[Path]:
     shards = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
     if not shards:
         raise StoreError(
-            "holds no shards", where=folder, mend="name an operating point's folder in the store"
+            "holds no shards", where=folder, hint="name an operating point's folder in the store"
         )
     if [shard.stem for shard in shards] != [f"{index:05d}" for index in range(len(shards))]:
-        raise StoreError("lacks a shard", where=folder, mend="finish the run first")
+        raise StoreError("lacks a shard", where=folder, hint="finish the run first")
     first = store.read_header(shards[0]).get("identity")
     for shard in shards:
         if store.read_header(shard).get("identity") != first:

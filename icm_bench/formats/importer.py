@@ -67,10 +67,10 @@ class Group:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.dataset):
             raise UsageError(
-                f"'{self.dataset}' is not a dataset's name", mend="use letters, digits, '.', '_' and '-'"
+                f"'{self.dataset}' is not a dataset's name", hint="use letters, digits, '.', '_' and '-'"
             )
         if self.task not in _TASKS:
-            raise UsageError(f"unknown task '{self.task}'", mend=f"choose {', '.join(_TASKS)}")
+            raise UsageError(f"unknown task '{self.task}'", hint=f"choose {', '.join(_TASKS)}")
         Spec.parse(self.detector)
 
 
@@ -93,13 +93,13 @@ def import_compressai(path: Path, group: Group, *, codec: str | None = None) -> 
     content = _read_json(path)
     columns = content.get("results", content)
     if not isinstance(columns, dict):
-        raise ResultError("its results are not columns", where=path, mend=_MEND)
+        raise ResultError("its results are not columns", where=path, hint=_MEND)
     figures: dict[str, Column] = {}
     for theirs, values in columns.items():
         if isinstance(values, list):
             ours = str(_COMPRESSAI_NAMES.get(theirs, theirs))
             if ours in figures:
-                raise ResultError(f"has two columns of {ours}", where=path, mend="remove one of them")
+                raise ResultError(f"has two columns of {ours}", where=path, hint="remove one of them")
             figures[ours] = [_number(value, path, theirs) for value in values]
     name, description = (_text(content.get(key)) for key in ("name", "description"))
     meta = content.get("meta")
@@ -159,7 +159,7 @@ def import_compressai_vision(
         datasets |= {str(name) for name in frame["Dataset"].tolist()} if "Dataset" in frame.columns else set()
     if len(datasets) > 1:
         raise ResultError(
-            f"holds several datasets: {', '.join(sorted(datasets))}", where=path, mend="import one at a time"
+            f"holds several datasets: {', '.join(sorted(datasets))}", where=path, hint="import one at a time"
         )
     measured = [abs(value) for value in figures[metric] if value is not None]
     taken = unit or ("fraction" if max(measured, default=math.inf) <= 1 else "percent")
@@ -194,7 +194,7 @@ def import_tidy(path: Path, group: Group | None = None) -> list[Result]:
     missing = [name for name in [*keys, "bpp"] if name not in frame.columns]
     if missing:
         raise ResultError(
-            f"has no column '{missing[0]}'", where=path, mend=f"it needs {', '.join(keys)}, bpp"
+            f"has no column '{missing[0]}'", where=path, hint=f"it needs {', '.join(keys)}, bpp"
         )
     if frame.empty:
         raise ResultError("has no rows", where=path)
@@ -254,7 +254,7 @@ def save_imported(result: Result, root: Path) -> Path:
     path = path_of(root, result.dataset, result.task, detector, Spec.parse(result.codec).file_name)
     if path.exists() and "imported" not in load(path).meta:
         raise ResultError(
-            "is a curve that was measured here", where=path, mend="give the imported codec another name"
+            "is a curve that was measured here", where=path, hint="give the imported codec another name"
         )
     save(result, path, None)
     return path
@@ -271,10 +271,10 @@ def _result(
 ) -> Result:
     columns = {key: list(values) for key, values in figures.items()}
     if not columns.get("bpp"):
-        raise ResultError("has no bpp", where=path, mend=_MEND)
+        raise ResultError("has no bpp", where=path, hint=_MEND)
     lengths = {key: len(values) for key, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise ResultError(f"its columns differ in length: {lengths}", where=path, mend=_MEND)
+        raise ResultError(f"its columns differ in length: {lengths}", where=path, hint=_MEND)
     order = _by_rate(columns["bpp"], path)
     columns = {key: [values[index] for index in order] for key, values in columns.items()}
     qualities = columns.pop("quality", [None] * len(order))
@@ -326,20 +326,20 @@ def _number(value: Any, path: Path, name: str) -> float | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ResultError(f"'{name}' holds {value!r}, which is not a finite number", where=path, mend=_MEND)
+        raise ResultError(f"'{name}' holds {value!r}, which is not a finite number", where=path, hint=_MEND)
     return float(value)
 
 
 def _numbers(frame: pd.DataFrame, name: str, path: Path) -> Column:
     if name not in frame.columns:
-        raise ResultError(f"has no column '{name}'", where=path, mend=_MEND)
+        raise ResultError(f"has no column '{name}'", where=path, hint=_MEND)
     return [_number(value, path, name) for value in frame[name].tolist()]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     content = _read(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(content, dict):
-        raise ResultError("is not a result file", where=path, mend=_MEND)
+        raise ResultError("is not a result file", where=path, hint=_MEND)
     return content
 
 
@@ -359,7 +359,7 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
         raise ResultError("no such file", where=path) from error
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ResultError(f"cannot be read ({reason})", where=path, mend=_MEND) from error
+        raise ResultError(f"cannot be read ({reason})", where=path, hint=_MEND) from error
 
 
 _MEND: Final = "check that it is of the format that was named"

@@ -143,10 +143,10 @@ def checked_weights(weights: Weights, n_images: int) -> Weights:
     if weights.ndim != 2 or weights.shape[1] != n_images or weights.dtype.kind not in "iu":
         raise UsageError(
             f"weights of shape {weights.shape} and type {weights.dtype}",
-            mend=f"give whole numbers, resamples x {n_images} images",
+            hint=f"give whole numbers, resamples x {n_images} images",
         )
     if weights.size and weights.min() < 0:
-        raise UsageError("a negative weight", mend="count how often each image appears")
+        raise UsageError("a negative weight", hint="count how often each image appears")
     return weights
 
 

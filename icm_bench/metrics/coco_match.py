@@ -92,7 +92,7 @@ class GroundTruth:
             raise DatasetError(
                 f"not COCO annotations ({type(error).__name__}: {error})",
                 where="ground truth",
-                mend="give images, categories and annotations with id, image_id, category_id, bbox and area",
+                hint="give images, categories and annotations with id, image_id, category_id, bbox and area",
             ) from error
 
     @property
@@ -229,7 +229,7 @@ def match(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], t
         UsageError: The task is neither detection nor segmentation.
     """
     if task not in ("detection", "segmentation"):
-        raise UsageError(f"unknown task {task!r}", mend="choose detection or segmentation")
+        raise UsageError(f"unknown task {task!r}", hint="choose detection or segmentation")
     kept, image, category, scores, rank = rank_detections(ground_truth, predictions)
     rows = [predictions[index] for index in kept.tolist()]
     groups = category * ground_truth.n_images + image
@@ -277,7 +277,7 @@ def rank_detections(
     if not in_file.all():
         raise DetectorError(
             f"predictions on image {ids[~in_file][0]}, which the ground truth does not have",
-            mend="score predictions against the annotations of the same data set",
+            hint="score predictions against the annotations of the same data set",
         )
     if not np.isfinite(scores).all():
         raise DetectorError("a score is not finite", where=f"image {ids[~np.isfinite(scores)][0]}")

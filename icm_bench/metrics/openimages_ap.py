@@ -89,7 +89,7 @@ def score(truth: VerifiedTruth, predictions: Sequence[Mapping[str, Any]], task: 
         UsageError: The task is not detection.
     """
     if task != "detection":
-        raise UsageError(f"Open Images boxes cannot score {task}", mend="choose --task detection")
+        raise UsageError(f"Open Images boxes cannot score {task}", hint="choose --task detection")
     objects = truth.objects
     kept, image, category, scores, _ = rank_detections(objects, predictions, most=None)
     boxes = boxes_of([predictions[index] for index in kept.tolist()])

@@ -240,7 +240,7 @@ def _examine(choice: DetectorChoice, task: Task, device: str) -> tuple[str, floa
 def _check_task(tasks: Sequence[Task], task: Task, spec: Spec) -> None:
     if task not in tasks:
         raise UsageError(
-            f"does not do {task}", where=f"detector '{spec}'", mend=f"it does {', '.join(tasks)}"
+            f"does not do {task}", where=f"detector '{spec}'", hint=f"it does {', '.join(tasks)}"
         )
 
 
@@ -280,13 +280,13 @@ def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Datas
         raise DatasetError(
             f"has no annotations to measure {task} on",
             where=f"dataset '{dataset.name}'",
-            mend="give --annotations FILE in COCO format",
+            hint="give --annotations FILE in COCO format",
         )
     if task not in dataset.tasks:
         raise UsageError(
             f"has objects without a mask to measure {task} on",
             where=f"dataset '{dataset.name}'",
-            mend=f"it can score {', '.join(dataset.tasks)}",
+            hint=f"it can score {', '.join(dataset.tasks)}",
         )
     spec = Spec.parse(text)
     cls = registry.load("detector", spec.name)
@@ -303,7 +303,7 @@ def _refuse_detector(text: str, weights: Path | None) -> None:
         ("--detector-weights", weights is not None),
     ):
         if is_given:
-            raise UsageError(f"has no use for {option}", where="task 'fidelity'", mend="leave it out")
+            raise UsageError(f"has no use for {option}", where="task 'fidelity'", hint="leave it out")
 
 
 def _check_categories(wanted: Mapping[int, str], known: Mapping[int, str], spec: Spec, dataset: str) -> None:
@@ -313,5 +313,5 @@ def _check_categories(wanted: Mapping[int, str], known: Mapping[int, str], spec:
                 f"category {identifier} is '{name}' in dataset '{dataset}' and "
                 f"'{known.get(identifier, 'absent')}' to the detector",
                 where=f"detector '{spec}'",
-                mend="choose a detector that was trained on this dataset's categories",
+                hint="choose a detector that was trained on this dataset's categories",
             )

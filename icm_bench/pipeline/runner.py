@@ -174,7 +174,7 @@ def _execute(
     except BrokenProcessPool as error:
         raise IcmBenchError(
             "a worker process died (killed, or out of memory)",
-            mend="run again to continue, with fewer --workers if memory is short",
+            hint="run again to continue, with fewer --workers if memory is short",
         ) from error
     finally:
         for future in waiting:
@@ -222,7 +222,7 @@ def _check_neighbours(plan: Plan, results: Path) -> None:
                 raise ResultError(
                     f"was measured with another {key} of this name ({found}, now {wanted})",
                     where=path,
-                    mend="give another folder with --results, or remove the old curves",
+                    hint="give another folder with --results, or remove the old curves",
                 )
 
 

@@ -68,7 +68,7 @@ class Ledger:
             raise DetectorError(
                 f"{found:.2f} AP on uncompressed val2017, where {plan.published:.1f} is published",
                 where=f"detector '{plan.detector_spec}'",
-                mend="check its weights and its input: the curves would measure another detector",
+                hint="check its weights and its input: the curves would measure another detector",
             )
 
     def settle(self, codec: Spec) -> tuple[Result, Path]:

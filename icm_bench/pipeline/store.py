@@ -132,7 +132,7 @@ def is_finished(path: Path, identity: Identity) -> bool:
     raise StoreError(
         f"was made under other conditions: {what}",
         where=path,
-        mend="give --fresh to measure again, or another folder with --runs",
+        hint="give --fresh to measure again, or another folder with --runs",
     )
 
 
@@ -180,7 +180,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise StoreError(
-            f"is not a readable shard ({error})", where=path, mend="remove the file, or give --fresh"
+            f"is not a readable shard ({error})", where=path, hint="remove the file, or give --fresh"
         ) from error
 
 

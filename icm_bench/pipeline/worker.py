@@ -239,7 +239,7 @@ def _decode_stored(job: Job, row: dict[str, Any], clock: _Clock) -> Image:
     if clock("check", lambda: pixel_digest(image)) != row["decoded_sha256"]:
         raise StoreError(
             "the stored bitstream no longer decodes to the pixels that were measured",
-            mend="the decoder or the machine changed: give --fresh to measure again",
+            hint="the decoder or the machine changed: give --fresh to measure again",
         )
     return image
 
@@ -309,7 +309,7 @@ class _named:  # noqa: N801  (reads as a word where it is used)
                 if error.where is None or error.where in self.where
                 else f"{self.where} ({error.where})"
             )
-            raise type(error)(error.what, where=where, mend=error.mend) from error
+            raise type(error)(error.what, where=where, hint=error.hint) from error
         if isinstance(error, Exception):
             raise self.fallback(f"raised {type(error).__name__}: {error}", where=self.where) from error
 

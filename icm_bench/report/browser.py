@@ -215,7 +215,7 @@ class _Point:
             raise StoreError(
                 "the stored bitstream no longer decodes to the pixels that were measured",
                 where=path,
-                mend="the decoder changed: run again with --fresh",
+                hint="the decoder changed: run again with --fresh",
             )
         return image, len(row["bitstream"])
 
@@ -373,7 +373,7 @@ def _open_whole(name: str, places: Places) -> Dataset:
         raise UsageError(
             "is not among the named datasets",
             where=f"dataset '{name}'",
-            mend="give its --images and --annotations",
+            hint="give its --images and --annotations",
         )
     return open_dataset("coco-format", images=places.images, annotations=places.annotations)
 
@@ -384,7 +384,7 @@ def _check(dataset: Dataset, results: Sequence[Result]) -> None:
             raise IcmBenchError(
                 f"was measured on other images or annotations than those of dataset '{dataset.name}' here",
                 where=result.source,
-                mend="name the place of those that it was measured on",
+                hint="name the place of those that it was measured on",
             )
 
 
@@ -392,6 +392,6 @@ def _check_header(path: Path, dataset: Dataset) -> None:
     try:
         identity = store.read_header(path).get("identity", {})
     except FileNotFoundError:
-        raise StoreError("no such shard", where=path, mend="run the measurement with this --runs") from None
+        raise StoreError("no such shard", where=path, hint="run the measurement with this --runs") from None
     if identity.get("dataset") != dataset.fingerprint:
-        raise StoreError("is of another dataset", where=path, mend="run again with --fresh")
+        raise StoreError("is of another dataset", where=path, hint="run again with --fresh")

@@ -80,7 +80,7 @@ def write(results: Path, output: Path, *, metric: str = "map", pictures: Picture
         check_conventions(curves)
     groups = [make_group(curves, metric) for curves in found]
     if not groups:
-        raise ResultError("holds no curves", where=results, mend="make some with icm-bench run")
+        raise ResultError("holds no curves", where=results, hint="make some with icm-bench run")
     albums = _albums(groups, pictures)
     made = [album for album in albums if isinstance(album, Album)]
     folder = output.with_name(f"{output.stem}_files")
@@ -134,7 +134,7 @@ def _albums(groups: Sequence[Group], pictures: Pictures | None) -> list[Album | 
         try:
             albums.append(make_album(group, pictures.runs, pictures.places, pictures.n_images))
         except IcmBenchError as error:
-            albums.append(type(error)(error.what, where=error.where or group.title, mend=error.mend))
+            albums.append(type(error)(error.what, where=error.where or group.title, hint=error.hint))
     if not any(isinstance(album, Album) for album in albums):
         raise next(album for album in albums if isinstance(album, IcmBenchError))
     return albums

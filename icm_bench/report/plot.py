@@ -64,11 +64,11 @@ def plot(
         result for result in results if any(value is not None for value in result.results.get(metric, ()))
     ]
     if not drawn:
-        raise ResultError(f"no curve has the metric '{metric}'", mend="choose another metric")
+        raise ResultError(f"no curve has the metric '{metric}'", hint="choose another metric")
     if len({result.group for result in drawn}) > 1:
         raise ResultError(
             "curves of several datasets, tasks or detectors do not share axes",
-            mend="plot them one group at a time",
+            hint="plot them one group at a time",
         )
     is_crowded = len(drawn) > len(_COLORS)
     if axes is None:
@@ -160,7 +160,7 @@ def _draw_panels(
         titled = {name: curves for name, curves in titled.items() if _is_measured(curves, "map")}
         metrics = dict.fromkeys(titled, "map")
     if not titled:
-        raise ResultError(f"no curve has figures by {panels}", mend="choose one panel")
+        raise ResultError(f"no curve has figures by {panels}", hint="choose one panel")
     n_columns = min(len(titled), 3 if len(titled) < 9 else 5)
     n_rows = -(-len(titled) // n_columns)
     figure, grid = plt.subplots(

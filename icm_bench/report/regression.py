@@ -186,9 +186,9 @@ def compare(
         UsageError: The tolerance is negative, or the policy is ``error``.
     """
     if not tolerance_percent >= 0:
-        raise UsageError(f"a tolerance of {tolerance_percent:g} %", mend="give 0 or more")
+        raise UsageError(f"a tolerance of {tolerance_percent:g} %", hint="give 0 or more")
     if monotone == "error":
-        raise UsageError("resamples cannot be refused for a dip", mend="choose the pareto or isotonic policy")
+        raise UsageError("resamples cannot be refused for a dip", hint="choose the pareto or isotonic policy")
     sides = [_keyed(find(folder), folder) for folder in (base, head)]
     if not any(sides):
         raise ResultError("neither side holds curves", where=f"{base}, {head}")

@@ -46,7 +46,7 @@ def _commit(revision: str, text: str) -> str:
         raise UsageError(
             "is neither a folder nor a git revision",
             where=f"'{text}'",
-            mend="name a folder of results, or REV or REV:FOLDER of the repository around this folder",
+            hint="name a folder of results, or REV or REV:FOLDER of the repository around this folder",
         )
     return found.stdout.decode("ascii").strip()
 
@@ -55,7 +55,7 @@ def _copy(commit: str, source: PurePosixPath, target: Path) -> None:
     listing = _git(["ls-tree", "-r", "-z", commit, "--", f"{source}/"])
     if listing is None or listing.returncode != 0:
         raise UsageError(
-            _complaint(listing), where=f"{commit[:12]}:{source}", mend="name a folder within the repository"
+            _complaint(listing), where=f"{commit[:12]}:{source}", hint="name a folder within the repository"
         )
     for entry in filter(None, listing.stdout.split(b"\0")):
         described, _, name = entry.partition(b"\t")
@@ -68,7 +68,7 @@ def _copy(commit: str, source: PurePosixPath, target: Path) -> None:
 def _write(digest: str, path: Path) -> None:
     content = _git(["cat-file", "blob", digest])
     if content is None or content.returncode != 0:
-        raise UsageError(_complaint(content), where=f"git object {digest}", mend="fetch the whole revision")
+        raise UsageError(_complaint(content), where=f"git object {digest}", hint="fetch the whole revision")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.stdout)
 

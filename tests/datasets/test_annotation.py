@@ -124,7 +124,7 @@ def test_malformed_value_is_named(tmp_path: Path, path: tuple[Any, ...], value: 
         read(tmp_path, changed(path, value))
     assert "truth.json: " in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -87,12 +87,12 @@ def unseal(data: bytes, format_bits: int, *, least_bytes: int) -> bytes:
         CodecError: The bytes are empty, truncated, damaged or of another format.
     """
     if not data:
-        raise CodecError("the bitstream is empty", mend=_MEND)
+        raise CodecError("the bitstream is empty", hint=_MEND)
     if data[0] & 0xF0 != format_bits:
-        raise CodecError("the bitstream is of another format", mend=_MEND)
+        raise CodecError("the bitstream is of another format", hint=_MEND)
     body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
     if len(body) < least_bytes or check != _check(body):
-        raise CodecError("the bitstream is truncated or damaged", mend=_MEND)
+        raise CodecError("the bitstream is truncated or damaged", hint=_MEND)
     return body
 
 
@@ -101,7 +101,7 @@ def check_size(width: int, height: int) -> None:
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise CodecError(
             f"an image of {width}x{height} pixels is not coded",
-            mend=f"use sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels",
+            hint=f"use sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels",
         )
 
 
@@ -129,4 +129,4 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * place)
         if not byte & 0x80:
             return value, position + place + 1
-    raise CodecError("the bitstream's size field is malformed", mend=_MEND)
+    raise CodecError("the bitstream's size field is malformed", hint=_MEND)

@@ -65,7 +65,7 @@ class ExactLayer:
         largest = max(float(weight.abs().max()), float(_WEIGHT_BOUND) * 2.0**-_MOST_SHIFT)
         shift = math.floor(math.log2(_WEIGHT_BOUND / largest))
         if shift < _LEAST_SHIFT:
-            raise CodecError(f"a weight of {largest:.0f} is too large for 16 bits", mend="train again")
+            raise CodecError(f"a weight of {largest:.0f} is too large for 16 bits", hint="train again")
         rounded = torch.round(weight.double() * 2**shift).clamp(-_WEIGHT_BOUND, _WEIGHT_BOUND)
         scaled_bias = torch.round(bias.double() * 2 ** (shift + ACTIVATION_BITS))
         return cls(rounded.to(torch.int16), scaled_bias.to(torch.int64), shift)

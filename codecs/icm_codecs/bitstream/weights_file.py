@@ -44,7 +44,7 @@ def find_weights(name: str) -> Path:
     found = [path for path in (*shipped, Path(name)) if name in (path.stem, str(path)) and path.is_file()]
     if not found:
         known = ", ".join(path.stem for path in shipped)
-        raise TrainingError("there are no such weights", where=name, mend=f"choose {known} or name a file")
+        raise TrainingError("there are no such weights", where=name, hint=f"choose {known} or name a file")
     return found[0]
 
 
@@ -96,14 +96,14 @@ def reading(path: Path, complaint: str = "is not a checkpoint of this codec") ->
     try:
         yield
     except _UNUSABLE as error:
-        mend = "name a file that the training wrote"
-        raise CodecError(f"{complaint}: {error}", where=path, mend=mend) from error
+        hint = "name a file that the training wrote"
+        raise CodecError(f"{complaint}: {error}", where=path, hint=hint) from error
 
 
 def check_same_shape(found: object, wanted: object, path: Path) -> None:
     """Raise ``CodecError`` where the networks in a weights file are of another shape than those to be trained."""
     if found != wanted:
-        raise CodecError("holds networks of another shape", where=path, mend="use the same [network] table")
+        raise CodecError("holds networks of another shape", where=path, hint="use the same [network] table")
 
 
 def network_tensors(name: str, network: nn.Module) -> dict[str, Tensor]:

@@ -55,7 +55,7 @@ class Coder:
             raise UsageError(
                 f"has no quality {quality + 1}",
                 where="content-weighted",
-                mend=f"choose 1 to {model.shape.qualities}",
+                hint=f"choose 1 to {model.shape.qualities}",
             )
         self._model = model
         self._quality = quality
@@ -174,7 +174,7 @@ def _take_front(
     index = context.index(neighbours, way.plane[front], way.side[front])
     symbols = decoder.take(torch.from_numpy(index), tables).numpy()
     if symbols.min() < 0 or symbols.max() > 1:
-        raise CodecError("the bitstream is damaged", mend="give the bytes that encode returned, whole")
+        raise CodecError("the bitstream is damaged", hint="give the bytes that encode returned, whole")
     signs: NDArray[np.int8] = (2 * symbols - 1).astype(np.int8)
     return signs
 

@@ -173,7 +173,7 @@ class ExactContext:
     def __post_init__(self) -> None:
         # Three biases are added to the first layer's sum.
         if 3 * max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
-            raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
+            raise CodecError("the weights leave the range of exact arithmetic", hint="export them again")
         n, width = n_neighbours(self.depth), self.layers[0].weight.shape[0]
         sizes = [tuple(layer.weight.shape) for layer in self.layers]
         if self.gain.shape[1] != n or sizes != [(width, n, 1, 1), (width, width, 1, 1), (1, width, 1, 1)]:

@@ -46,7 +46,7 @@ class ExactSynthesis(ABC):
 
     def __post_init__(self) -> None:
         if max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
-            raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
+            raise CodecError("the weights leave the range of exact arithmetic", hint="export them again")
 
     @classmethod
     @abstractmethod

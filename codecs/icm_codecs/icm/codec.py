@@ -131,6 +131,6 @@ def _shipped_weights(domain: str, objective: str) -> Path:
         raise UsageError(
             f"has no weights of the domain {domain!r} for the objective {objective!r}",
             where=Icm.name,
-            mend=f"choose one of domain:objective = {known}, or give weights=FILE",
+            hint=f"choose one of domain:objective = {known}, or give weights=FILE",
         )
     return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"

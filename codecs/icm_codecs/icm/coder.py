@@ -91,7 +91,7 @@ class Coder:
     ) -> None:
         n_qualities = _n_qualities(model)
         if quality not in range(n_qualities):
-            raise UsageError(f"has no quality {quality + 1}", where=name, mend=f"choose 1 to {n_qualities}")
+            raise UsageError(f"has no quality {quality + 1}", where=name, hint=f"choose 1 to {n_qualities}")
         self._model = model
         self._quality = quality
         self._rung = _rung(model, quality)

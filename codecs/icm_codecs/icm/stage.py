@@ -97,7 +97,7 @@ def fit_remainder(network: IcmNetwork, source: Source, detector: FrozenDetector)
     network.train()
     if not missing:
         raise TrainingError(
-            "no picture has 64x64 pixels", where="third layer", mend="name a folder with larger ones"
+            "no picture has 64x64 pixels", where="third layer", hint="name a folder with larger ones"
         )
     transform.fit(torch.cat(missing), torch.cat(gradients))
 

@@ -60,8 +60,8 @@ class RnnGdn(LearnedCodec["Coder"]):
         weights: str = "",
     ) -> None:
         if quality not in range(1, _ITERATIONS + 1):
-            mend = f"choose 1 to {_ITERATIONS}"
-            raise UsageError(f"has no quality {quality}", where=self.name, mend=mend)
+            hint = f"choose 1 to {_ITERATIONS}"
+            raise UsageError(f"has no quality {quality}", where=self.name, hint=hint)
         self._iterations = int(quality)
         self._device = device
         self._variant = (gdn, reconstruction)
@@ -117,7 +117,7 @@ class RnnGdn(LearnedCodec["Coder"]):
             raise UsageError(
                 f"the bitstream cannot be cut to {iterations} iterations",
                 where=self.name,
-                mend=f"choose 1 to {len(frame.segments)}",
+                hint=f"choose 1 to {len(frame.segments)}",
             )
         return frame.shortened(iterations).pack()
 
@@ -145,7 +145,7 @@ class RnnGdn(LearnedCodec["Coder"]):
         shape = checkpoint.network.shape
         if (shape.gdn, shape.reconstruction) != self._variant:
             options = f"gdn={'on' if shape.gdn else 'off'} and reconstruction={shape.reconstruction}"
-            raise UsageError("holds another variant of the networks", where=self._path, mend=f"set {options}")
+            raise UsageError("holds another variant of the networks", where=self._path, hint=f"set {options}")
         return Coder(checkpoint, self._device)
 
 

@@ -40,7 +40,7 @@ class Coder:
         """
         most = self._network.shape.iterations
         if iterations > most:
-            raise UsageError(f"has no quality {iterations}", where="rnn-gdn", mend=f"choose 1 to {most}")
+            raise UsageError(f"has no quality {iterations}", where="rnn-gdn", hint=f"choose 1 to {most}")
         with torch.inference_mode():
             pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0 - 0.5
             bits = list(self._encoded(_padded(pixels), iterations))

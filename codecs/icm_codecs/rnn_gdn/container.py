@@ -88,7 +88,7 @@ def unpack(data: bytes) -> Frame:
     """
     frame, whole = _read(data)
     if not whole:
-        raise CodecError("the bitstream is truncated or damaged", mend=_MEND)
+        raise CodecError("the bitstream is truncated or damaged", hint=_MEND)
     return frame
 
 
@@ -100,7 +100,7 @@ def unpack_prefix(data: bytes) -> Frame:
     """
     frame, _ = _read(data)
     if not frame.segments:
-        raise CodecError("not one iteration of the bitstream is whole", mend="give more of its bytes")
+        raise CodecError("not one iteration of the bitstream is whole", hint="give more of its bytes")
     return frame
 
 
@@ -111,11 +111,11 @@ def raw_bytes(rows: int, columns: int) -> int:
 
 def _read(data: bytes) -> tuple[Frame, bool]:
     if not data:
-        raise CodecError("the bitstream is empty", mend=_MEND)
+        raise CodecError("the bitstream is empty", hint=_MEND)
     first, iterations = data[0] & 0xF0, (data[0] & 0x0F) + 1
     coding = dict(_FORMATS).get(first)
     if coding is None:
-        raise CodecError("the bitstream is of another format", mend=_MEND)
+        raise CodecError("the bitstream is of another format", hint=_MEND)
     position = 1 + _MODEL_BYTES
     width, position = read_varint(data, position)
     height, position = read_varint(data, position)

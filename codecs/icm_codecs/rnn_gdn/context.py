@@ -96,7 +96,7 @@ class ContextModel:
             coded[:] = decoder.take(torch.from_numpy(level), tables).numpy()
             if ((coded != 0) & (coded != 1)).any():
                 raise CodecError(
-                    "the bitstream is damaged", mend="give the bytes that encode returned, whole"
+                    "the bitstream is damaged", hint="give the bytes that encode returned, whole"
                 )
         return self._latest()
 

@@ -68,7 +68,7 @@ class FrozenDetector:
             raise TrainingError(
                 "gradients cannot pass this detector",
                 where=f"detector '{task.detector}'",
-                mend="choose one of torchvision's R-CNNs or of the dataset scenes",
+                hint="choose one of torchvision's R-CNNs or of the dataset scenes",
             )
         self.network: Any = cls.network(weights=weights).to(device)
         self._task = task

@@ -68,7 +68,7 @@ class Pictures:
         )
         if not paths:
             where = ", ".join(str(folder) for folder in folders)
-            raise TrainingError("holds no picture to train on", where=where, mend="name folders of pictures")
+            raise TrainingError("holds no picture to train on", where=where, hint="name folders of pictures")
         self._images = [_read_image(path) for path in paths]
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ def _read_image(path: Path) -> Image:
         with PillowImage.open(path) as file:
             return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot be read: {error}", where=path, mend="remove or replace it") from error
+        raise TrainingError(f"cannot be read: {error}", where=path, hint="remove or replace it") from error
 
 
 class Scenes:
@@ -200,7 +200,7 @@ def open_source(folders: Sequence[Path], annotations: Path | None = None) -> Sou
     """
     if annotations is not None:
         if len(folders) != 1:
-            raise TrainingError("annotations are of one folder", where=annotations, mend="give --data once")
+            raise TrainingError("annotations are of one folder", where=annotations, hint="give --data once")
         return LabelledPictures(open_dataset("coco-format", images=folders[0], annotations=annotations))
     if len(folders) == 1 and shards(folders[0]):
         return Scenes(folders[0])

@@ -160,7 +160,7 @@ def fit(
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError) as error:
-        raise TrainingError(f"cannot train on {device!r}: {error}", mend="use device auto or cpu") from error
+        raise TrainingError(f"cannot train on {device!r}: {error}", hint="use device auto or cpu") from error
     trainer.fit(training, ckpt_path=resumed, weights_only=True)
     trainer.save_checkpoint(last, weights_only=False)
     if trainer.is_global_zero:

@@ -168,7 +168,7 @@ def find_recipe(name: str) -> Path:
     found = [path for path in (*shipped, Path(name)) if name in (path.stem, str(path)) and path.is_file()]
     if not found:
         known = ", ".join(path.stem for path in shipped)
-        raise TrainingError("there is no such recipe", where=name, mend=f"choose {known} or name a TOML file")
+        raise TrainingError("there is no such recipe", where=name, hint=f"choose {known} or name a TOML file")
     return found[0]
 
 
@@ -181,9 +181,9 @@ def read_tables(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
-        raise TrainingError("cannot be read", where=path, mend="name an existing recipe") from error
+        raise TrainingError("cannot be read", where=path, hint="name an existing recipe") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TrainingError(f"is not TOML: {error}", where=path, mend="correct the recipe") from error
+        raise TrainingError(f"is not TOML: {error}", where=path, hint="correct the recipe") from error
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -196,7 +196,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return _parse(tables)
     except (KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"is not a recipe: {error}", where=path, mend="correct the recipe") from error
+        raise TrainingError(f"is not a recipe: {error}", where=path, hint="correct the recipe") from error
 
 
 def read_optimisation(path: Path) -> Optimisation:
@@ -210,7 +210,7 @@ def read_optimisation(path: Path) -> Optimisation:
         optimisation = _optimisation(tables["optimisation"])
         _check({**_bounds(optimisation), "batch is positive": optimisation.batch > 0})
     except (KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"is not a recipe: {error}", where=path, mend="correct the recipe") from error
+        raise TrainingError(f"is not a recipe: {error}", where=path, hint="correct the recipe") from error
     return optimisation
 
 

@@ -92,7 +92,7 @@ class CodecTraining(Training):
         """
         if self._detector is not None and self._detector.has_moved():
             raise TrainingError(
-                "the frozen detector has changed", mend="report this as an error of the package"
+                "the frozen detector has changed", hint="report this as an error of the package"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ def train(
         one.start_from(start)
     elif resumed is None and one.needs_a_start:
         raise TrainingError(
-            "its further layers need a first", where=f"recipe '{one.name}'", mend="name weights to start with"
+            "its further layers need a first", where=f"recipe '{one.name}'", hint="name weights to start with"
         )
     if resumed is not None:
         one.check(resumed)
@@ -312,10 +312,10 @@ def _model(recipe: Path, tables: Mapping[str, Any]) -> Any:
         return importlib.import_module(module).Model.from_recipe(tables)
     except ModuleNotFoundError as error:
         raise TrainingError(
-            f"names the codec {tables['codec']!r}, which cannot be trained", where=recipe, mend="correct it"
+            f"names the codec {tables['codec']!r}, which cannot be trained", where=recipe, hint="correct it"
         ) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"is not a recipe: {error}", where=recipe, mend="correct the recipe") from error
+        raise TrainingError(f"is not a recipe: {error}", where=recipe, hint="correct the recipe") from error
 
 
 def _check_objects(plan: Recipe, source: Source) -> None:
@@ -328,7 +328,7 @@ def _check_objects(plan: Recipe, source: Source) -> None:
         raise TrainingError(
             "its losses need the objects in the pictures",
             where=f"recipe '{plan.name}'",
-            mend="give annotations, or scenes, or set background = 1 and losses = 0 and train by features alone",
+            hint="give annotations, or scenes, or set background = 1 and losses = 0 and train by features alone",
         )
 
 
@@ -340,7 +340,7 @@ def _begin_attention(network: IcmNetwork, detector: str) -> None:
         raise TrainingError(
             "attention cannot begin with the layers of this detector",
             where=f"detector '{detector}'",
-            mend="name a detector of scenes, or none",
+            hint="name a detector of scenes, or none",
         ) from error
 
 
@@ -349,13 +349,13 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         _ = content["icm"]["shape"], content["state_dict"], content["global_step"]
     except (OSError, EOFError, KeyError, RuntimeError, UnpicklingError) as error:
-        mend = "remove it to start afresh"
+        hint = "remove it to start afresh"
         raise TrainingError(
-            f"is not a checkpoint of this training: {error}", where=path, mend=mend
+            f"is not a checkpoint of this training: {error}", where=path, hint=hint
         ) from error
     return content
 
 
 def _check_shape(content: Mapping[str, Any], shape: Mapping[str, Any], path: Path) -> None:
     if content["icm"]["shape"] != dict(shape):
-        raise TrainingError("holds networks of another shape", where=path, mend="name another output folder")
+        raise TrainingError("holds networks of another shape", where=path, hint="name another output folder")

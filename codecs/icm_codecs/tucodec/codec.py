@@ -52,8 +52,8 @@ class Tucodec(LearnedCodec["Coder"]):
 
     def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
         if not 0.0 < quality <= _MOST_BPP:
-            mend = f"choose a rate above 0, at most {_MOST_BPP:g} bits per pixel"
-            raise UsageError(f"{quality!r} is no target rate", where=self.name, mend=mend)
+            hint = f"choose a rate above 0, at most {_MOST_BPP:g} bits per pixel"
+            raise UsageError(f"{quality!r} is no target rate", where=self.name, hint=hint)
         self._bpp = float(quality)
         self._device = device
         self._path = Path(weights) if weights else _SHIPPED

@@ -49,7 +49,7 @@ class ExactScales:
 
     def __post_init__(self) -> None:
         if max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
-            raise CodecError("the weights leave the range of exact arithmetic", mend="export them again")
+            raise CodecError("the weights leave the range of exact arithmetic", hint="export them again")
 
     @classmethod
     def of(cls, network: ScaleSynthesis) -> ExactScales:
