@@ -1,14 +1,21 @@
-"""What a codec is."""
+"""What a codec is, and what it may offer beyond that.
+
+A hook is a protocol here, with one function that asks any codec for it and knows the answer for those that lack it.
+Nothing else in the package looks for a hook.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from icm_bench.image import Image
 
 Quality: TypeAlias = int | float
 """One operating point of a codec, in the codec's own scale (a QP, a quality factor, a rate)."""
+
+Resource: TypeAlias = Literal["cpu", "gpu"]
+"""What a codec computes on."""
 
 
 @runtime_checkable
@@ -65,10 +72,113 @@ class HasLadders(Protocol):
 
 
 def ladder_of(codec_class: type[Codec], options: Mapping[str, Any]) -> tuple[Quality, ...]:
-    """Return a codec's default ladder for options."""
-    if isinstance(codec_class, HasLadders):
-        return codec_class.ladder(options)
-    return codec_class.qualities
+    """Return a codec's default ladder for options: by default its ``qualities``."""
+    return codec_class.ladder(options) if isinstance(codec_class, HasLadders) else codec_class.qualities
+
+
+@runtime_checkable
+class AlwaysNames(Protocol):
+    """A codec class with options that belong to its identity even at their default value.
+
+    Attributes:
+        always_named: The options' names. The canonical spec carries them: ``vvc`` becomes ``vvc:preset=fast``.
+    """
+
+    always_named: tuple[str, ...]
+
+
+def always_named(codec_class: type[Codec]) -> tuple[str, ...]:
+    """Return the options that a codec's canonical spec always carries: by default none."""
+    return codec_class.always_named if isinstance(codec_class, AlwaysNames) else ()
+
+
+@runtime_checkable
+class CompletesOptions(Protocol):
+    """A codec class whose defaults follow from what it is run for, or whose options have had other names."""
+
+    @classmethod
+    def complete_options(cls, options: Mapping[str, str], *, task: str, provider: str) -> dict[str, str]:
+        """Return a spec's options with those that follow from the run, which become part of the identity.
+
+        Args:
+            options: As written.
+            task: What is measured, empty where nothing is.
+            provider: The name of the dataset's provider, empty where it is not known.
+
+        Raises:
+            UsageError: An option is understood no more; the message names the one to write.
+        """
+        ...
+
+
+def complete_options(
+    codec_class: type[Codec], options: Mapping[str, str], *, task: str, provider: str
+) -> dict[str, str]:
+    """Return a spec's options with those that follow from the run: by default the options alone."""
+    if isinstance(codec_class, CompletesOptions):
+        return codec_class.complete_options(options, task=task, provider=provider)
+    return dict(options)
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """A codec class with short names for legends and tables."""
+
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return the short name of the codec with a canonical spec's options: ``VVC medium``; ``icm, no ROI``."""
+        ...
+
+
+def label_of(codec_class: type[Codec], options: Mapping[str, str]) -> str:
+    """Return the short name of a codec with options: by default its name and the options as written."""
+    if isinstance(codec_class, Labels):
+        return codec_class.label(options)
+    return ", ".join([codec_class.name, *(f"{key}={value}" for key, value in options.items())])
+
+
+@runtime_checkable
+class KeepsFront(Protocol):
+    """A codec class whose curve is the Pareto front of its operating points.
+
+    Attributes:
+        front_of: The metric whose front it is; the dataset's own accuracy where the dataset has not that metric.
+    """
+
+    front_of: str
+
+
+def front_of(codec_class: type[Codec]) -> str | None:
+    """Return the metric whose Pareto front a codec's curve is: by default None, every point is kept."""
+    return codec_class.front_of if isinstance(codec_class, KeepsFront) else None
+
+
+@runtime_checkable
+class CodedAs(Protocol):
+    """A codec whose operating point is another codec's, and is coded and stored as that."""
+
+    def coded_as(self) -> tuple[str, Quality]:
+        """Return the other codec's spec and quality."""
+        ...
+
+
+def coded_as(codec: Codec) -> tuple[str, Quality] | None:
+    """Return the spec and the quality that a codec's point is stored as: by default None, its own."""
+    return codec.coded_as() if isinstance(codec, CodedAs) else None
+
+
+@runtime_checkable
+class RunsOn(Protocol):
+    """A codec that knows what it computes on."""
+
+    def runs_on(self) -> Resource:
+        """Return "gpu" where networks run on a GPU, else "cpu"."""
+        ...
+
+
+def runs_on(codec: Codec) -> Resource:
+    """Return what a codec computes on: by default "cpu"."""
+    return codec.runs_on() if isinstance(codec, RunsOn) else "cpu"
 
 
 @runtime_checkable
@@ -80,6 +190,11 @@ class ReportsHeaderBytes(Protocol):
         ...
 
 
+def header_bytes(codec: Codec, data: bytes) -> int | None:
+    """Return how many bytes of a bitstream are headers: by default None, not known."""
+    return codec.header_bytes(data) if isinstance(codec, ReportsHeaderBytes) else None
+
+
 @runtime_checkable
 class Loads(Protocol):
     """A codec that loads networks or tables, which no image's time should hold."""
@@ -89,10 +204,47 @@ class Loads(Protocol):
         ...
 
 
+def load(codec: Codec) -> None:
+    """Make a codec ready for its first image: by default it is."""
+    if isinstance(codec, Loads):
+        codec.load()
+
+
 @runtime_checkable
 class Learned(Protocol):
-    """A codec whose networks can be weighed."""
+    """A codec with networks."""
 
     def n_parameters(self) -> int:
         """Return how many learned values the networks have."""
         ...
+
+
+def n_parameters(codec: Codec) -> int:
+    """Return how many learned values a codec has: by default 0."""
+    return codec.n_parameters() if isinstance(codec, Learned) else 0
+
+
+@runtime_checkable
+class TrainedThrough(Protocol):
+    """A codec with weights that record what they were trained for.
+
+    Results store both, so that a number says where the detector that judges a codec has also trained it.
+    """
+
+    def objective(self) -> str:
+        """Return what the weights were trained for: "mse", "ms-ssim", "detection", ...; empty where not recorded."""
+        ...
+
+    def trained_through(self) -> tuple[str, ...]:
+        """Return the specs of the detectors whose gradients or layers the weights saw, sorted; empty for none."""
+        ...
+
+
+def objective_of(codec: Codec) -> str | None:
+    """Return what a codec's weights were trained for: by default None, there are no weights or no record."""
+    return (codec.objective() or None) if isinstance(codec, TrainedThrough) else None
+
+
+def trained_through(codec: Codec) -> tuple[str, ...]:
+    """Return the detectors that a codec was trained through: by default none."""
+    return codec.trained_through() if isinstance(codec, TrainedThrough) else ()
