@@ -19,8 +19,14 @@ Each is raised where it is known, with what happened, where, and a hint; the com
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
+import os
+from collections.abc import Iterator
 from typing import Any
+
+from icm_bench.text import printable
 
 
 class IcmBenchError(Exception):
@@ -33,12 +39,12 @@ class IcmBenchError(Exception):
     """
 
     def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
-        # Libraries' messages, quoted in ours, may run over several lines; an error is one.
-        self.what = " ".join(what.split())
+        # Libraries' messages, quoted in ours, may run over several lines; an error is one. Whatever it quotes may
+        # come from a file, a server or another program, and must not steer the terminal.
+        self.what = printable(" ".join(what.split()))
         super().__init__(self.what)
-        # File names may hold bytes that are no text; they must not break the message that names them.
-        self.where = None if where is None else str(where).encode("utf-8", "backslashreplace").decode()
-        self.hint = hint
+        self.where = None if where is None else printable(where)
+        self.hint = None if hint is None else printable(hint)
 
     def __str__(self) -> str:
         text = self.what if self.where is None else f"{self.where}: {self.what}"
@@ -99,3 +105,42 @@ def unknown(kind: str, name: str, known: list[str]) -> UsageError:
     guess = f"did you mean '{nearest[0]}'? " if nearest else ""
     listing = ", ".join(known) if known else "none"
     return UsageError(f"unknown {kind} '{name}'", hint=f"{guess}known: {listing}")
+
+
+@contextlib.contextmanager
+def system_errors(
+    kind: type[IcmBenchError], what: str, *, where: object = None, hint: str | None = None
+) -> Iterator[None]:
+    """Turn the operating system's errors into one of this tree: the one place where it is done.
+
+    Args:
+        kind: What to raise.
+        what: What could not be done, a clause; the system's reason is added.
+        where: What to name; by default the file that the system names.
+        hint: What to do about it; by default what the system's reason calls for.
+
+    Raises:
+        IcmBenchError: Of that type.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+        place = error.filename if where is None else where
+        raise kind(f"{what} ({reason})", where=place, hint=hint or _HINTS.get(error.errno)) from error
+
+
+_SPACE = "free some space and run again: what is finished is kept"
+_RIGHTS = "check its permissions, or name another folder"
+_HINTS: dict[int | None, str] = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +15,8 @@ from PIL import ImageFile, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from icm_bench.error import DatasetError, UsageError
+from icm_bench.text import first_line as first_line
+from icm_bench.text import printable as printable
 
 Image: TypeAlias = NDArray[np.uint8]
 """Height x width x 3, RGB, 0 to 255, contiguous."""
@@ -155,18 +156,6 @@ def psnr(a: Image, b: Image) -> float | None:
     """
     error = mse(a, b)
     return None if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def printable(text: object) -> str:
-    r"""Return a path or text with what UTF-8 cannot hold written as ``\udcXX``, fit for any terminal."""
-    shown = os.fspath(text) if isinstance(text, Path) else str(text)
-    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's error, or its type where it says nothing, in at most 160 characters."""
-    lines = printable(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
 
 
 def _refuse_lenient_decoding() -> None:

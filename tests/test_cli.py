@@ -6,18 +6,29 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from PIL import Image as Pillow
 
 from icm_bench import cli
+from icm_bench.cli import option
+from icm_bench.curves import bdrate, curve
 from icm_bench.curves.comparison import fixed_accuracies
 from icm_bench.curves.result import find
+from icm_bench.error import ResultError
+from icm_bench.report import difference
 from icm_bench.testing import photograph
 
 Run = Callable[..., tuple[int, str, str]]
@@ -128,6 +139,7 @@ def test_a_run_ends_with_tables_and_a_plot_and_the_other_commands_read_its_resul
             2,
             "--detector-weights absent.onnx: no such file",
         ),
+        (["run", "--codecs", " , "], 2, "--codecs: names nothing; write --codecs icm,vvc,jpeg"),
         (["run", "--codecs", "jpeg", "--limit", "0"], 2, "a limit of 0 images does not fit a set of 20"),
         (
             ["run", "--codecs", "jpeg", "--qualities", "jpeg"],
@@ -223,10 +235,101 @@ def test_a_runs_folder_that_is_a_file_is_one_line(run: Run, on_blobs: list[objec
     assert "runs" in error
 
 
-def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["icm-bench", "--debug", "bdrate", "absent/"])
-    with pytest.raises(Exception, match="no such folder"):
+@pytest.mark.parametrize("arguments", [["--debug", "bdrate", "absent/"], ["bdrate", "absent/", "--debug"]])
+def test_debug_shows_the_traceback_before_and_behind_the_command(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["icm-bench", *arguments])
+    with pytest.raises(ResultError, match="no such folder"):
         cli.main()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["bdrate", "absent/", "--version"], ["data", "--version"]]
+)
+def test_the_version_is_shown_before_and_behind_the_command(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments) == (0, f"icm-bench {version('icm-bench')}\n", "")
+
+
+def commands() -> list[tuple[str, Any]]:
+    """Return every command with the words that call it."""
+    found = []
+    waiting = [("icm-bench", typer.main.get_command(cli.app))]
+    while waiting:
+        words, command = waiting.pop()
+        inner: dict[str, Any] = getattr(command, "commands", {})
+        waiting += [(f"{words} {name}", item) for name, item in inner.items()]
+        if not inner:
+            found.append((words, command))
+    return found
+
+
+@pytest.mark.parametrize(("words", "command"), commands())
+def test_the_help_of_a_command_has_panels_words_for_values_and_an_example_that_parses(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: str, command: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, shown, _ = run(*words.split()[1:], "--help")
+    assert code == 0
+    assert not re.search(r"--[a-z-]+ +<(bool|str|path|int|float|list)", shown)
+    options = [parameter for parameter in command.params if parameter.opts[0].startswith("--")]
+    assert all(option.rich_help_panel and option.rich_help_panel in shown for option in options)
+    example = command.epilog.removeprefix("Example: ")
+    assert example in shown
+    assert example.startswith(words)
+    command.make_context(words, shlex.split(example)[len(words.split()) :])
+
+
+def test_choices_are_those_of_what_they_steer() -> None:
+    assert option.Method == bdrate.Method
+    assert option.Monotone == curve.Monotone
+    assert option.DifferenceFormat == difference.Format
+
+
+def test_help_and_messages_are_written_where_the_encoding_has_no_room_for_them(
+    command: list[str], tmp_path: Path
+) -> None:
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for arguments, code, shown in (
+        (["run", "--help"], 0, "--codecs"),
+        (["bdrate", "caf\u00e9"], 1, "caf\\xe9: no such folder"),
+    ):
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, env=plain, cwd=tmp_path, timeout=60, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert shown in (done.stdout + done.stderr).decode("ascii")
+
+
+@pytest.mark.parametrize("name", ["[/b]", "[bold]set[/bold]", "[link=x]"])
+def test_brackets_in_a_path_are_printed_as_they_are(run: Run, name: str) -> None:
+    results = Path(__file__).parents[1] / "results" / "kodak"
+    code, output, _ = run("export", f"{name}.csv", "--to", "tidy", "--results", results)
+    assert (code, output) == (0, f"{name}.csv\n")
+
+
+def test_control_characters_do_not_reach_the_terminal(run: Run) -> None:
+    code, _, error = run("bdrate", "red\x1b[31m\r\u202e")
+    assert (code, one_line(error)) == (1, True)
+    assert r"red\x1b[31m\r\u202e: no such folder" in error
+
+
+def test_an_interrupted_command_says_what_becomes_of_its_work(command: list[str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [*command, "data", "kodak"],
+            cwd=tmp_path,
+            env={**os.environ, "ICM_BENCH_KODAK_URL": server},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert error == "icm-bench: interrupted; what is finished is kept, run again to continue\n"
 
 
 def test_list_names_everything_and_help_is_quick(command: list[str]) -> None:

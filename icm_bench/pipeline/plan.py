@@ -214,6 +214,8 @@ def make_plan(
         UsageError: A codec, detector, option or quality does not exist or does not fit.
         DatasetError: A detector is to be scored, and the dataset has no ground truth.
     """
+    if not codecs:
+        raise UsageError("there is no codec to measure", where="--codecs", hint="write --codecs jpeg,vvc")
     device = resolve_device(device)
     choice = _choose_detector(detector, weights, task, dataset)
     ladders = parse_qualities(qualities)

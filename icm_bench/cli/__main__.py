@@ -1,0 +1,5 @@
+"""``python -m icm_bench.cli``."""
+
+from icm_bench.cli import main
+
+main()

@@ -1,0 +1,259 @@
+"""Commands that read curves: BD-rates, plots, comparisons and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from icm_bench.cli import option
+from icm_bench.cli.console import say
+from icm_bench.error import ResultError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from icm_bench.curves.result import Result
+
+
+def bdrate(
+    folder: option.ResultsArgument = Path("results"),
+    anchor: Annotated[
+        str | None,
+        option.comparison(
+            metavar="SPEC", help="The codec to compare with.", show_default="vvc, or the first"
+        ),
+    ] = None,
+    metric: option.MetricOption = "map",
+    method: option.MethodOption = "pchip",
+    monotone: Annotated[
+        option.Monotone, option.comparison(help="What to do where accuracy does not rise with rate.")
+    ] = "pareto",
+    at: Annotated[
+        str,
+        option.comparison(
+            metavar="X,...",
+            help="Accuracies at which to give the rate; a negative one counts from the uncompressed images'.",
+        ),
+    ] = "-1,-2,-5",
+    matrix: Annotated[bool, option.comparison("--matrix", help="Every codec against every other.")] = False,
+    force: option.ForceOption = False,
+    format_: Annotated[option.TableFormat, option.output("--format", help="How to print.")] = "table",
+) -> None:
+    """Compare every curve of a folder with the anchor of its dataset, task and detector."""
+    from icm_bench.curves.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
+    from icm_bench.curves.result import main_metric
+    from icm_bench.report import table
+
+    compared, fixed = [], []
+    groups = _groups(folder, metric, force=force)
+    if anchor is not None and not matrix:
+        groups = _with_anchor(groups, anchor)
+    for group in groups:
+        options: Any = {
+            "metric": main_metric(group, metric),
+            "method": method,
+            "monotone": monotone,
+        }
+        compared.append(
+            compare_all(group, **options) if matrix else compare_with_anchor(group, anchor=anchor, **options)
+        )
+        fixed.append([] if matrix else fixed_accuracies(group, _numbers(at), **options))
+    if format_ in ("json", "csv"):
+        rows = [row for pair in zip(compared, fixed, strict=True) for row in records(*pair)]
+        write = table.records_json if format_ == "json" else table.records_csv
+        typer.echo(write(rows), nl=False)
+        return
+    for comparisons, rates in zip(compared, fixed, strict=True):
+        tables = [(table.of_matrix if matrix else table.of_comparison)(comparisons)] if comparisons else []
+        tables += [table.of_fixed_accuracies(rates)] if rates else []
+        for item in tables:
+            if format_ == "table":
+                table.show(item, Console())
+            else:
+                typer.echo(table.markdown(item) if format_ == "markdown" else table.latex(item))
+
+
+def plot(
+    folder: option.ResultsArgument = Path("results"),
+    metric: option.MetricOption = "map",
+    force: option.ForceOption = False,
+    scale: Annotated[option.Scale, option.output(help="Scale of the rate axis.")] = "log",
+    panels: Annotated[
+        option.Panels, option.output(help="One panel, one for each size of object, or one for each category.")
+    ] = "one",
+    formats: Annotated[
+        str, option.output("--formats", metavar="ENDING,...", help="png, svg, pdf, separated by commas.")
+    ] = "png",
+    output: Annotated[
+        Path | None,
+        option.output(metavar="FOLDER", help="Folder for the plots.", show_default="beside the curves"),
+    ] = None,
+) -> None:
+    """Draw accuracy over rate, one plot for each dataset, task and detector."""
+    from icm_bench.curves.result import main_metric
+    from icm_bench.detector import NO_DETECTOR
+    from icm_bench.report import plot
+
+    endings = option.listed(formats, "--formats", "png,pdf")
+    for ending in endings:
+        if ending not in plot.FORMATS:
+            raise unknown("format", ending, list(plot.FORMATS))
+    groups = _groups(folder, metric, force=force)
+    if panels != "one":
+        plain = [curves for curves in groups if curves[0].detector == NO_DETECTOR]
+        groups = [curves for curves in groups if curves not in plain] or plain
+        _say_left_out([curves for curves in plain if curves not in groups], f"without {panels}")
+    for curves in groups:
+        group = curves[0].group
+        home = _folder_of(group, folder) if output is None else output.joinpath(*group)
+        drawn = plot.draw_group(
+            curves,
+            home,
+            metric=main_metric(curves, metric),
+            scale=scale,
+            panels=panels,
+            formats=endings,
+        )
+        say(drawn)
+
+
+def _folder_of(group: tuple[str, str, str], folder: Path) -> Path:
+    """Return where a group's curves lie, which were found in a folder of results or in a folder within one."""
+    whole = folder.joinpath(*group)
+    if whole.is_dir():
+        return whole
+    parts = folder.resolve().parts
+    depth = next((n for n in (1, 2, 3) if parts[-n:] == group[:n]), 0)
+    return folder.joinpath(*group[depth:])
+
+
+def compare(
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASE", help="The earlier results: a folder, or a git revision, REV[:FOLDER]."
+        ),
+    ],
+    head: Annotated[str, typer.Argument(metavar="HEAD", help="The later results.")] = "results",
+    metric: option.MetricOption = "map",
+    tolerance: Annotated[
+        float,
+        option.comparison(metavar="PERCENT", min=0, help="The largest BD-rate that does not count as worse."),
+    ] = 0.5,
+    method: option.MethodOption = "pchip",
+    format_: Annotated[option.DifferenceFormat, option.output("--format", help="How to print.")] = "text",
+    base_name: Annotated[
+        str | None,
+        option.output(metavar="NAME", help="What to call the earlier results.", show_default="as given"),
+    ] = None,
+    head_name: Annotated[
+        str | None,
+        option.output(metavar="NAME", help="What to call the later results.", show_default="as given"),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        option.output(
+            metavar="FILE",
+            help="Write it to a file too: .txt, .md, .json or .xml (JUnit). May be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Compare every curve with its earlier self; exit status 1 where one is worse, beyond chance."""
+    from icm_bench.file import replacing
+    from icm_bench.report import difference, regression, revision
+
+    folder = Path("results")
+    with revision.opened(base, folder) as earlier, revision.opened(head, folder) as later:
+        found = regression.compare(
+            earlier,
+            later,
+            base_name=base_name or base,
+            head_name=head_name or head,
+            metric=metric,
+            tolerance_percent=tolerance,
+            method=method,
+        )
+    for path in output or ():
+        ending = difference.ENDINGS.get(path.suffix, format_)
+        with replacing(path, ResultError) as temporary:
+            temporary.write_text(difference.render(found, ending), encoding="utf-8")
+    typer.echo(difference.render(found, format_), nl=False)
+    if found.is_worse:
+        raise typer.Exit(1)
+
+
+def report(
+    folder: option.ResultsArgument = Path("results"),
+    metric: option.MetricOption = "map",
+    output: Annotated[Path, option.output("--output", "-o", metavar="FILE", help="The HTML file.")] = Path(
+        "report.html"
+    ),
+    runs: Annotated[
+        Path | None,
+        option.image(
+            "--runs",
+            metavar="FOLDER",
+            help="Show images too, from this folder of bitstreams and predictions.",
+        ),
+    ] = None,
+    n_images: Annotated[
+        int, option.image("--pictures", metavar="N", min=1, help="How many images to show.")
+    ] = 12,
+    data_root: option.DataRootOption = None,
+    images: option.ImagesOption = None,
+    annotations: option.AnnotationsOption = None,
+) -> None:
+    """Write one HTML file of all curves: interactive plots, BD-rates, operating points, versions, images."""
+    from icm_bench.report import browser, page
+
+    places = browser.Places(data_root, images, annotations)
+    pictures = None if runs is None else page.Pictures(runs, places, n_images)
+    for missed in page.write(folder, output, metric=metric, pictures=pictures):
+        say(f"no images: {missed}")
+    say(f"report: {output}")
+
+
+def _groups(folder: Path, metric: str, *, force: bool) -> list[list[Result]]:
+    """Return the groups whose curves have a metric, and say which are left out."""
+    from icm_bench.curves.comparison import check_conventions, grouped
+    from icm_bench.curves.result import find, main_metric
+
+    groups = list(grouped(find(folder)).values())
+    if not groups:
+        raise ResultError("holds no curves", where=folder, hint="make some with icm-bench run")
+    having = [group for group in groups if any(main_metric(group, metric) in item.results for item in group)]
+    if not having:
+        known = ", ".join(sorted({key for group in groups for item in group for key in item.results}))
+        raise ResultError(f"no curve has the metric '{metric}'", where=folder, hint=f"known: {known}")
+    for group in () if force else having:
+        check_conventions(group)
+    _say_left_out([group for group in groups if group not in having], f"without {metric}")
+    return having
+
+
+def _with_anchor(groups: list[list[Result]], anchor: str) -> list[list[Result]]:
+    """Return the groups in which a curve answers to the anchor's name, and say which are left out; all if none."""
+    from icm_bench.spec import Spec
+
+    name = Spec.parse(anchor).name
+    having = [group for group in groups if any(Spec.parse(item.codec).name == name for item in group)]
+    if having:
+        _say_left_out([group for group in groups if group not in having], f"without {name}")
+    return having or groups
+
+
+def _say_left_out(groups: Iterable[list[Result]], why: str) -> None:
+    from icm_bench.curves.result import titled
+
+    for group in groups:
+        name = titled(group[0].task, group[0].dataset, group[0].detector)
+        say(f"left out, {why}: {name}", error=True)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(item) for item in text.split(",") if item.strip()]
+    except ValueError as error:
+        raise UsageError(f"'{text}' is not a list of numbers", where="--at", hint="write -1,-2,-5") from error

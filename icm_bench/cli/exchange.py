@@ -1,0 +1,94 @@
+"""Commands that read and write other tools' formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icm_bench.cli import option
+from icm_bench.cli.console import say
+from icm_bench.detector import Task
+from icm_bench.error import UsageError
+
+
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A file, or a folder of CompressAI-Vision's summaries.")
+    ],
+    origin: Annotated[option.Origin, option.coding("--from", help="Whose format it is.")],
+    dataset: Annotated[
+        str | None, option.coding(metavar="NAME", help="The dataset that it was measured on.")
+    ] = None,
+    task: Annotated[Task, option.coding(help="What was measured.")] = "fidelity",
+    detector: Annotated[str, option.coding(metavar="NAME", help="The detector, none for fidelity.")] = "none",
+    codec: Annotated[str | None, option.coding(metavar="NAME", help="What to call the codec.")] = None,
+    metric: Annotated[
+        str,
+        option.coding(
+            metavar="NAME", help="What the accuracy of CompressAI-Vision's files is: map, map50-oic, ..."
+        ),
+    ] = "map",
+    bpp: Annotated[
+        str | None, option.convention(metavar="WORD", help="How bpp was averaged: pooled, mean or unknown.")
+    ] = None,
+    bits: Annotated[
+        str | None,
+        option.convention(metavar="WORD", help="What was counted: bitstream, estimated or unknown."),
+    ] = None,
+    pixels: Annotated[
+        str | None, option.convention(metavar="WORD", help="Of which image: native, resized or unknown.")
+    ] = None,
+    results: option.ResultsOption = Path("results"),
+) -> None:
+    """Read curves that were measured elsewhere, with what is known of their conventions."""
+    from icm_bench.formats import importer
+
+    group = None if dataset is None else importer.Group(dataset, task, detector)
+    if origin == "tidy":
+        found = importer.import_tidy(source, group)
+    elif group is None:
+        raise UsageError("does not say what it was measured on", where=source, hint="give --dataset")
+    elif origin == "compressai":
+        found = [importer.import_compressai(source, group, codec=codec)]
+    elif codec is None:
+        raise UsageError("does not name its codec", where=source, hint="give --codec")
+    else:
+        found = [importer.import_compressai_vision(source, group, codec=codec, metric=metric)]
+    for result in found:
+        told = importer.with_conventions(result, bpp=bpp, bits=bits, pixels=pixels)
+        say(importer.save_imported(told, results))
+
+
+def export(
+    destination: Annotated[
+        Path,
+        typer.Argument(metavar="DESTINATION", help="A file, or a folder for formats of one file a curve."),
+    ],
+    format_: Annotated[option.Target, option.output("--to", help="Whose format.")],
+    folder: option.ResultsOption = Path("results"),
+    store: Annotated[
+        Path | None,
+        option.output(
+            metavar="FOLDER", help="The point's or codec's folder in runs/, for coco and codec-compare."
+        ),
+    ] = None,
+) -> None:
+    """Write curves, predictions or per-image values in other tools' formats."""
+    from icm_bench.curves.result import find
+    from icm_bench.formats import exporter
+
+    if format_ == "tidy":
+        exporter.export_tidy(find(folder), destination)
+    elif format_ == "compressai":
+        for result in find(folder):
+            name = result.source.stem if result.source else result.codec
+            exporter.export_compressai(result, destination.joinpath(*result.group, f"{name}.json"))
+    elif store is None:
+        raise UsageError("needs a folder of the stores", where=f"--to {format_}", hint="give --store")
+    elif format_ == "coco":
+        exporter.export_coco(store, destination)
+    else:
+        exporter.export_codec_compare(store, destination)
+    say(destination)

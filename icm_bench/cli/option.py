@@ -1,0 +1,65 @@
+"""What several commands share: the choices, the options, and the panels that group them in the help."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+from icm_bench.error import UsageError
+
+# Some stand beside what they steer too: importing them from there would make the help slow. A test compares them.
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+TableFormat: TypeAlias = Literal["table", "markdown", "csv", "latex", "json"]
+DifferenceFormat: TypeAlias = Literal["text", "markdown", "json", "junit"]
+Method: TypeAlias = Literal["pchip", "akima", "cubic", "cubic-spline", "linear", "monotone-cubic"]
+Monotone: TypeAlias = Literal["pareto", "error", "isotonic"]
+Scale: TypeAlias = Literal["log", "linear"]
+Panels: TypeAlias = Literal["one", "sizes", "categories"]
+Origin: TypeAlias = Literal["compressai", "compressai-vision", "tidy"]
+Target: TypeAlias = Literal["tidy", "compressai", "coco", "codec-compare"]
+
+coding = partial(typer.Option, rich_help_panel="What is measured")
+image = partial(typer.Option, rich_help_panel="Images")
+detector = partial(typer.Option, rich_help_panel="Detector")
+machine = partial(typer.Option, rich_help_panel="Machine")
+comparison = partial(typer.Option, rich_help_panel="Comparison")
+convention = partial(typer.Option, rich_help_panel="Conventions")
+output = partial(typer.Option, rich_help_panel="Output")
+
+ResultsArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of the curves.")]
+ResultsOption: TypeAlias = Annotated[
+    Path, output("--results", metavar="FOLDER", envvar="ICM_BENCH_RESULTS", help="Folder of the curves.")
+]
+RunsOption: TypeAlias = Annotated[
+    Path, output("--runs", metavar="FOLDER", help="Folder of bitstreams and predictions.")
+]
+MetricOption: TypeAlias = Annotated[
+    str, comparison(metavar="NAME", help="A column of the results: map, map50, psnr-rgb, ...")
+]
+MethodOption: TypeAlias = Annotated[
+    Method, comparison(help="How a curve is interpolated between its points.")
+]
+ForceOption: TypeAlias = Annotated[
+    bool, comparison("--force", help="Take curves of different rate conventions together, marked.")
+]
+DataRootOption: TypeAlias = Annotated[Path | None, image(metavar="FOLDER", help="The dataset's folder.")]
+ImagesOption: TypeAlias = Annotated[Path | None, image(metavar="FOLDER", help="Your own images.")]
+AnnotationsOption: TypeAlias = Annotated[
+    Path | None, image(metavar="FILE", help="Their annotations in COCO format.")
+]
+DeviceOption: TypeAlias = Annotated[Device, machine(help="Where networks run.")]
+
+
+def listed(text: str, option: str, example: str) -> list[str]:
+    """Return the items of an option's list, without spaces around them.
+
+    Raises:
+        UsageError: There is none.
+    """
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if not items:
+        raise UsageError("names nothing", where=option, hint=f"write {option} {example}")
+    return items

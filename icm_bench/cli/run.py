@@ -1,0 +1,126 @@
+"""The command that measures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import Console
+
+from icm_bench.cli import option
+from icm_bench.cli.console import Bar, say
+from icm_bench.detector import Task
+
+if TYPE_CHECKING:
+    from icm_bench.dataset import Dataset
+    from icm_bench.pipeline.runner import Summary
+
+_VTM_VARIABLE = "ICM_BENCH_VTM"
+
+
+def run(
+    task: Annotated[Task, option.coding(help="What is measured; fidelity needs no detector.")] = "detection",
+    codecs: Annotated[
+        str, option.coding(metavar="SPEC,...", help="Codecs, each name:option=value:...; see icm-bench list.")
+    ] = "icm,vvc,jpeg",
+    qualities: Annotated[
+        list[str] | None,
+        option.coding(
+            metavar="SPEC=Q,...", help="Another ladder of rate points for a codec. May be repeated."
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int, option.coding(metavar="N", min=0, help="Bootstrap replicates for the intervals; 0 for none.")
+    ] = 1000,
+    dataset: Annotated[str, option.image(metavar="NAME", help="A dataset; see icm-bench list.")] = "scenes",
+    data_root: option.DataRootOption = None,
+    images: option.ImagesOption = None,
+    annotations: option.AnnotationsOption = None,
+    limit: Annotated[
+        int | None, option.image(metavar="N", help="Take this many images, always the same ones.")
+    ] = None,
+    detector: Annotated[
+        str | None,
+        option.detector(
+            metavar="NAME", help="A detector; see icm-bench list.", show_default="the dataset's own"
+        ),
+    ] = None,
+    detector_weights: Annotated[
+        Path | None,
+        option.detector(metavar="FILE", help="Its weights.", show_default="the published ones"),
+    ] = None,
+    device: option.DeviceOption = "auto",
+    workers: Annotated[
+        int | None,
+        option.machine(metavar="N", min=1, help="Worker processes.", show_default="one a core; one on a GPU"),
+    ] = None,
+    vtm: Annotated[
+        Path | None,
+        option.machine(
+            metavar="FOLDER", envvar=_VTM_VARIABLE, help="Folder of VTM's executables.", show_default="PATH"
+        ),
+    ] = None,
+    fresh: Annotated[bool, option.output("--fresh", help="Measure again what is on disk.")] = False,
+    results: option.ResultsOption = Path("results"),
+    runs: option.RunsOption = Path("runs"),
+) -> None:
+    """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
+    from icm_bench.curves.comparison import compare_with_anchor
+    from icm_bench.curves.result import find, main_metric
+    from icm_bench.dataset import default_detector, open_dataset
+    from icm_bench.pipeline import runner
+    from icm_bench.report import plot, table
+
+    chosen_codecs = option.listed(codecs, "--codecs", "icm,vvc,jpeg")
+    if vtm is not None:
+        # Not an option of the codec's spec, which names curves: no folder of one machine belongs there.
+        os.environ[_VTM_VARIABLE] = str(vtm.resolve())
+    opened = open_dataset(dataset, data_root=data_root, images=images, annotations=annotations, limit=limit)
+    chosen = detector or default_detector(opened, task)
+    console = Console()
+    say(_describe(opened, None if task == "fidelity" else chosen))
+    with Bar() as bar:
+        summary = runner.run(
+            opened,
+            task=task,
+            codecs=chosen_codecs,
+            detector=chosen,
+            weights=detector_weights,
+            qualities=qualities or (),
+            results=results,
+            runs=runs,
+            device=device,
+            workers=workers,
+            bootstrap=bootstrap,
+            fresh=fresh,
+            progress=bar,
+        )
+    table.show(table.of_run(summary.results), console)
+    metric = main_metric(summary.results)
+    if len(summary.results) > 1:
+        table.show(table.of_comparison(compare_with_anchor(summary.results, metric=metric)), console)
+    folder = summary.paths[0].parent
+    drawn = plot.draw_group(
+        [item for item in find(results) if item.group == summary.results[0].group], folder, metric=metric
+    )
+    say(_closing(summary))
+    say(f"plot: {drawn}")
+
+
+def _describe(dataset: Dataset, detector: str | None) -> str:
+    if detector is None:
+        return f"dataset {dataset.name}: {len(dataset.images)} images"
+    objects = len((dataset.ground_truth or {}).get("annotations", []))
+    return f"dataset {dataset.name}: {len(dataset.images)} images, {objects} objects; detector {detector}"
+
+
+def _closing(summary: Summary) -> str:
+    if not summary.n_jobs:
+        return f"nothing was left to measure ({summary.wall_s:.1f} s)"
+    steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in sorted(summary.seconds.items()))
+    return (
+        f"encoded {summary.n_encoded} and looked at {summary.n_detected} images in {summary.wall_s:.1f} s "
+        f"with {summary.workers} worker{'s' if summary.workers > 1 else ''} ({steps}; "
+        f"all else {100 * summary.harness_share:.1f} %)"
+    )

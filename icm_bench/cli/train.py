@@ -1,0 +1,56 @@
+"""The command that trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icm_bench.cli import option
+from icm_bench.cli.console import say
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a TOML file.")],
+    data: Annotated[
+        list[Path],
+        option.image(
+            metavar="FOLDER", help="A folder of images (may be repeated), or what icm-bench data scenes drew."
+        ),
+    ],
+    annotations: Annotated[
+        Path | None, option.image(metavar="FILE", help="The objects in the images of --data, in COCO format.")
+    ] = None,
+    detector_weights: Annotated[
+        Path | None,
+        option.detector(metavar="FILE", help="The weights of the recipe's frozen detector, if not its own."),
+    ] = None,
+    device: option.DeviceOption = "auto",
+    max_steps: Annotated[
+        int | None, option.machine(metavar="N", min=1, help="Stop here; run again to continue.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        option.machine(metavar="WEIGHTS", help="Shipped weights, or a file, to start a new training from."),
+    ] = None,
+    output: Annotated[
+        Path, option.output(metavar="FOLDER", help="Folder for checkpoints, curves and weights.")
+    ] = Path("training"),
+    fresh: Annotated[bool, option.output("--fresh", help="Start over instead of resuming.")] = False,
+) -> None:
+    """Train a learned codec by a recipe; resumes where an earlier training was cut off."""
+    from icm_codecs.training import train as training
+
+    path = training.train(
+        training.find_recipe(recipe),
+        data=data,
+        output=output,
+        device=device,
+        resume=not fresh,
+        max_steps=max_steps,
+        start=None if start is None else training.find_weights(start),
+        annotations=annotations,
+        detector_weights=detector_weights,
+    )
+    say(f"weights: {path}")
