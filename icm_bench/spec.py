@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 from icm_bench import registry
-from icm_bench.codec import Codec, Quality
+from icm_bench.codec import Codec, Quality, always_named, complete_options
 from icm_bench.error import UsageError, unknown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -68,17 +68,16 @@ class Spec:
         return "+".join(quote(part, safe="=,._-") for part in str(self).split(":"))
 
 
-def resolve_codec(text: str, *, task: str = "", dataset: str = "") -> tuple[Spec, type[Codec]]:
+def resolve_codec(text: str, *, task: str = "", provider: str = "") -> tuple[Spec, type[Codec]]:
     """Return the canonical spec and the class of a codec, its options checked.
 
-    A codec class may name in ``always_named`` the options that belong to its identity even at their default value;
-    the canonical spec then carries them (``vvc`` becomes ``vvc:preset=...``). A codec whose defaults follow from what
-    it is run for has a class method ``complete_options(options, task=, dataset=)`` that returns the options with them.
+    The canonical spec carries the options that :class:`~icm_bench.codec.CompletesOptions` adds and those that
+    :class:`~icm_bench.codec.AlwaysNames` names: ``vvc`` becomes ``vvc:preset=fast``.
 
     Args:
         text: The spec as the user wrote it.
         task: What is measured, empty where nothing is.
-        dataset: The name of what is coded, empty where it is not known.
+        provider: The name of the dataset's provider, empty where it is not known.
 
     Raises:
         UsageError: The codec, an option or an option's value does not exist.
@@ -86,14 +85,28 @@ def resolve_codec(text: str, *, task: str = "", dataset: str = "") -> tuple[Spec
     spec = Spec.parse(text)
     cls = registry.load("codec", spec.name)
     parameters = _parameters(cls, CODEC_SUPPLIED)
-    options = dict(spec.options)
-    if hasattr(cls, "complete_options"):
-        options = cls.complete_options(options, task=task, dataset=dataset)
-    for key in getattr(cls, "always_named", ()):
+    options = complete_options(cls, dict(spec.options), task=task, provider=provider)
+    for key in always_named(cls):
         options.setdefault(key, str(parameters[key].default))
     spec = Spec(spec.name, tuple(sorted(options.items())))
     arguments(spec, cls, CODEC_SUPPLIED)
     return spec, cls
+
+
+def create_codec(spec: Spec, quality: Quality, device: str) -> Codec:
+    """Return a codec at one operating point.
+
+    Args:
+        spec: A spec whose options are complete, as :func:`resolve_codec` returns it.
+        quality: The operating point.
+        device: Where networks run: "cpu", "cuda", ...
+
+    Raises:
+        UsageError: The codec, an option, an option's value or the quality does not exist.
+    """
+    cls = registry.load("codec", spec.name)
+    codec: Codec = cls(quality, device=device, **arguments(spec, cls, CODEC_SUPPLIED))
+    return codec
 
 
 def arguments(spec: Spec, cls: Callable[..., Any], supplied: frozenset[str]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_a_command_parses_and_all_that_it_names_exists(line: str) -> None:
     if name == "run":
         dataset = registry.load("dataset", given["dataset"])
         for text in given["codecs"].split(","):
-            resolve_codec(text, task=task, dataset=given["dataset"])
+            resolve_codec(text, task=task, provider=given["dataset"])
         parse_qualities(given["qualities"] or ())
         detector = Spec.parse(given["detector"] or dataset.default_detectors[task])
         cls = registry.load("detector", detector.name)

@@ -28,7 +28,7 @@ class Modulation(nn.Module):
         )
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Add to the features what two 3x3 convolutions make of them."""
 
     def __init__(self, channels: int) -> None:
@@ -58,9 +58,9 @@ def n_parameters(module: nn.Module) -> int:
 
 
 def start_log_gain(lambdas: Sequence[float], channels: int) -> Tensor:
-    """Return the logarithm of the latent's first scaling: prices x channels.
+    """Return the logarithm of the latent's first scaling: lambdas x channels.
 
-    Rate-distortion theory: a step size goes with the root of the squared error's price.
+    Rate-distortion theory: a step size goes with the root of the squared error's lambda.
     """
     relative = torch.tensor([0.5 * math.log(value / lambdas[-1]) for value in lambdas])
     return math.log(6.0) + relative[:, None].repeat(1, channels)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icm_bench import registry
-from icm_bench.codec import Codec, Quality, ladder_of
+from icm_bench.codec import Codec, Quality, coded_as, ladder_of
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
@@ -16,7 +16,7 @@ from icm_bench.file import sweep
 from icm_bench.metrics import fidelity
 from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Store, is_finished
 from icm_bench.pipeline.worker import DetectorChoice, Job, resolve_device
-from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
+from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec
 
 UNCOMPRESSED = "uncompressed"
 """The name under which the originals' predictions are stored."""
@@ -31,7 +31,7 @@ class OperatingPoint:
         quality: The operating point, None with no codec.
         version: The codec's version at this point.
         coded_as: The codec and the quality that the point is coded and stored as, where it is another codec's;
-            a codec says so in ``coded_as()``, which returns a spec as text and a quality.
+            :class:`~icm_bench.codec.CodedAs` says so.
     """
 
     codec: Spec | None = None
@@ -221,7 +221,7 @@ def make_plan(
     ladders = parse_qualities(qualities)
     points = [] if choice is None else [OperatingPoint()]
     for text in dict.fromkeys(codecs):
-        spec, cls = resolve_codec(text, task=task, dataset=dataset.name)
+        spec, cls = resolve_codec(text, task=task, provider=dataset.provider)
         if any(point.codec == spec for point in points):
             raise UsageError(f"'{text}' names {spec} again", where="--codecs")
         override = ladders.pop(str(Spec.parse(text)), None) or ladders.pop(str(spec), None)
@@ -252,26 +252,18 @@ def stored_as(spec: Spec, quality: Quality) -> tuple[Spec, Quality]:
     Raises:
         UsageError: The codec, an option or the quality does not exist.
     """
-    return _stored_as(spec, quality, _codec(spec, quality))
+    return _stored_as(spec, quality, create_codec(spec, quality, "cpu"))
 
 
 def _point(spec: Spec, quality: Quality) -> OperatingPoint:
-    codec = _codec(spec, quality)
+    codec = create_codec(spec, quality, "cpu")
     stored = _stored_as(spec, quality, codec)
     return OperatingPoint(spec, quality, codec.version(), None if stored == (spec, quality) else stored)
 
 
 def _stored_as(spec: Spec, quality: Quality, codec: Codec) -> tuple[Spec, Quality]:
-    if not hasattr(codec, "coded_as"):
-        return spec, quality
-    coder, coder_quality = codec.coded_as()
-    return resolve_codec(coder)[0], coder_quality
-
-
-def _codec(spec: Spec, quality: Quality) -> Codec:
-    cls = registry.load("codec", spec.name)
-    codec: Codec = cls(quality, device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
-    return codec
+    other = coded_as(codec)
+    return (spec, quality) if other is None else (resolve_codec(other[0])[0], other[1])
 
 
 def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Dataset) -> DetectorChoice | None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from icm_bench import registry
+from icm_bench.codec import front_of
 from icm_bench.curves import result
 from icm_bench.curves.curve import on_front
 from icm_bench.curves.interval import interval
@@ -410,7 +411,7 @@ def _each(values: Sequence[_T], chosen: Sequence[int]) -> list[_T]:
 
 
 def reduced(result: Result, draws: Draws | None) -> tuple[Result, Draws | None]:
-    """Return what is kept of a curve: of a codec whose class names a metric in ``front_of``, the front alone.
+    """Return what is kept of a curve: of a codec whose class keeps a front, the front alone.
 
     The front is of the dataset's own accuracy where the dataset has not that metric.
     """
@@ -426,5 +427,4 @@ def _front_metric(codec: str) -> str | None:
         cls = registry.load("codec", Spec.parse(codec).name)
     except IcmBenchError:
         return None
-    metric: str | None = getattr(cls, "front_of", None)
-    return metric
+    return front_of(cls)

@@ -21,14 +21,14 @@ import numpy as np
 import pyarrow as pa
 
 from icm_bench import registry
-from icm_bench.codec import Codec, Loads, Quality, ReportsHeaderBytes
+from icm_bench.codec import Codec, Quality, header_bytes, load
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector
 from icm_bench.error import CodecError, DetectorError, IcmBenchError, StoreError
 from icm_bench.image import Image, mse, pixel_digest
 from icm_bench.metrics.fidelity import distortion
 from icm_bench.pipeline import store
-from icm_bench.spec import CODEC_SUPPLIED, DETECTOR_SUPPLIED, Spec, arguments
+from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, create_codec
 
 _T = TypeVar("_T")
 
@@ -218,7 +218,7 @@ def _code(job: Job, record: ImageRecord, clock: _Clock) -> tuple[dict[str, Any],
         "height": source.shape[0],
         "bitstream": data,
         "n_bytes": len(data),
-        "header_bytes": codec.header_bytes(data) if isinstance(codec, ReportsHeaderBytes) else None,
+        "header_bytes": header_bytes(codec, data),
         "encode_s": clock.seconds["encode"] - before.get("encode", 0.0),
         "decode_s": clock.seconds["decode"] - before.get("decode", 0.0),
     }
@@ -266,10 +266,8 @@ def _original(record: ImageRecord) -> tuple[Image, str]:
 # What is dear to make is kept for as long as the worker process lives, which is one run.
 @functools.lru_cache(maxsize=32)
 def _codec(spec: Spec, quality: Quality, device: str) -> Codec:
-    cls = registry.load("codec", spec.name)
-    codec: Codec = cls(quality, device=device, **arguments(spec, cls, CODEC_SUPPLIED))
-    if isinstance(codec, Loads):
-        codec.load()
+    codec = create_codec(spec, quality, device)
+    load(codec)
     return codec
 
 

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from pycocotools import mask as rle
 
 from icm_bench import registry
-from icm_bench.codec import Codec, Quality
+from icm_bench.codec import Quality
 from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, ImageRecord, open_dataset
 from icm_bench.detector import NO_DETECTOR, Task
@@ -29,7 +29,7 @@ from icm_bench.pipeline import store
 from icm_bench.pipeline.plan import UNCOMPRESSED, stored_as
 from icm_bench.pipeline.store import SHARD_IMAGES, Store
 from icm_bench.report.content import Group
-from icm_bench.spec import CODEC_SUPPLIED, Spec, arguments
+from icm_bench.spec import Spec, create_codec
 
 IOU: Final = 0.5
 """A detection is true where it overlaps an object of its category at least so far."""
@@ -210,7 +210,7 @@ class _Point:
         _check_header(path, self.dataset)
         columns = ["image_id", "bitstream", "decoded_sha256"]
         (row,) = [row for row in store.read(path, columns).to_pylist() if row["image_id"] == record.id]
-        image = _codec(spec, quality).decode(row["bitstream"])
+        image = create_codec(spec, quality, "cpu").decode(row["bitstream"])
         if pixel_digest(image) != row["decoded_sha256"]:
             raise StoreError(
                 "the stored bitstream no longer decodes to the pixels that were measured",
@@ -251,12 +251,6 @@ class _Point:
     def _stored(self) -> tuple[str, Quality]:
         spec, quality = self._coder
         return spec.file_name, quality
-
-
-def _codec(spec: Spec, quality: Quality) -> Codec:
-    cls = registry.load("codec", spec.name)
-    codec: Codec = cls(quality, device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
-    return codec
 
 
 def pair(truth: GroundTruth, rows: Sequence[Mapping[str, Any]], task: str) -> list[Detection]:

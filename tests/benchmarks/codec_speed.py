@@ -21,10 +21,10 @@ from typing import TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from icm_bench.codec import Codec, Learned, Loads
+from icm_bench.codec import Codec, Learned, load
 from icm_bench.dataset import open_dataset
 from icm_bench.image import Image
-from icm_bench.spec import CODEC_SUPPLIED, arguments, resolve_codec
+from icm_bench.spec import create_codec, resolve_codec
 
 _T = TypeVar("_T")
 
@@ -38,12 +38,11 @@ class Weight:
     decode: float
 
 
-def create(text: str, *, task: str, dataset: str) -> Codec:
+def create(text: str, *, task: str, provider: str) -> Codec:
     """Return a codec at the middle of its ladder, its networks loaded."""
-    spec, cls = resolve_codec(text, task=task, dataset=dataset)
-    codec = cls(cls.qualities[len(cls.qualities) // 2], device="cpu", **arguments(spec, cls, CODEC_SUPPLIED))
-    if isinstance(codec, Loads):
-        codec.load()
+    spec, cls = resolve_codec(text, task=task, provider=provider)
+    codec = create_codec(spec, cls.qualities[len(cls.qualities) // 2], "cpu")
+    load(codec)
     return codec
 
 
@@ -104,7 +103,7 @@ def main() -> None:
     torch.set_num_threads(1)
     dataset = open_dataset(options.dataset, data_root=options.data_root, limit=options.images)
     images = [record.read() for record in dataset.images]
-    codecs = {text: create(text, task=options.task, dataset=dataset.name) for text in options.codecs}
+    codecs = {text: create(text, task=options.task, provider=dataset.provider) for text in options.codecs}
     megapixels = sum(image.shape[0] * image.shape[1] for image in images) / len(images) / 1e6
     print(
         "| codec | quality | bpp | encode s | decode s | s/MP | decode s/MP | parameters | kMAC/px encode | decode |"

@@ -359,8 +359,8 @@ def blocks() -> Image:
 def test_every_model_conforms(name: str, tmp_path: Path) -> None:
     # Untrained networks return noise: a few steps teach them to tell colours and sides apart.
     model = narrow(name)
-    picture = torch.tensor(blocks()).permute(2, 0, 1).float() / 255.0
-    turned = torch.stack([picture[:, :, :64], picture[:, :, 32:], picture[:, :, 16:80].flip(0)])
+    image = torch.tensor(blocks()).permute(2, 0, 1).float() / 255.0
+    turned = torch.stack([image[:, :, :64], image[:, :, 32:], image[:, :, 16:80].flip(0)])
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(150):
         loss = (model(turned)["x_hat"] - turned).square().mean()

@@ -79,8 +79,8 @@ def digests(codec: Any, data: bytes) -> dict[str, str]:
     }
 
 
-def picture(height: int, width: int) -> Image:
-    """Make a picture with edges, gradients and texture."""
+def image_of(height: int, width: int) -> Image:
+    """Make an image with edges, gradients and texture."""
     random = np.random.default_rng(1)
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / random.uniform(3, 40) + y / random.uniform(3, 40)) for _ in range(3)]
@@ -90,14 +90,14 @@ def picture(height: int, width: int) -> Image:
 
 
 def record(name: str) -> None:
-    """Write down what the weights make of a picture, and what a decoder reads in it."""
+    """Write down what the weights make of an image, and what a decoder reads in it."""
     streams = {}
     for quality in RECORDED.get(name, (1, 4, 8)):
         codec = open_shipped(name, quality)
-        data = codec.encode(picture(48, 72))
+        data = codec.encode(image_of(48, 72))
         streams[str(quality)] = {"stream": data.hex(), **digests(codec, data)}
     weights = hashlib.sha256((WEIGHTS / f"{name}.safetensors").read_bytes()).hexdigest()[:12]
-    content = {"image": "picture(48, 72)", "streams": streams, "weights": weights}
+    content = {"image": "image_of(48, 72)", "streams": streams, "weights": weights}
     (GOLDEN / f"{name}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 

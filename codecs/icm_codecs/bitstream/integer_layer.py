@@ -91,7 +91,7 @@ class ExactLayer:
 
 
 def exact_layers(network: Any) -> tuple[ExactLayer, ExactLayer, ExactLayer]:
-    """Round a network's convolutions ``first``, ``second`` and ``third``, and their biases rung by rung."""
+    """Round a network's convolutions ``first``, ``second`` and ``third``, and their biases rate point by rate point."""
     return (
         ExactLayer.of(network.first.weight, network.first_bias),
         ExactLayer.of(network.second.weight, network.second_bias),

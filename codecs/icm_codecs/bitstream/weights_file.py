@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -30,6 +31,11 @@ _UNUSABLE: Final = (OSError, SafetensorError, KeyError, ValueError, TypeError, R
 
 _LAYERS = ("first", "second", "third")
 _TABLE_FIELDS = ("frequencies", "sizes", "offsets")
+
+_FORMER_FACTS: Final = MappingProxyType({"bit_price": "rdoq_lambda", "pictures": "images"})
+"""The present names of facts that older files know by another."""
+
+_NO_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -59,8 +65,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     temporary.replace(path)
 
 
-def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_tensors(
+    path: Path, kind: str, former: Mapping[str, str] = _NO_NAMES
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return a weights file's facts and its tensors.
+
+    Args:
+        path: The file.
+        kind: What its metadata must name.
+        former: The present names of facts, sizes and networks that older files know by another.
 
     Raises:
         OSError: The file cannot be read.
@@ -69,16 +82,19 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
     """
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator of its own
-    return read_facts(path, kind), tensors
+    present = {".".join(former.get(part, part) for part in name.split(".")): name for name in tensors}
+    return read_facts(path, kind, former), {name: tensors[stored] for name, stored in present.items()}
 
 
-def read_facts(path: Path, kind: str) -> dict[str, Any]:
+def read_facts(path: Path, kind: str, former: Mapping[str, str] = _NO_NAMES) -> dict[str, Any]:
     """Return a weights file's facts alone; see :func:`read_tensors`."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if kind not in metadata:
         raise ValueError(f"its metadata has no {kind}")
-    facts: dict[str, Any] = json.loads(metadata[kind])
+    names = {**_FORMER_FACTS, **former}
+    facts = {names.get(name, name): value for name, value in json.loads(metadata[kind]).items()}
+    facts["shape"] = {names.get(name, name): value for name, value in facts["shape"].items()}
     return facts
 
 

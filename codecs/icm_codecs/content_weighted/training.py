@@ -49,7 +49,7 @@ class Loss:
         balance: Each quality's loss is weighed by target ** balance: 0 favours low rates, 1 high ones.
         map_from: The step from which the importance map is used.
         memory: How much of the measured shares is remembered from step to step, 0 to below 1. The paper compares the
-            batch's own share with r, which is 0; a batch that holds few pictures of each quality wants more.
+            batch's own share with r, which is 0; a batch that holds few images of each quality wants more.
         every: The context models learn from one in so many bits of a batch.
         structure: Share of the structural dissimilarity in the distortion, 0 to 1; the paper has none.
         structure_from: The step from which it has that share.
@@ -152,7 +152,7 @@ class Model(nn.Module):
         error = with_structure(squared, decoded, image, self._loss.structure_at(step))
         kept = mask.detach().mean(dim=(1, 2, 3))
         self._remember(kept, quality)
-        price = (
+        rate = (
             self._rate(encoding.importance, quality)
             if uses_map
             else (encoding.importance - target[:, None, None]).square().mean(dim=(1, 2))
@@ -160,7 +160,7 @@ class Model(nn.Module):
         share = self.shares[quality]
         distortion = 255.0**2 / 100.0 * error
         context, bpp = self._context(mask.detach(), bits.detach(), importance.detach(), quality, step)
-        loss = (share * (distortion + price)).mean() + context
+        loss = (share * (distortion + rate)).mean() + context
         measured = {"bpp": bpp / (image.shape[2] * image.shape[3]), "psnr": -10.0 * torch.log10(squared)}
         return {"loss": loss, **_by_quality({**measured, "kept": kept}, quality)}
 

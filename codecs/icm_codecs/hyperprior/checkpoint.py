@@ -12,4 +12,5 @@ HYPERPRIOR = Kind(
     HyperAnalysis,
     ExactScaleSynthesis,
     "is no weights file of this codec",
+    {},
 )

@@ -30,7 +30,7 @@ with warnings.catch_warnings():
     from compressai.layers import GDN
 
 _START_SCALE = 1.7
-"""A step size for which a squared error's price and a bit's balance, to begin with."""
+"""A step size for which a squared error and a bit balance, to begin with."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class HyperpriorNetwork(VariableRateNetwork):
     def _start_transforms(self) -> None:
         width, latent = self.shape.width, self.shape.latent
         stages, _ = markov_transforms((width, width, width, latent))
-        # Between stages a flat picture keeps its value, so that it passes normalisations nearly as it is.
+        # Between stages a flat image keeps its value, so that it passes normalisations nearly as it is.
         scales = (0.5, 0.5, 0.5, 8.0 * _START_SCALE)
         for number, (transform, scale) in enumerate(zip(stages, scales, strict=True)):
             down = cast(nn.Conv2d, self.analysis.layers[2 * number])

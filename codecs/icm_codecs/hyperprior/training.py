@@ -21,12 +21,12 @@ class Model(HyperpriorNetwork):
 
     Args:
         shape: How large the networks are.
-        loss: The price of a squared error at each quality, and how the qualities share the gradient.
+        loss: The lambda of the squared error at each quality, and how the qualities share the gradient.
     """
 
     def __init__(self, shape: Shape, loss: Loss) -> None:
         super().__init__(shape, loss.lambdas)
-        self._prices = tuple(255.0**2 * price for price in loss.lambdas)
+        self._lambdas = tuple(255.0**2 * value for value in loss.lambdas)
         self._shares = loss.quality_weights()
 
     @classmethod
@@ -40,7 +40,7 @@ class Model(HyperpriorNetwork):
         _check_names("network", network, {"width", "latent"})
         _check_names("loss", loss, {"lambdas", "balance"})
         lambdas = tuple(loss.get("lambdas", ()))
-        if not all(isinstance(price, int | float) and price > 0 for price in lambdas):
+        if not all(isinstance(value, int | float) and value > 0 for value in lambdas):
             raise ValueError("[loss] lambdas must be positive numbers")
         if not 1 <= len(lambdas) <= MOST_QUALITIES or list(lambdas) != sorted(set(lambdas)):
             raise ValueError(f"[loss] lambdas must be 1 to {MOST_QUALITIES} rising numbers")
@@ -50,8 +50,8 @@ class Model(HyperpriorNetwork):
         batch = tables.get("optimisation", {}).get("batch", len(lambdas))
         if batch % len(lambdas):
             raise ValueError("[optimisation] batch must be a multiple of the number of lambdas")
-        prices = Loss(lambdas, **{key: value for key, value in loss.items() if key != "lambdas"})
-        return cls(Shape(len(lambdas), **network), prices)
+        weights = Loss(lambdas, **{key: value for key, value in loss.items() if key != "lambdas"})
+        return cls(Shape(len(lambdas), **network), weights)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return ``loss``, and ``bpp`` and ``psnr`` of each quality as ``bpp/1`` and so on.
@@ -66,9 +66,9 @@ class Model(HyperpriorNetwork):
         bpp = estimate.bits / (image.shape[2] * image.shape[3])
         mse = (estimate.image - image).square().mean(dim=(1, 2, 3))
         quality = torch.arange(len(image)) % n_qualities
-        prices = torch.tensor(self._prices)[quality].to(mse)
+        lambdas = torch.tensor(self._lambdas)[quality].to(mse)
         shares = torch.tensor(self._shares)[quality].to(mse)
-        found = {"loss": (shares * (bpp + prices * mse)).mean(), "bpp": bpp.detach().mean()}
+        found = {"loss": (shares * (bpp + lambdas * mse)).mean(), "bpp": bpp.detach().mean()}
         psnr = -10.0 * torch.log10(mse.detach())
         found["psnr"] = psnr.mean()
         for index in range(n_qualities):

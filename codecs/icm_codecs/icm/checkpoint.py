@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -28,10 +29,10 @@ from icm_codecs.hyperprior.network_exact import ExactSynthesis
 from icm_codecs.hyperprior.variable_rate import Sizes, VariableRateNetwork
 from icm_codecs.icm.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
 from icm_codecs.icm.network_exact import ExactHyperSynthesis
-from icm_codecs.icm.residual import Remainder, Rungs
-from icm_codecs.icm.residual_coder import RemainderCoder
-from icm_codecs.icm.roi import Levels
-from icm_codecs.icm.roi_map import Attended, map_tables
+from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
+from icm_codecs.icm.residual_coder import ResidualCoder
+from icm_codecs.icm.roi import RoiLevels
+from icm_codecs.icm.roi_map import RoiSteps, map_tables
 
 _NETWORKS = ("analysis", "synthesis", "hyper_analysis")
 
@@ -48,6 +49,7 @@ class Kind:
         hyper_analysis: Latent -> hyper-latent, likewise.
         hyper_synthesis: Hyper-latent -> scale indices and means, in integers.
         complaint: What the error says of a file that cannot be used.
+        former: The present names of what older files know by another.
     """
 
     format: str
@@ -57,6 +59,7 @@ class Kind:
     hyper_analysis: Callable[[Any], nn.Module]
     hyper_synthesis: type[ExactSynthesis]
     complaint: str
+    former: Mapping[str, str]
 
 
 ICM = Kind(
@@ -67,6 +70,7 @@ ICM = Kind(
     HyperAnalysis,
     ExactHyperSynthesis,
     "is not a checkpoint of this codec",
+    MappingProxyType({"attention": "roi", "remainder": "residual", "rungs": "residual_points"}),
 )
 
 
@@ -84,9 +88,9 @@ class Checkpoint:
         inverse_gain: Qualities x latent, float32: scales it back.
         prior: The hyper-latent's tables, quality by quality and channel by channel.
         conditional: The latent's tables, scale by scale.
-        attended: What there is to know of its attention, if it has any.
-        remainders: What codes its third layer, rate by rate, if it has one.
-        bit_price: The squared error, in quantisation steps, that a bit is worth to the encoder.
+        roi_steps: How its ROI map changes the steps, if it has one.
+        residual_coders: What codes its residual layer, rate by rate, if it has one.
+        rdoq_lambda: The squared error, in quantisation steps, that a bit is worth to the encoder.
         facts: The file's metadata.
     """
 
@@ -99,9 +103,9 @@ class Checkpoint:
     inverse_gain: Tensor
     prior: Tables
     conditional: Tables
-    attended: Attended | None
-    remainders: tuple[RemainderCoder, ...]
-    bit_price: float
+    roi_steps: RoiSteps | None
+    residual_coders: tuple[ResidualCoder, ...]
+    rdoq_lambda: float
     facts: Mapping[str, Any]
 
     def n_parameters(self) -> int:
@@ -139,11 +143,11 @@ def save_checkpoint(
     for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
         tensors |= table_tensors(name, tables)
     own: dict[str, Any] = {"shape": network.shape.as_dict()}
-    if isinstance(network, IcmNetwork) and network.shape.attention:
+    if isinstance(network, IcmNetwork) and network.shape.roi:
         own["levels"] = network.levels.as_dict()
         tensors |= table_tensors("levels", map_tables(cast(Tensor, network.level_counts)))
-    if isinstance(network, IcmNetwork) and network.shape.rungs:
-        own["remainder"] = network.rungs.as_dict()
+    if isinstance(network, IcmNetwork) and network.shape.residual_points:
+        own["residual"] = network.residual_points.as_dict()
     write_tensors(path, tensors, {**facts, **own}, kind.format)
 
 
@@ -154,7 +158,7 @@ def load_checkpoint(path: Path, kind: Kind = ICM, *, device: str = "cpu") -> Che
         CodecError: The file is missing, damaged or of another kind.
     """
     with reading(path, kind.complaint):
-        facts, tensors = read_tensors(path, kind.format)
+        facts, tensors = read_tensors(path, kind.format, kind.former)
         shape = kind.shape(**facts["shape"])
         layers = read_layers("hyper_synthesis", tensors)
         synthesis = load_into(kind.synthesis(shape), "synthesis", tensors, device)
@@ -169,9 +173,9 @@ def load_checkpoint(path: Path, kind: Kind = ICM, *, device: str = "cpu") -> Che
             tensors["inverse_gain"].to(device),
             read_tables("prior", tensors),
             conditional,
-            _attended(facts, tensors, device) if "levels" in facts else None,
-            _remainders(facts, synthesis, conditional) if "remainder" in facts else (),
-            float(facts.get("bit_price", 0.0)),
+            _roi_steps(facts, tensors, device) if "levels" in facts else None,
+            _residual_coders(facts, synthesis, conditional) if "residual" in facts else (),
+            float(facts.get("rdoq_lambda", 0.0)),
             facts,
         )
 
@@ -183,24 +187,26 @@ def count_rates(path: Path) -> int:
         CodecError: The file is missing, damaged or of another kind.
     """
     with reading(path, ICM.complaint):
-        shape = Shape(**read_facts(path, ICM.format)["shape"])
-    return shape.qualities + shape.rungs
+        shape = Shape(**read_facts(path, ICM.format, ICM.former)["shape"])
+    return shape.qualities + shape.residual_points
 
 
-def _attended(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> Attended:
+def _roi_steps(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> RoiSteps:
     shape = Shape(**facts["shape"])
-    levels = Levels.from_dict(facts["levels"])
+    levels = RoiLevels.from_dict(facts["levels"])
     tables = read_tables("levels", tensors)
-    return Attended.of(levels, tables, shape).to(device)
+    return RoiSteps.of(levels, tables, shape).to(device)
 
 
-def _remainders(facts: Mapping[str, Any], synthesis: nn.Module, tables: Tables) -> tuple[RemainderCoder, ...]:
-    transform, rungs = (
-        cast(Remainder, synthesis.get_submodule("remainder")),
-        Rungs.from_dict(facts["remainder"]),
+def _residual_coders(
+    facts: Mapping[str, Any], synthesis: nn.Module, tables: Tables
+) -> tuple[ResidualCoder, ...]:
+    transform, residual_points = (
+        cast(ResidualTransform, synthesis.get_submodule("residual")),
+        ResidualPoints.from_dict(facts["residual"]),
     )
-    each = zip(rungs.steps, rungs.coarser, strict=True)
-    return tuple(RemainderCoder(step, coarser, transform, tables) for step, coarser in each)
+    each = zip(residual_points.steps, residual_points.coarser, strict=True)
+    return tuple(ResidualCoder(step, coarser, transform, tables) for step, coarser in each)
 
 
 def start_from(network: VariableRateNetwork, path: Path, kind: Kind = ICM) -> None:
@@ -216,9 +222,9 @@ def start_from(network: VariableRateNetwork, path: Path, kind: Kind = ICM) -> No
             getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
         network.log_gain.copy_(torch.log(checkpoint.gain))
         network.log_inverse_gain.copy_(torch.log(checkpoint.inverse_gain))
-        _, tensors = read_tensors(path, kind.format)
+        _, tensors = read_tensors(path, kind.format, kind.former)
         for key, parameter in network.prior.named_parameters():
             parameter.copy_(tensors[f"training.prior.{key}"])
         checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)
-        if checkpoint.attended is not None:
-            cast(Tensor, network.level_counts).copy_(checkpoint.attended.map.counts())
+        if checkpoint.roi_steps is not None:
+            cast(Tensor, network.level_counts).copy_(checkpoint.roi_steps.map.counts())

@@ -15,6 +15,7 @@ The networks are loaded when the first image is coded: naming a codec and its ve
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
     from icm_codecs.icm.coder import Coder
 
 Domain = Literal["photos", "scenes"]
-"""The pictures that weights were trained on: photographs, or the drawn pictures of the dataset ``scenes``."""
+"""The images that weights were trained on: photographs, or the drawn images of the dataset ``scenes``."""
 
 Objective = Literal["mse", "detection", "segmentation"]
 """What weights were trained for: fidelity to the pixels, or a task through its frozen detector."""
+
+_LOG = logging.getLogger(__name__)
+
+_DRAWN = frozenset({"scenes", "scenes-poses"})
+"""The dataset providers whose images are drawn."""
 
 _SHIPPED = MappingProxyType(
     {
@@ -52,7 +58,7 @@ class Icm(HyperpriorCodec):
 
     Convolutional networks with residual connections, a mean and scale hyperprior and a coder of asymmetric numeral
     systems, as the paper has them; one model serves every rate, which is our choice. So are two things that the weights
-    for a task have: attention, for which steps are coarser where the encoder sees no object, and further layers at the
+    for a task have: an ROI map, by which steps are coarser where the encoder sees no object, and further layers at the
     highest qualities, which code what the decoded image of the first lacks.
 
     Args:
@@ -62,8 +68,8 @@ class Icm(HyperpriorCodec):
         objective: What they were trained for. Where a run names neither, ``scenes`` is coded by the weights for its
             task, and everything else by those for the fidelity of photographs.
         weights: A checkpoint file that the training wrote, instead of the shipped one.
-        attention: Whether the encoder of weights that have attention looks for objects; without, steps are the same
-            everywhere. What a decoder does is in the bitstream.
+        roi: Whether the encoder of weights that have an ROI network looks for regions of interest; without, steps are
+            the same everywhere. What a decoder does is in the bitstream.
 
     Raises:
         UsageError: There is no such quality, or no weights of that domain for that objective.
@@ -80,19 +86,26 @@ class Icm(HyperpriorCodec):
         domain: Domain = "photos",
         objective: Objective = "mse",
         weights: str = "",
-        attention: bool = True,
+        roi: bool = True,
     ) -> None:
         path = Path(weights) if weights else _shipped_weights(domain, objective)
         self._set(quality, device, path, shipped=None if weights else _rates(path))
-        self._attention = attention
+        self._roi = roi
 
     @classmethod
-    def complete_options(cls, options: Mapping[str, str], *, task: str, dataset: str) -> dict[str, str]:
-        """Return a spec's options with those that say which of the shipped weights a run takes."""
+    def complete_options(cls, options: Mapping[str, str], *, task: str, provider: str) -> dict[str, str]:
+        """Return a spec's options with those that say which of the shipped weights a run takes.
+
+        ``attention``, the former name of ``roi``, is understood; a warning says the present name.
+        """
+        if "attention" in options:
+            _LOG.warning(
+                "codec 'icm': the option attention is now called roi; write icm:roi=%s", options["attention"]
+            )
+        options = {"roi" if key == "attention" else key: value for key, value in options.items()}
         if "weights" in options:
             return dict(options)
-        drawn = dataset.partition("-")[0] == "scenes"
-        domain = options.get("domain", "scenes" if drawn else "photos")
+        domain = options.get("domain", "scenes" if provider in _DRAWN else "photos")
         objective = options.get("objective", task if (domain, task) in _SHIPPED else "mse")
         return {**options, "domain": domain, "objective": objective}
 
@@ -114,7 +127,7 @@ class Icm(HyperpriorCodec):
         from icm_codecs.icm.coder import Coder
 
         checkpoint = load_checkpoint(self._path, device=self._device)
-        return Coder(checkpoint, self._quality, self._device, attends=self._attention)
+        return Coder(checkpoint, self._quality, self._device, uses_roi=self._roi)
 
 
 @cache

@@ -17,9 +17,9 @@ from icm_codecs.bitstream.table import Decoder, Encoder, Tables
 from icm_codecs.hyperprior.variable_rate import HYPER_STRIDE, LATENT_STRIDE
 from icm_codecs.icm.checkpoint import Checkpoint
 from icm_codecs.icm.network import Shape
-from icm_codecs.icm.residual_coder import RemainderCoder
+from icm_codecs.icm.residual_coder import ResidualCoder
 
-_RESIDUAL_BOUND = 2**15 - 1
+_SYMBOL_BOUND = 2**15 - 1
 
 _LARGE = 16
 """A magnitude at which no symbol is dear enough to be changed."""
@@ -32,7 +32,7 @@ class Latents(NamedTuple):
         hyper: Hyper x h x w whole numbers.
         latent: Sent x H x W in units of ``2**-MEAN_BITS`` of a step, which may be another from place to place.
         levels: H x W levels of the map that says which, where there is one.
-        remainder: 192 x 2H x 2W symbols of the third layer, where it is sent.
+        residual: 192 x 2H x 2W symbols of the residual layer, where it is sent.
 
     All lie on the CPU.
     """
@@ -40,7 +40,7 @@ class Latents(NamedTuple):
     hyper: Tensor
     latent: Tensor
     levels: Tensor | None = None
-    remainder: Tensor | None = None
+    residual: Tensor | None = None
 
 
 class Analysed(NamedTuple):
@@ -50,25 +50,25 @@ class Analysed(NamedTuple):
         hyper: The hyper-latent, whole numbers, 1 x hyper x h x w.
         scaled: The latent, scaled for the quality and not for the levels, 1 x sent x H x W.
         levels: The map of levels, H x W int64, where there is one.
-        remainder: The symbols of the third layer, 192 x 2H x 2W int64, where it is sent.
+        residual: The symbols of the residual layer, 192 x 2H x 2W int64, where it is sent.
     """
 
     hyper: Tensor
     scaled: Tensor
     levels: Tensor | None = None
-    remainder: Tensor | None = None
+    residual: Tensor | None = None
 
 
 class _Symbols(NamedTuple):
     """What a latent is coded as, int64: scale indices, symbols, and means in units of ``2**-MEAN_BITS``."""
 
     scale: Tensor
-    residual: Tensor
+    symbol: Tensor
     mean: Tensor
 
     def latent(self) -> Tensor:
         """Return what the decoder will have of the latent, in units of ``2**-MEAN_BITS``."""
-        latent: Tensor = self.residual * 2**MEAN_BITS + self.mean
+        latent: Tensor = self.symbol * 2**MEAN_BITS + self.mean
         return latent
 
 
@@ -80,23 +80,23 @@ class Coder:
         quality: Index of the rate point, from 0.
         device: "cpu", "cuda".
         name: The codec's name, for errors.
-        attends: Whether a checkpoint that has attention uses it.
+        uses_roi: Whether a checkpoint that has an ROI network uses it.
 
     Raises:
         UsageError: The checkpoint has no such rate point.
     """
 
     def __init__(
-        self, model: Checkpoint, quality: int, device: str, *, name: str = "icm", attends: bool = True
+        self, model: Checkpoint, quality: int, device: str, *, name: str = "icm", uses_roi: bool = True
     ) -> None:
         n_qualities = _n_qualities(model)
         if quality not in range(n_qualities):
             raise UsageError(f"has no quality {quality + 1}", where=name, hint=f"choose 1 to {n_qualities}")
         self._model = model
         self._quality = quality
-        self._rung = _rung(model, quality)
+        self._network_quality = _network_quality(model, quality)
         self._device = device
-        self._attends = attends
+        self._uses_roi = uses_roi
         hyper = model.shape.hyper
         self._saved_bits = _saved_bits(model.conditional).to(device)
         self._priors = [model.prior.select(q * hyper, (q + 1) * hyper) for q in range(model.shape.qualities)]
@@ -115,63 +115,65 @@ class Coder:
     def analyse(self, image: Image) -> Analysed:
         """Return what is to be coded. Nothing here need be reproducible: the decoder is told the result."""
         pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
-        quality = torch.tensor([self._rung], device=self._device)
+        quality = torch.tensor([self._network_quality], device=self._device)
         padded = _padded(pixels, LATENT_STRIDE)
         latent = self._model.analysis(padded, quality)
-        gain = self._model.gain[self._rung][:, None, None]
+        gain = self._model.gain[self._network_quality][:, None, None]
         scaled = latent * gain[: latent.shape[1]]
         hyper = torch.round(self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), quality))
         hyper = hyper.clamp(-HYPER_BOUND, HYPER_BOUND).long()
         levels = self._levels(padded)
         third = self._third(self._quality)
-        if third is None and latent.shape[1] == self._model.shape.sent(self._rung):
+        if third is None and latent.shape[1] == self._model.shape.sent(self._network_quality):
             return Analysed(hyper, scaled, levels)
         symbols = self._symbols(hyper, scaled, levels)
-        missing = padded - self._pixels(symbols.latent(), self._rung, levels)
+        missing = padded - self._pixels(symbols.latent(), self._network_quality, levels)
         if third is not None and levels is not None:
             return Analysed(hyper, scaled, levels, third.quantise(missing, levels))
         detail = self._model.analysis.get_submodule("detail")(missing)
         return Analysed(hyper, torch.cat([scaled, detail * gain[latent.shape[1] :]], dim=1), levels)
 
     def _levels(self, padded: Tensor) -> Tensor | None:
-        """Return the map of levels of an image, H x W int64, where there is attention."""
-        attended = self._model.attended
-        if attended is None:
+        """Return the map of levels of an image, H x W int64, where there is an ROI network."""
+        roi_steps = self._model.roi_steps
+        if roi_steps is None:
             return None
-        levels = attended.levels.of(self._model.analysis.get_submodule("attention")(padded))[0, 0]
-        return levels if self._attends else torch.zeros_like(levels)
+        levels = roi_steps.levels.of(self._model.analysis.get_submodule("roi")(padded))[0, 0]
+        return levels if self._uses_roi else torch.zeros_like(levels)
 
     @torch.inference_mode()
     def entropy_code(
-        self, hyper: Tensor, scaled: Tensor, levels: Tensor | None = None, remainder: Tensor | None = None
+        self, hyper: Tensor, scaled: Tensor, levels: Tensor | None = None, residual: Tensor | None = None
     ) -> bytes:
         """Return the stream of what :meth:`analyse` returned."""
         symbols = self._symbols(hyper, scaled, levels)
         sent = symbols.scale > 0
         encoder = Encoder()
-        if self._model.attended is not None and levels is not None:
-            self._model.attended.map.put(encoder, levels)
-        encoder.put(hyper.flatten(), _channel_index(hyper.shape[1:]), self._priors[self._rung])
-        encoder.put(symbols.residual[sent], symbols.scale[sent], self._model.conditional)
+        if self._model.roi_steps is not None and levels is not None:
+            self._model.roi_steps.map.put(encoder, levels)
+        encoder.put(hyper.flatten(), _channel_index(hyper.shape[1:]), self._priors[self._network_quality])
+        encoder.put(symbols.symbol[sent], symbols.scale[sent], self._model.conditional)
         third = self._third(self._quality)
-        if third is not None and levels is not None and remainder is not None:
-            third.put(encoder, remainder, levels)
+        if third is not None and levels is not None and residual is not None:
+            third.put(encoder, residual, levels)
         return encoder.bytes()
 
     def _symbols(self, hyper: Tensor, scaled: Tensor, levels: Tensor | None) -> _Symbols:
         """Quantise the first channels of the scaled latent, as many as there are."""
         channels, rows, columns = scaled.shape[1:]
-        index, mean = self._expected(hyper, self._rung, torch.Size((channels, rows, columns)), levels)
-        scaled = scaled * self._share(channels, self._rung, levels)
-        residual = self._quantised(scaled.double() - mean * 2.0**-MEAN_BITS, index)
-        return _Symbols(index, residual * (index > 0), mean)
+        index, mean = self._expected(
+            hyper, self._network_quality, torch.Size((channels, rows, columns)), levels
+        )
+        scaled = scaled * self._share(channels, self._network_quality, levels)
+        symbol = self._quantised(scaled.double() - mean * 2.0**-MEAN_BITS, index)
+        return _Symbols(index, symbol * (index > 0), mean)
 
-    def _quantised(self, residual: Tensor, index: Tensor) -> Tensor:
+    def _quantised(self, centred: Tensor, index: Tensor) -> Tensor:
         """Round to whole numbers: the nearest, or the next towards zero where the bits saved are worth the error."""
-        nearest = torch.round(residual).clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND)
-        growth = 1.0 + 2.0 * (residual - nearest) * nearest.sign()
+        nearest = torch.round(centred).clamp(-_SYMBOL_BOUND, _SYMBOL_BOUND)
+        growth = 1.0 + 2.0 * (centred - nearest) * nearest.sign()
         saved = self._saved_bits[index.clamp(min=0), nearest.abs().clamp(max=_LARGE).long()]
-        is_dear = growth < self._model.bit_price * saved
+        is_dear = growth < self._model.rdoq_lambda * saved
         return (nearest - nearest.sign() * is_dear).long()
 
     @torch.inference_mode()
@@ -181,40 +183,40 @@ class Coder:
         rows, columns = _ceil(frame.height, LATENT_STRIDE), _ceil(frame.width, LATENT_STRIDE)
         hyper_shape = torch.Size([shape.hyper, _ceil(rows, HYPER_STRIDE), _ceil(columns, HYPER_STRIDE)])
         n_symbols = hyper_shape.numel() + (shape.latent + 1) * rows * columns
-        rung, third = _rung(self._model, frame.quality), self._third(frame.quality)
+        network_quality, third = _network_quality(self._model, frame.quality), self._third(frame.quality)
         if third is not None:
-            n_symbols += RemainderCoder.most_symbols(rows, columns)
+            n_symbols += ResidualCoder.most_symbols(rows, columns)
         decoder = Decoder(frame.payload, most_symbols=n_symbols)
         levels = None
-        if self._model.attended is not None:
-            levels = self._model.attended.map.take(decoder, rows, columns)
-        symbols = decoder.take(_channel_index(hyper_shape), self._priors[rung])
+        if self._model.roi_steps is not None:
+            levels = self._model.roi_steps.map.take(decoder, rows, columns)
+        symbols = decoder.take(_channel_index(hyper_shape), self._priors[network_quality])
         hyper = symbols.reshape(hyper_shape)
-        sent = torch.Size((shape.sent(rung), rows, columns))
-        index, mean = self._expected(hyper[None].to(self._device), rung, sent, levels)
+        sent = torch.Size((shape.sent(network_quality), rows, columns))
+        index, mean = self._expected(hyper[None].to(self._device), network_quality, sent, levels)
         index, mean = index[0].cpu(), mean[0].cpu()
-        residual = torch.zeros_like(index)
-        residual[index > 0] = decoder.take(index[index > 0], self._model.conditional)
-        residual = residual.clamp(-_RESIDUAL_BOUND, _RESIDUAL_BOUND)
-        latent, remainder = _Symbols(index, residual, mean).latent(), None
+        symbol = torch.zeros_like(index)
+        symbol[index > 0] = decoder.take(index[index > 0], self._model.conditional)
+        symbol = symbol.clamp(-_SYMBOL_BOUND, _SYMBOL_BOUND)
+        latent, residual = _Symbols(index, symbol, mean).latent(), None
         if third is not None and levels is not None:
-            remainder = third.take(decoder, levels)
-        return Latents(hyper, latent, levels, remainder)
+            residual = third.take(decoder, levels)
+        return Latents(hyper, latent, levels, residual)
 
     @torch.inference_mode()
     def synthesise(self, frame: Frame, latents: Latents) -> Image:
         """Return the image of a frame's latents, of the frame's size."""
-        rung, third = _rung(self._model, frame.quality), self._third(frame.quality)
-        pixels = self._pixels(latents.latent.to(self._device)[None], rung, latents.levels)
-        if third is not None and latents.remainder is not None and latents.levels is not None:
-            pixels = pixels + third.missing(latents.remainder, latents.levels)
+        network_quality, third = _network_quality(self._model, frame.quality), self._third(frame.quality)
+        pixels = self._pixels(latents.latent.to(self._device)[None], network_quality, latents.levels)
+        if third is not None and latents.residual is not None and latents.levels is not None:
+            pixels = pixels + third.missing(latents.residual, latents.levels)
         levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
         return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
 
-    def _third(self, quality: int) -> RemainderCoder | None:
-        """Return what codes the third layer at a rate point, where that has one."""
+    def _third(self, quality: int) -> ResidualCoder | None:
+        """Return what codes the residual layer at a rate point, where that has one."""
         above = quality - self._model.shape.qualities
-        return self._model.remainders[above] if above >= 0 else None
+        return self._model.residual_coders[above] if above >= 0 else None
 
     def _pixels(self, latent: Tensor, quality: int, levels: Tensor | None) -> Tensor:
         """Return the image, about 0..1, of a latent in units of ``2**-MEAN_BITS`` of the steps."""
@@ -231,25 +233,25 @@ class Coder:
         channels, rows, columns = sent
         index, mean = self._model.hyper_synthesis.apply(hyper, quality)
         index, mean = index[:, :channels, :rows, :columns], mean[:, :channels, :rows, :columns]
-        attended = self._model.attended
-        if attended is None or levels is None:
+        roi_steps = self._model.roi_steps
+        if roi_steps is None or levels is None:
             return index, mean
-        return attended.expected(index, mean, quality, levels)
+        return roi_steps.expected(index, mean, quality, levels)
 
     def _share(self, channels: int, quality: int, levels: Tensor | None) -> Tensor:
         """Return what the latent is multiplied by where its steps are coarser: channels x rows x columns."""
-        attended = self._model.attended
-        if attended is None or levels is None:
+        roi_steps = self._model.roi_steps
+        if roi_steps is None or levels is None:
             return torch.ones((), device=self._device)
-        return attended.share(channels, quality, levels)
+        return roi_steps.share(channels, quality, levels)
 
 
 def _n_qualities(model: Checkpoint) -> int:
-    return model.shape.qualities + len(model.remainders)
+    return model.shape.qualities + len(model.residual_coders)
 
 
-def _rung(model: Checkpoint, quality: int) -> int:
-    """Return the quality at which the networks run for a rate point: those above theirs have a third layer."""
+def _network_quality(model: Checkpoint, quality: int) -> int:
+    """Return the quality at which the networks run for a rate point: those above theirs have a residual layer."""
     return quality if quality < model.shape.qualities else cast(Shape, model.shape).base
 
 

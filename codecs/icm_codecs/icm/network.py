@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
-from icm_codecs.icm.residual import Remainder, Rungs
-from icm_codecs.icm.roi import Attention, Levels, contexts_of, n_contexts
-from icm_codecs.layer import Modulation, Residual, per_channel, round_through
+from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
+from icm_codecs.icm.roi import RoiLevels, RoiNetwork, contexts_of, n_contexts
+from icm_codecs.layer import Modulation, ResidualBlock, per_channel, round_through
 
 _MEMORY = 0.999
 """What is left, after a step of training, of how often levels were seen before."""
@@ -39,15 +39,15 @@ class Shape:
         latent: Channels of the latent.
         hyper: Channels of the hyper-latent.
         hyper_wide: Channels inside the hyper-synthesis at strides 32 and 16 (the latter a third more).
-        detail: How many of the latent's channels, the last ones, are a second layer: they hold what the decoded
+        detail: How many of the latent's channels, the last ones, are an enhancement layer: they hold what the decoded
             image of the others still lacks. 0 where there is none.
         detailed: How many of the highest qualities send them. Their first layer is that of the highest quality
             below, which ``wide`` values for 16x16 pixels hold whatever they cost.
-        detail_fine: Channels of the second layer's networks at a quarter of the resolution.
+        detail_fine: Channels of the enhancement layer's networks at a quarter of the resolution.
         detail_wide: Their channels at an eighth.
-        attention: Channels of the network that says where steps may be coarser; 0 where they are the same everywhere.
-        rungs: How many rates a third layer adds above the qualities, see :mod:`icm_codecs.icm.residual`; 0 where there
-            is none.
+        roi: Channels of the network that says where steps may be coarser; 0 where they are the same everywhere.
+        residual_points: How many rate points a residual layer adds above the qualities, see
+            :mod:`icm_codecs.icm.residual`; 0 where there is none.
     """
 
     qualities: int = 8
@@ -60,8 +60,8 @@ class Shape:
     detailed: int = 0
     detail_fine: int = 32
     detail_wide: int = 64
-    attention: int = 0
-    rungs: int = 0
+    roi: int = 0
+    residual_points: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name."""
@@ -93,9 +93,9 @@ class DetailAnalysis(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(48, shape.detail_fine, 3, padding=1)
-        self.fine = Residual(shape.detail_fine)
+        self.fine = ResidualBlock(shape.detail_fine)
         self.to_eighth = nn.Conv2d(shape.detail_fine, shape.detail_wide, 3, stride=2, padding=1)
-        self.eighth = Residual(shape.detail_wide)
+        self.eighth = ResidualBlock(shape.detail_wide)
         self.head = nn.Conv2d(shape.detail_wide, shape.detail, 2, stride=2)
 
     def forward(self, missing: Tensor) -> Tensor:
@@ -110,9 +110,9 @@ class DetailSynthesis(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(shape.detail, 4 * shape.detail_wide, 1)
-        self.eighth = Residual(shape.detail_wide)
+        self.eighth = ResidualBlock(shape.detail_wide)
         self.to_quarter = nn.Conv2d(shape.detail_wide, 4 * shape.detail_fine, 1)
-        self.fine = Residual(shape.detail_fine)
+        self.fine = ResidualBlock(shape.detail_fine)
         self.head = nn.Conv2d(shape.detail_fine, 48, 3, padding=1)
 
     def forward(self, detail: Tensor) -> Tensor:
@@ -128,16 +128,16 @@ class Analysis(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(48, shape.fine, 3, padding=1)
-        self.fine = Residual(shape.fine)
+        self.fine = ResidualBlock(shape.fine)
         self.to_eighth = nn.Conv2d(shape.fine, shape.wide, 3, stride=2, padding=1)
         self.eighth_modulation = Modulation(shape.qualities, shape.wide)
-        self.eighth = nn.Sequential(Residual(shape.wide), Residual(shape.wide))
+        self.eighth = nn.Sequential(ResidualBlock(shape.wide), ResidualBlock(shape.wide))
         self.to_sixteenth = nn.Conv2d(shape.wide, shape.wide, 3, stride=2, padding=1)
         self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
-        self.sixteenth = Residual(shape.wide)
+        self.sixteenth = ResidualBlock(shape.wide)
         self.head = nn.Conv2d(shape.wide, shape.first_layer, 1)
         self.detail = DetailAnalysis(shape) if shape.detail else None
-        self.attention = Attention(shape.attention) if shape.attention else None
+        self.roi = RoiNetwork(shape.roi) if shape.roi else None
 
     def forward(self, image: Tensor, quality: Tensor) -> Tensor:
         """Return the latent, not yet scaled for the quality."""
@@ -155,16 +155,16 @@ class Synthesis(nn.Module):
         self.first_layer = shape.first_layer
         self.stem = nn.Conv2d(shape.first_layer, shape.wide, 1)
         self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
-        self.sixteenth = Residual(shape.wide)
+        self.sixteenth = ResidualBlock(shape.wide)
         self.to_eighth = nn.Conv2d(shape.wide, 4 * shape.wide, 1)
         self.eighth_modulation = Modulation(shape.qualities, shape.wide)
-        self.eighth = nn.Sequential(Residual(shape.wide), Residual(shape.wide))
+        self.eighth = nn.Sequential(ResidualBlock(shape.wide), ResidualBlock(shape.wide))
         self.to_quarter = nn.Conv2d(shape.wide, 4 * shape.fine, 1)
         self.quarter_modulation = Modulation(shape.qualities, shape.fine)
-        self.fine = Residual(shape.fine)
+        self.fine = ResidualBlock(shape.fine)
         self.head = nn.Conv2d(shape.fine, 48, 3, padding=1)
         self.detail = DetailSynthesis(shape) if shape.detail else None
-        self.remainder = Remainder() if shape.rungs else None
+        self.residual = ResidualTransform() if shape.residual_points else None
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
         """Return the image of a latent that has been scaled back, of the first layer or of both."""
@@ -237,25 +237,25 @@ class IcmNetwork(VariableRateNetwork):
         self,
         shape: Shape,
         lambdas: tuple[float, ...],
-        levels: Levels = Levels(),  # noqa: B008 - frozen
-        rungs: Rungs = Rungs(),  # noqa: B008 - frozen
+        levels: RoiLevels = RoiLevels(),  # noqa: B008 - frozen
+        residual_points: ResidualPoints = ResidualPoints(),  # noqa: B008 - frozen
     ) -> None:
         networks = (Analysis(shape), Synthesis(shape), HyperAnalysis(shape), HyperSynthesis(shape))
         super().__init__(shape, lambdas, *networks)
         self._initialise()
-        self.levels, self.rungs = levels, rungs
-        if shape.attention:
+        self.levels, self.residual_points = levels, residual_points
+        if shape.roi:
             self.register_buffer("level_counts", torch.zeros(n_contexts(len(levels)), len(levels)))
 
     def _initialise(self) -> None:
-        initialised = [module for name, module in self.named_modules() if "attention" not in name]
+        initialised = [module for name, module in self.named_modules() if "roi" not in name]
         for module in initialised:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for module in self.modules():
-            if isinstance(module, Residual):
+            if isinstance(module, ResidualBlock):
                 nn.init.normal_(module.second.weight, std=0.1 * module.second.weight[0].numel() ** -0.5)
         for synthesis_layer in (self.hyper_synthesis.first, self.hyper_synthesis.second):
             nn.init.kaiming_normal_(synthesis_layer.weight, nonlinearity="relu")
@@ -267,8 +267,8 @@ class IcmNetwork(VariableRateNetwork):
     def forward(self, image: Tensor) -> Estimate:
         """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, N a multiple of the number of qualities.
 
-        Where there is a second layer, N is a multiple of the number of qualities that send it, all of which the batch
-        holds; the bits are the second layer's alone, and no gradient reaches the first.
+        Where there is an enhancement layer, N is a multiple of the number of qualities that send it, all of
+        which the batch holds; the bits are the enhancement layer's alone, and no gradient reaches the first.
         """
         quality, levels = self.coded_at(image), self.levels_of(image)
         if not self.shape.detail:
@@ -279,14 +279,14 @@ class IcmNetwork(VariableRateNetwork):
             with torch.autocast(image.device.type, enabled=False):
                 bits = bits + self._hyper_bits(hyper)
             return Estimate(decoded, bits)
-        return self._second_layer(image, quality, levels)
+        return self._enhancement_layer(image, quality, levels)
 
     def levels_of(self, image: Tensor) -> Tensor | None:
-        """Return how little each position matters, N x 1 x h x w int64, if attention tells; count what is seen."""
-        if self.analysis.attention is None:
+        """Return how little each position matters, N x 1 x h x w int64, by the ROI network; count what is seen."""
+        if self.analysis.roi is None:
             return None
         with torch.no_grad():
-            levels = self.levels.of(self.analysis.attention(image))
+            levels = self.levels.of(self.analysis.roi(image))
             if self.training:
                 seen = contexts_of(levels, len(self.levels)) * len(self.levels) + levels
                 counts = cast(Tensor, self.level_counts)
@@ -295,10 +295,10 @@ class IcmNetwork(VariableRateNetwork):
         return levels
 
     def _coarser(self, layer: int, levels: Tensor | None, quality: Tensor) -> Tensor:
-        """Return how many places on the ladder of scales a layer's steps are coarser, N x 1 x h x w, or 0."""
+        """Return how many scale indices a layer's steps are coarser, N x 1 x h x w, or 0."""
         if levels is None:
             return torch.zeros((), device=quality.device)
-        places = self.levels.places(self.shape.qualities)[layer].to(levels.device)[quality]
+        places = self.levels.coarsening(self.shape.qualities)[layer].to(levels.device)[quality]
         return places.gather(1, levels.flatten(1)).reshape(levels.shape).float()
 
     def _quantise(
@@ -323,10 +323,10 @@ class IcmNetwork(VariableRateNetwork):
         scaled = self.analysis(image, quality).float() * gain
         return self.hyper_analysis(scaled, quality).float(), scaled
 
-    def _second_layer(self, image: Tensor, quality: Tensor, levels: Tensor | None) -> Estimate:
+    def _enhancement_layer(self, image: Tensor, quality: Tensor, levels: Tensor | None) -> Estimate:
         first = self.shape.first_layer
         if self.analysis.detail is None or self.synthesis.detail is None:
-            raise ValueError("there is no second layer")
+            raise ValueError("there is no enhancement layer")
         gain, inverse_gain = self.gain(quality), self.inverse_gain(quality)
         decoded, index, mean = self._first_layer(image, quality, levels)
         scaled = self.analysis.detail(image - decoded).float() * gain[:, first:]
@@ -339,7 +339,7 @@ class IcmNetwork(VariableRateNetwork):
     def _first_layer(
         self, image: Tensor, quality: Tensor, levels: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the image of the first layer, at rest, and what is expected of the latent of all layers."""
+        """Return the image of the first layer, frozen, and what is expected of the latent of all layers."""
         first = self.shape.first_layer
         with torch.no_grad():
             hyper, scaled = self._analyse(image, quality)

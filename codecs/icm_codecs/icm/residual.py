@@ -1,13 +1,13 @@
-"""What the decoded image of the first layer lacks, as coefficients of 8x8 pixels: a third layer, for the highest rates.
+"""The residual layer: what the first layer's image lacks, as coefficients of 8x8 pixels, for the highest rates.
 
 Networks that squeeze 16x16 pixels through a few hundred values cannot give a texture or noise back, however fine
 their steps. A linear transform of as many coefficients as there are values can: with finer steps it comes as near to
-the image as is wanted. It is the Karhunen-Loeve transform of what is missing where attention sees objects, in a space
-in which an error weighs what the frozen detector's features feel of it: with S the mean outer product of the features'
-gradients over blocks and R that of the blocks themselves, its basis is ``S^(-1/2) U`` with U the eigenvectors of
-``S^(1/2) R S^(1/2)``, so that equal steps of all coefficients disturb the features as little as their bits allow.
+the image as is wanted. It is the Karhunen-Loeve transform of what is missing where the ROI network sees objects, in a
+space in which an error weighs what the frozen detector's features feel of it: with S the mean outer product of the
+features' gradients over blocks and R that of the blocks themselves, its basis is ``S^(-1/2) U`` with U the eigenvectors
+of ``S^(1/2) R S^(1/2)``, so that equal steps of all coefficients disturb the features as little as their bits allow.
 
-Nothing of it is learned by gradient descent; :func:`fit` measures it on a few pictures.
+Nothing of it is learned by gradient descent; :func:`fit` measures it on a few images.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ _LEAST_SENSITIVITY = 1e-4
 
 
 @dataclass(frozen=True)
-class Rungs:
-    """The rates that the third layer adds above those of the networks.
+class ResidualPoints:
+    """The rates that the residual layer adds above those of the networks.
 
     Attributes:
         steps: The coefficients' quantisation step at each, falling, in levels of a pixel (of 255).
-        coarser: How much coarser it is at each level of attention, for each of them, in places on the ladder of
-            scales.
+        coarser: How much coarser it is at each ROI level, for each of them, in scale indices.
     """
 
     steps: tuple[float, ...] = ()
@@ -53,14 +52,14 @@ class Rungs:
             TypeError: An entry is unknown or of another kind.
             ValueError: They contradict each other.
         """
-        rungs = cls(**{name: as_tuples(value) for name, value in values.items()})
+        points = cls(**{name: as_tuples(value) for name, value in values.items()})
         falls = (
-            list(rungs.steps) == sorted(set(rungs.steps), reverse=True)
-            and min(rungs.steps, default=1.0) > 0.0
+            list(points.steps) == sorted(set(points.steps), reverse=True)
+            and min(points.steps, default=1.0) > 0.0
         )
-        if not falls or len(rungs.steps) != len(rungs.coarser) or not all(map(are_steps, rungs.coarser)):
+        if not falls or len(points.steps) != len(points.coarser) or not all(map(are_steps, points.coarser)):
             raise ValueError("there must be falling steps, and rising ones by level for each")
-        return rungs
+        return points
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -70,7 +69,7 @@ class Rungs:
         return asdict(self)
 
 
-class Remainder(nn.Module):
+class ResidualTransform(nn.Module):
     """Turn coefficients into what an image lacks: N x 192 x 2h x 2w -> N x 3 x 16h x 16w, and back."""
 
     def __init__(self) -> None:
@@ -81,7 +80,7 @@ class Remainder(nn.Module):
     @property
     def is_fitted(self) -> bool:
         """Whether the basis is another than the one that a new transform has."""
-        return not torch.equal(self.basis, Remainder().basis.to(self.basis))
+        return not torch.equal(self.basis, ResidualTransform().basis.to(self.basis))
 
     def forward(self, coefficients: Tensor) -> Tensor:
         """Return what to add to the image."""

@@ -1,7 +1,7 @@
-"""Code the coefficients of the third layer: see :mod:`icm_codecs.icm.residual`.
+"""Code the coefficients of the residual layer: see :mod:`icm_codecs.icm.residual`.
 
 Every coefficient has a scale of its own, and every block says how much more or less there is in it. Both are measured
-in the picture that is coded and go into the stream, so nothing need be learned of either.
+in the image that is coded and go into the stream, so nothing need be learned of either.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from icm_codecs.bitstream.table import SCALES, Decoder, Encoder, Tables
-from icm_codecs.icm.residual import COEFFICIENTS, Remainder, of_blocks
-from icm_codecs.icm.roi import MOST_PLACES
+from icm_codecs.icm.residual import COEFFICIENTS, ResidualTransform, of_blocks
+from icm_codecs.icm.roi import MOST_COARSENING
 
 _ROUNDING = 0.25
 """A magnitude is rounded up from here below the next whole number: below a half, for bits that are worth more."""
@@ -24,7 +24,7 @@ _CENTRE = 0.18
 """How far above a symbol's magnitude the mean of what is rounded to it lies, measured on scenes."""
 
 _OFFSET_PLACES = 5
-"""Places on the ladder of scales from one offset of a block to the next."""
+"""Scale indices from one offset of a block to the next."""
 
 _MOST_OFFSET = 5
 """The largest offset of a block, up or down."""
@@ -39,19 +39,19 @@ _FITS = 2
 
 
 @dataclass(frozen=True)
-class RemainderCoder:
-    """Codes the third layer at one rate.
+class ResidualCoder:
+    """Codes the residual layer at one rate.
 
     Attributes:
         step: The finest quantisation step, in levels of a pixel (of 255).
-        coarser: How much coarser it is at each level of attention, in places on the ladder of scales.
+        coarser: How much coarser it is at each ROI level, in scale indices.
         transform: What its coefficients mean, on the device of the networks.
         tables: One for each scale.
     """
 
     step: float
     coarser: tuple[int, ...]
-    transform: Remainder
+    transform: ResidualTransform
     tables: Tables
 
     def quantise(self, missing: Tensor, levels: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class RemainderCoder:
 
     def _sent(self, levels: Tensor) -> Tensor:
         """Return which blocks are sent, 2h x 2w."""
-        return self._coarser(levels) < MOST_PLACES
+        return self._coarser(levels) < MOST_COARSENING
 
     def _steps(self, levels: Tensor) -> Tensor:
         """Return the steps of each block, 2h x 2w float64."""

@@ -1,7 +1,7 @@
 """Where an image is worth bits: a small network looks for what may be an object, and the latent's steps grow elsewhere.
 
 Only the encoder looks. What it finds becomes a map of a few levels, one for every position of the latent, which goes
-into the bitstream; a level makes the step coarser by a whole number of places on the ladder of scales, so that scale
+into the bitstream; a level makes the step coarser by a whole number of scale indices, so that scale
 indices move by just as many and nothing that the entropy coder reads is anything but integer. Regions of interest with
 steps of their own are old practice (JPEG 2000 has them); the network, the levels and their steps are our choice.
 """
@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MOST_PLACES = 63
-"""How much coarser a step can be, in places on the ladder of scales: nothing is left of any scale then."""
+MOST_COARSENING = 63
+"""How much coarser a step can be, in scale indices: nothing is left of any scale then."""
 
 
 @dataclass(frozen=True)
-class Levels:
+class RoiLevels:
     """How the probability of an object becomes a step.
 
     Attributes:
         probabilities: Where one level ends and the next begins, falling: level 0 lies above the first.
-        first: How much coarser the first layer's step is at each level, in places on the ladder of scales.
-        second: The same of the second layer, for each of the qualities that send it.
+        first: How much coarser the first layer's step is at each level, in scale indices.
+        second: The same of the enhancement layer, for each of the qualities that send it.
     """
 
     probabilities: tuple[float, ...] = (0.4, 0.15, 0.05)
@@ -62,13 +62,13 @@ class Levels:
         return falls and all(map(are_steps, every)) and all(0.0 < value < 1.0 for value in self.probabilities)
 
     def of(self, logits: Tensor) -> Tensor:
-        """Return the levels, int64, of what :class:`Attention` gives, of the same shape."""
+        """Return the levels, int64, of what :class:`RoiNetwork` gives, of the same shape."""
         levels = torch.zeros_like(logits, dtype=torch.int64)
         for probability in self.probabilities:
             levels += logits < math.log(probability / (1.0 - probability))
         return levels
 
-    def places(self, qualities: int) -> Tensor:
+    def coarsening(self, qualities: int) -> Tensor:
         """Return how much coarser steps are, of the first layer and the second: 2 x qualities x levels int64."""
         second = (self.first,) * (qualities - len(self.second)) + self.second
         return torch.tensor([(self.first,) * qualities, second])
@@ -79,8 +79,8 @@ class Levels:
 
 
 def are_steps(places: Sequence[int]) -> bool:
-    """Tell whether steps do not become finer from level to level, and stay within :data:`MOST_PLACES`."""
-    return list(places) == sorted(places) and 0 <= places[0] <= places[-1] <= MOST_PLACES
+    """Tell whether steps do not become finer from level to level, and stay within :data:`MOST_COARSENING`."""
+    return list(places) == sorted(places) and 0 <= places[0] <= places[-1] <= MOST_COARSENING
 
 
 def as_tuples(value: Any) -> Any:
@@ -88,7 +88,7 @@ def as_tuples(value: Any) -> Any:
     return tuple(as_tuples(each) for each in value) if isinstance(value, list | tuple) else value
 
 
-class Attention(nn.Module):
+class RoiNetwork(nn.Module):
     """Tell how likely an object is near: N x 3 x 16h x 16w in 0..1 -> logits N x 1 x h x w.
 
     Its layers up to an eighth of the resolution have the shapes of the backbone of the detectors of ``scenes``, so

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from icm_codecs.bitstream.table import SCALES, Decoder, Encoder, Tables, joined, quantise
 from icm_codecs.icm.network import Shape
-from icm_codecs.icm.roi import MOST_PLACES, Levels, context_number, contexts_of
+from icm_codecs.icm.roi import MOST_COARSENING, RoiLevels, context_number, contexts_of
 
 _SHARE_BITS = 16
 """Binary places of what means are multiplied by where steps are coarser."""
@@ -69,29 +69,28 @@ class MapCoder:
 
 
 @dataclass(frozen=True)
-class Attended:
-    """What a decoder must know of attention.
+class RoiSteps:
+    """What a decoder must know of the ROI map.
 
     Attributes:
         levels: How much coarser each level's steps are.
         map: Codes the maps of them.
-        coarser: The same for each quality and channel, qualities x latent x levels int64, in places on the ladder
-            of scales.
+        coarser: The same for each quality and channel, qualities x latent x levels int64, in scale indices.
         shares: What a mean is multiplied by for it, in units of ``2**-16``, likewise.
     """
 
-    levels: Levels
+    levels: RoiLevels
     map: MapCoder
     coarser: Tensor
     shares: Tensor
 
     @classmethod
-    def of(cls, levels: Levels, tables: Tables, shape: Shape) -> Self:
+    def of(cls, levels: RoiLevels, tables: Tables, shape: Shape) -> Self:
         """Say it of networks of a size."""
-        first, second = levels.places(shape.qualities)[:, :, None]
+        first, second = levels.coarsening(shape.qualities)[:, :, None]
         sizes = (shape.first_layer, shape.latent - shape.first_layer)
         coarser = torch.cat([first.expand(-1, sizes[0], -1), second.expand(-1, sizes[1], -1)], dim=1)
-        shares = torch.tensor([share_of(place) for place in range(MOST_PLACES + 1)])[coarser]
+        shares = torch.tensor([share_of(place) for place in range(MOST_COARSENING + 1)])[coarser]
         return cls(levels, MapCoder(tables, len(levels)), coarser, shares)
 
     def to(self, device: str) -> Self:
@@ -112,7 +111,7 @@ class Attended:
 
 
 def share_of(places: int) -> int:
-    """Return what steps coarser by so many places leave of a value, in units of ``2**-16``."""
+    """Return what steps coarser by so many scale indices leave of a value, in units of ``2**-16``."""
     share: float = 2**_SHARE_BITS * math.exp(-SCALES.step * places)
     return round(share)
 

@@ -1,6 +1,7 @@
-"""Give a trained network attention, or further layers: what the first's decoded image still lacks.
+"""Give a trained network an ROI map, or further layers: what the first's decoded image still lacks.
 
-Attention and the second layer are trained, and the third is measured, with the rest of the network at rest; the weights
+The ROI network and the enhancement layer are trained, and the residual layer is measured, with the rest of the network
+frozen; the weights
 that are there already stay as they are. The qualities that send further layers stand on the first layer of the highest
 quality that does not.
 """
@@ -29,29 +30,29 @@ _SPREAD = 0.15
 """The standard deviation of detail before it is scaled, as random first weights give it."""
 
 _STRIDE = LATENT_STRIDE * HYPER_STRIDE
-_PICTURES = 40
-"""How many pictures the third layer's transform is measured on, at most."""
+_IMAGES = 40
+"""How many images the residual layer's transform is measured on, at most."""
 
 _DRAWS = 2
 """How often the features' gradient is drawn for each."""
 
 
-def start_grown(network: IcmNetwork, path: Path) -> None:
-    """Set a network's parameters to those of a checkpoint file, which may lack layers, or attention.
+def start_staged(network: IcmNetwork, path: Path) -> None:
+    """Set a network's parameters to those of a checkpoint file, which may lack layers, or an ROI network.
 
-    A new second layer at first adds nothing to the images. New attention keeps what it began with. A new third layer
-    is yet to be measured, by :func:`fit_remainder`.
+    A new enhancement layer at first adds nothing to the images. A new ROI network keeps what it began with. A new
+    residual layer is yet to be measured, by :func:`fit_residual`.
 
     Raises:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
     found, wanted = Shape(**load_checkpoint(path).shape.as_dict()), network.shape
-    if wanted.rungs and not found.rungs:
-        smaller = IcmNetwork(replace(wanted, rungs=0), (1.0,) * wanted.qualities, network.levels)
-        start_grown(smaller, path)
-    elif wanted.attention and not found.attention:
-        smaller = IcmNetwork(replace(wanted, attention=0), (1.0,) * wanted.qualities)
-        start_grown(smaller, path)
+    if wanted.residual_points and not found.residual_points:
+        smaller = IcmNetwork(replace(wanted, residual_points=0), (1.0,) * wanted.qualities, network.levels)
+        start_staged(smaller, path)
+    elif wanted.roi and not found.roi:
+        smaller = IcmNetwork(replace(wanted, roi=0), (1.0,) * wanted.qualities)
+        start_staged(smaller, path)
     elif wanted.detail and not found.detail:
         sizes = {"detail_fine": found.detail_fine, "detail_wide": found.detail_wide}
         shape = replace(wanted, latent=wanted.first_layer, detail=0, detailed=0, **sizes)
@@ -68,28 +69,28 @@ def start_grown(network: IcmNetwork, path: Path) -> None:
             own[name].copy_(value if value.shape == own[name].shape else _beside(name, value, own[name]))
 
 
-def fit_remainder(network: IcmNetwork, source: Source, detector: FrozenDetector) -> None:
-    """Measure the transform of a network's third layer on pictures spread over the training's, if it is not yet.
+def fit_residual(network: IcmNetwork, source: Source, detector: FrozenDetector) -> None:
+    """Measure the transform of a network's residual layer on images spread over the training's, if it is not yet.
 
     Args:
-        network: Trained, with attention.
-        source: The training pictures.
+        network: Trained, with an ROI network.
+        source: The training images.
         detector: Whose features say what errors weigh.
 
     Raises:
-        TrainingError: All pictures are too small.
+        TrainingError: All images are too small.
     """
-    transform = network.synthesis.remainder
+    transform = network.synthesis.residual
     if transform is None or transform.is_fitted:
         return
     network.eval()
-    finest = torch.tensor(network.rungs.coarser[0]) == 0
+    finest = torch.tensor(network.residual_points.coarser[0]) == 0
     missing, gradients = [], []
-    for index in range(0, len(source), -(-len(source) // _PICTURES)):
-        picture = source.image(index)
-        if min(picture.shape[:2]) < _STRIDE:
+    for index in range(0, len(source), -(-len(source) // _IMAGES)):
+        source_image = source.image(index)
+        if min(source_image.shape[:2]) < _STRIDE:
             continue
-        image = _whole(picture)
+        image = _whole(source_image)
         levels = network.levels_of(image)
         seen = slice(None) if levels is None else of_blocks(finest[levels]).flatten()
         missing.append(blocks_of(network.missing(image, levels))[seen])
@@ -97,7 +98,7 @@ def fit_remainder(network: IcmNetwork, source: Source, detector: FrozenDetector)
     network.train()
     if not missing:
         raise TrainingError(
-            "no picture has 64x64 pixels", where="third layer", hint="name a folder with larger ones"
+            "no image has 64x64 pixels", where="residual layer", hint="name a folder with larger ones"
         )
     transform.fit(torch.cat(missing), torch.cat(gradients))
 
@@ -108,21 +109,21 @@ def _whole(image: Image) -> Tensor:
     return torch.tensor(image[:height, :width]).permute(2, 0, 1)[None].float() / 255.0
 
 
-def learn_attention(network: IcmNetwork) -> None:
-    """Let gradients change attention alone."""
+def learn_roi(network: IcmNetwork) -> None:
+    """Let gradients change the ROI network alone."""
     network.requires_grad_(False)
-    if network.analysis.attention is not None:
-        network.analysis.attention.requires_grad_(True)
+    if network.analysis.roi is not None:
+        network.analysis.roi.requires_grad_(True)
 
 
-def learn_all_but_attention(network: IcmNetwork) -> None:
+def learn_all_but_roi(network: IcmNetwork) -> None:
     """Let gradients change what is learned without labels."""
-    if network.analysis.attention is not None:
-        network.analysis.attention.requires_grad_(False)
+    if network.analysis.roi is not None:
+        network.analysis.roi.requires_grad_(False)
 
 
-def learn_second_layer(network: IcmNetwork) -> None:
-    """Let gradients change what belongs to the second layer alone."""
+def learn_enhancement_layer(network: IcmNetwork) -> None:
+    """Let gradients change what belongs to the enhancement layer alone."""
     network.requires_grad_(False)
     for module in (network.analysis.detail, network.synthesis.detail):
         if module is not None:
@@ -182,7 +183,7 @@ def _joined(first: Tensor, both: Tensor, axis: int) -> Tensor:
 
 @torch.no_grad()
 def _expect(network: IcmNetwork) -> None:
-    """Silence the second layer, and expect of its latent what its gains let through."""
+    """Silence the enhancement layer, and expect of its latent what its gains let through."""
     if network.synthesis.detail is not None:
         head = network.synthesis.detail.head
         nn.init.zeros_(head.weight)

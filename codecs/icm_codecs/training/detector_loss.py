@@ -34,15 +34,15 @@ class Task:
 
     Attributes:
         detector: The name of a detector that is a torchvision R-CNN.
-        prices: The weight of the task's loss at each quality.
+        lambdas: The weight of the task's loss at each quality.
         losses: The weight of the detector's own training losses, which need objects, within the task's loss.
         features: The weight of the label-free feature loss within it.
-        enlarge: How much larger the detector sees crops. For COCO's published detectors, which see pictures at a
+        enlarge: How much larger the detector sees crops. For COCO's published detectors, which see images at a
             short side of 800, about 1.67; those of ``scenes`` see them as they are.
     """
 
     detector: str
-    prices: tuple[float, ...]
+    lambdas: tuple[float, ...]
     losses: float = 1.0
     features: float = 0.0
     enlarge: float = 1.0
@@ -82,7 +82,7 @@ class FrozenDetector:
         original: Tensor,
         targets: list[Target],
         *,
-        prices: Tensor,
+        lambdas: Tensor,
         focus: Tensor | None = None,
     ) -> Tensor:
         """Return the task's loss of a batch.
@@ -91,7 +91,7 @@ class FrozenDetector:
             decoded: N x 3 x H x W, about 0..1.
             original: The same before coding.
             targets: The objects in each image; not used where the losses weigh nothing.
-            prices: What each image weighs, N: its gradient is scaled by it. The loss that is returned is not
+            lambdas: What each image weighs, N: its gradient is scaled by it. The loss that is returned is not
                 weighted, since a detector's losses are means over all that the batch shows.
             focus: What the loss of features weighs in each place, N x 1 x H x W; by default 1.
         """
@@ -101,7 +101,7 @@ class FrozenDetector:
             round(height * self._task.enlarge),
         )
         with torch.autocast(decoded.device.type, enabled=False):
-            images, objects = self.network.transform(list(_weigh(decoded, prices)), targets or None)
+            images, objects = self.network.transform(list(_weigh(decoded, lambdas)), targets or None)
             features: dict[str, Tensor] = self.network.backbone(images.tensors)
             total = decoded.new_zeros(())
             if self._task.features > 0.0:

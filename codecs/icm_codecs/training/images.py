@@ -1,4 +1,4 @@
-"""The pictures that a codec is trained on, cropped, with the objects in them where a task is trained for."""
+"""The images that a codec is trained on, cropped, with the objects in them where a task is trained for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
 
-__all__ = ["Box", "Crops", "LabelledPictures", "Objects", "Pictures", "Scenes", "Source", "open_source"]
+__all__ = ["Box", "Crops", "ImageFolders", "LabelledImages", "Objects", "Scenes", "Source", "open_source"]
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LEAST_VISIBLE = 0.5
@@ -35,17 +35,17 @@ Objects: TypeAlias = tuple[NDArray[np.bool_], NDArray[np.int64]]
 
 
 class Source(Protocol):
-    """Pictures to train on."""
+    """Images to train on."""
 
     @property
     def has_objects(self) -> bool:
-        """Whether it knows the objects in its pictures."""
+        """Whether it knows the objects in its images."""
         ...
 
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image:
-        """Return a picture, height x width x 3."""
+        """Return an image, height x width x 3."""
         ...
 
     def objects(self, index: int, box: Box) -> Objects:
@@ -53,11 +53,11 @@ class Source(Protocol):
         ...
 
 
-class Pictures:
-    """Every picture under some folders, all in memory, without objects.
+class ImageFolders:
+    """Every image under some folders, all in memory, without objects.
 
     Raises:
-        TrainingError: There is no picture, or one cannot be read.
+        TrainingError: There is no image, or one cannot be read.
     """
 
     has_objects = False
@@ -68,14 +68,14 @@ class Pictures:
         )
         if not paths:
             where = ", ".join(str(folder) for folder in folders)
-            raise TrainingError("holds no picture to train on", where=where, hint="name folders of pictures")
+            raise TrainingError("holds no image to train on", where=where, hint="name folders of images")
         self._images = [_read_image(path) for path in paths]
 
     def __len__(self) -> int:
         return len(self._images)
 
     def image(self, index: int) -> Image:
-        """Return a picture, height x width x 3."""
+        """Return an image, height x width x 3."""
         return self._images[index]
 
     def objects(self, _index: int, box: Box) -> Objects:
@@ -127,11 +127,11 @@ def shards(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*-????/images.npy"))
 
 
-class LabelledPictures:
-    """A dataset in COCO's object format: pictures are read and masks drawn as they are used. Crowds are left out.
+class LabelledImages:
+    """A dataset in COCO's object format: images are read and masks drawn as they are used. Crowds are left out.
 
     Args:
-        dataset: Pictures with ground truth.
+        dataset: Images with ground truth.
     """
 
     has_objects = True
@@ -143,7 +143,7 @@ class LabelledPictures:
         return len(self._dataset.images)
 
     def image(self, index: int) -> Image:
-        """Return a picture, height x width x 3.
+        """Return an image, height x width x 3.
 
         Raises:
             DatasetError: Its file is missing or broken.
@@ -188,29 +188,29 @@ def _mask(row: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
 
 
 def open_source(folders: Sequence[Path], annotations: Path | None = None) -> Source:
-    """Open what folders hold: drawn scenes, pictures with annotations, or pictures alone.
+    """Open what folders hold: drawn scenes, images with annotations, or images alone.
 
     Args:
-        folders: Folders of pictures, or one of scenes, or one that the annotations are of.
+        folders: Folders of images, or one of scenes, or one that the annotations are of.
         annotations: A file in COCO's object format.
 
     Raises:
-        TrainingError: There is no picture, one cannot be read, or more than one folder is annotated.
-        DatasetError: The annotations are not in COCO's format, or their pictures are missing.
+        TrainingError: There is no image, one cannot be read, or more than one folder is annotated.
+        DatasetError: The annotations are not in COCO's format, or their images are missing.
     """
     if annotations is not None:
         if len(folders) != 1:
             raise TrainingError("annotations are of one folder", where=annotations, hint="give --data once")
-        return LabelledPictures(open_dataset("coco-format", images=folders[0], annotations=annotations))
+        return LabelledImages(open_dataset("coco-format", images=folders[0], annotations=annotations))
     if len(folders) == 1 and shards(folders[0]):
         return Scenes(folders[0])
-    return Pictures(folders)
+    return ImageFolders(folders)
 
 
 class Crops(IterableDataset[tuple[Tensor, list[Target]]]):
     """Random, randomly mirrored crops: batches N x 3 x height x width, uint8, and what each shows.
 
-    A picture smaller than a crop is padded by replication. Every batch follows from the seed, its step and the
+    An image smaller than a crop is padded by replication. Every batch follows from the seed, its step and the
     device's rank alone, so a resumed training goes on where it was.
     """
 

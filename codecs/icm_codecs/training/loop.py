@@ -39,7 +39,7 @@ class Training(lightning.LightningModule):
     Args:
         network: What is trained.
         optimisation: How.
-        source: The training pictures.
+        source: The training images.
     """
 
     def __init__(self, network: nn.Module, optimisation: Optimisation, source: Source) -> None:

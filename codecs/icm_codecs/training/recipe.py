@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from icm_bench.error import TrainingError
 from icm_codecs.icm.network import Shape
-from icm_codecs.icm.residual import Rungs
-from icm_codecs.icm.roi import Levels
+from icm_codecs.icm.residual import ResidualPoints
+from icm_codecs.icm.roi import RoiLevels
 from icm_codecs.training.detector_loss import Task
 
 _RECIPES = Path(__file__).parents[1] / "recipes"
@@ -68,13 +68,13 @@ def _step(knot: Knot) -> int:
 
 @dataclass(frozen=True)
 class Loss:
-    """The price of a squared error at each quality, and how the qualities share the gradient.
+    """The lambda of the squared error at each quality, and how the qualities share the gradient.
 
     Attributes:
-        lambdas: One price a quality, rising; the loss of a quality is bpp + lambda * 255^2 * MSE (pixels in 0..1).
+        lambdas: One a quality, rising; the loss of a quality is bpp + lambda * 255^2 * MSE (pixels in 0..1).
         balance: Each quality's loss is weighed by lambda ** -balance: 0 favours high rates, 1 low ones.
         background: What an error of pixels or features far from every object weighs, next to 1 on objects. Below 1,
-            bits go to objects long before a detector's losses have taught as much; the pictures must be labelled.
+            bits go to objects long before a detector's losses have taught as much; the images must be labelled.
     """
 
     lambdas: tuple[float, ...]
@@ -83,7 +83,7 @@ class Loss:
 
     def quality_weights(self) -> tuple[float, ...]:
         """Return each quality's share of the loss, 1 on average."""
-        raw = [price**-self.balance for price in self.lambdas]
+        raw = [value**-self.balance for value in self.lambdas]
         return tuple(value * len(raw) / sum(raw) for value in raw)
 
 
@@ -121,24 +121,24 @@ class Coding:
     """How the weights are used.
 
     Attributes:
-        bit_price: The squared error, in quantisation steps, that a bit is worth to the encoder, which moves symbols
+        rdoq_lambda: The squared error, in quantisation steps, that a bit is worth to the encoder, which moves symbols
             towards zero for it. For networks that were trained for the squared error; a task's are harmed by it.
     """
 
-    bit_price: float = 0.0
+    rdoq_lambda: float = 0.0
 
 
 @dataclass(frozen=True)
-class Attention:
+class Roi:
     """Where the latent's steps are coarser, and what finds out where.
 
     Attributes:
         levels: How much coarser, by how likely an object is.
-        learned: Whether this training teaches it, from labels, and nothing else. It is at rest otherwise.
+        learned: Whether this training teaches it, from labels, and nothing else. It is frozen otherwise.
         begin: The detector whose backbone's first layers it begins with where it is learned.
     """
 
-    levels: Levels = field(default_factory=Levels)
+    levels: RoiLevels = field(default_factory=RoiLevels)
     learned: bool = False
     begin: str = ""
 
@@ -154,8 +154,8 @@ class Recipe:
     optimisation: Optimisation
     task: Task | None = None
     coding: Coding = Coding()
-    attention: Attention = field(default_factory=Attention)
-    remainder: Rungs = field(default_factory=Rungs)
+    roi: Roi = field(default_factory=Roi)
+    residual: ResidualPoints = field(default_factory=ResidualPoints)
 
 
 def find_recipe(name: str) -> Path:
@@ -218,11 +218,11 @@ def read_coding(tables: Mapping[str, Any]) -> Coding:
     """Return what a recipe's tables say of how the weights are used.
 
     Raises:
-        TypeError: The price is no number.
+        TypeError: The lambda is no number.
         ValueError: An entry is unknown or impossible.
     """
     coding = _table(Coding, dict(tables.get("coding", {})))
-    _check({"bit_price is from 0 to 1": 0.0 <= coding.bit_price <= 1.0})
+    _check({"rdoq_lambda is from 0 to 1": 0.0 <= coding.rdoq_lambda <= 1.0})
     return coding
 
 
@@ -235,14 +235,21 @@ def _parse(tables: dict[str, Any]) -> Recipe:
         "optimisation",
         "task",
         "coding",
-        "attention",
-        "remainder",
+        "roi",
+        "residual",
     }
+    for former, present in (("attention", "roi"), ("remainder", "residual")):
+        if former in unknown:
+            raise ValueError(f"the table {former} is now called {present}")
     if unknown:
         raise ValueError(f"unknown tables {', '.join(sorted(unknown))}")
     loss = _table(Loss, _with_tuples(tables["loss"]))
-    rungs = Rungs.from_dict(tables.get("remainder", {}))
-    sizes = {"qualities": len(loss.lambdas), "rungs": len(rungs), **tables.get("network", {})}
+    residual_points = ResidualPoints.from_dict(tables.get("residual", {}))
+    sizes = {
+        "qualities": len(loss.lambdas),
+        "residual_points": len(residual_points),
+        **tables.get("network", {}),
+    }
     shape = _table(Shape, sizes)
     knots = tuple(_table(Knot, knot) for knot in tables.get("schedule", [{"step": 0}]))
     recipe = Recipe(
@@ -253,18 +260,18 @@ def _parse(tables: dict[str, Any]) -> Recipe:
         optimisation=_optimisation(tables["optimisation"]),
         task=_table(Task, _with_tuples(tables["task"])) if "task" in tables else None,
         coding=read_coding(tables),
-        attention=_attention(tables.get("attention", {})),
-        remainder=rungs,
+        roi=_roi(tables.get("roi", {})),
+        residual=residual_points,
     )
     _check({**_demands(recipe), **_bounds(recipe.optimisation)})
     return recipe
 
 
-def _attention(table: dict[str, Any]) -> Attention:
-    names = {entry.name for entry in fields(Levels)}
-    levels = Levels.from_dict({key: value for key, value in table.items() if key in names})
+def _roi(table: dict[str, Any]) -> Roi:
+    names = {entry.name for entry in fields(RoiLevels)}
+    levels = RoiLevels.from_dict({key: value for key, value in table.items() if key in names})
     rest = {key: value for key, value in table.items() if key not in names}
-    return _table(Attention, {**rest, "levels": levels})
+    return _table(Roi, {**rest, "levels": levels})
 
 
 def _optimisation(table: dict[str, Any]) -> Optimisation:
@@ -310,22 +317,21 @@ def _demands(recipe: Recipe) -> dict[str, bool]:
             if recipe.shape.detail
             else recipe.shape.detailed == 0
         ),
-        "attention has second steps for as many qualities as send a second layer": (
-            not recipe.shape.attention or len(recipe.attention.levels.second) == recipe.shape.detailed
+        "roi has second steps for as many qualities as send an enhancement layer": (
+            not recipe.shape.roi or len(recipe.roi.levels.second) == recipe.shape.detailed
         ),
-        "a remainder has as many rungs as steps, attention, and a task whose detector weighs errors": (
-            recipe.shape.rungs == len(recipe.remainder)
-            and (not recipe.remainder or (recipe.shape.attention > 0 and recipe.task is not None))
+        "residual has as many points as steps, an ROI network, and a task whose detector weights errors": (
+            recipe.shape.residual_points == len(recipe.residual)
+            and (not recipe.residual or (recipe.shape.roi > 0 and recipe.task is not None))
         ),
-        "a remainder has steps for each level of attention": all(
-            len(places) == len(recipe.attention.levels) for places in recipe.remainder.coarser
+        "residual has steps for each ROI level": all(
+            len(places) == len(recipe.roi.levels) for places in recipe.residual.coarser
         ),
-        "attention has channels where it is learned": recipe.shape.attention > 0
-        or not recipe.attention.learned,
+        "roi has channels where it is learned": recipe.shape.roi > 0 or not recipe.roi.learned,
         "background is from 0 to 1": 0.0 <= recipe.loss.background <= 1.0,
         "there is a knot in the schedule": bool(recipe.schedule.knots),
-        "there are as many task prices as qualities": recipe.task is None
-        or len(recipe.task.prices) == recipe.shape.qualities,
+        "there are as many task lambdas as qualities": recipe.task is None
+        or len(recipe.task.lambdas) == recipe.shape.qualities,
         "a schedule that weighs a task names one": recipe.task is not None
         or not any(knot.task for knot in recipe.schedule.knots),
     }

@@ -26,13 +26,13 @@ from icm_codecs.bitstream.weights_file import find_weights
 from icm_codecs.hyperprior.variable_rate import LATENT_STRIDE, Estimate
 from icm_codecs.icm.checkpoint import save_checkpoint
 from icm_codecs.icm.network import IcmNetwork
-from icm_codecs.icm.roi import Attention
+from icm_codecs.icm.roi import RoiNetwork
 from icm_codecs.icm.stage import (
-    fit_remainder,
-    learn_all_but_attention,
-    learn_attention,
-    learn_second_layer,
-    start_grown,
+    fit_residual,
+    learn_all_but_roi,
+    learn_enhancement_layer,
+    learn_roi,
+    start_staged,
 )
 from icm_codecs.training.detector_loss import FrozenDetector, focus_on
 from icm_codecs.training.images import Source, open_source
@@ -56,18 +56,18 @@ class CodecTraining(Training):
 
     Args:
         recipe: What to train and how.
-        source: The training pictures.
+        source: The training images.
         detector_weights: A weights file of the recipe's detector, if not its own.
     """
 
     def __init__(self, recipe: Recipe, source: Source, detector_weights: Path | None = None) -> None:
-        network = IcmNetwork(recipe.shape, recipe.loss.lambdas, recipe.attention.levels, recipe.remainder)
-        if recipe.attention.learned:
-            learn_attention(network)
+        network = IcmNetwork(recipe.shape, recipe.loss.lambdas, recipe.roi.levels, recipe.residual)
+        if recipe.roi.learned:
+            learn_roi(network)
         elif recipe.shape.detail:
-            learn_second_layer(network)
+            learn_enhancement_layer(network)
         else:
-            learn_all_but_attention(network)
+            learn_all_but_roi(network)
         super().__init__(network, recipe.optimisation, source)
         self._recipe, self._detector_weights = recipe, detector_weights
         # No module of this one: its weights are not saved, and nobody may set it to training mode.
@@ -75,8 +75,8 @@ class CodecTraining(Training):
         self._qualities = network.coded_at(torch.empty(recipe.optimisation.batch))
         self._lambdas = torch.tensor(recipe.loss.lambdas)[self._qualities]
         self._shares = torch.tensor(recipe.loss.quality_weights())[self._qualities]
-        prices = recipe.task.prices if recipe.task is not None else (0.0,) * recipe.shape.qualities
-        self._prices = torch.tensor(prices)[self._qualities]
+        lambdas = recipe.task.lambdas if recipe.task is not None else (0.0,) * recipe.shape.qualities
+        self._task_lambdas = torch.tensor(lambdas)[self._qualities]
 
     def on_fit_start(self) -> None:
         """Load the frozen detector to where the network is."""
@@ -97,14 +97,14 @@ class CodecTraining(Training):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what an export and a resumption must know."""
-        checkpoint["icm"] = {"shape": self._recipe.shape.as_dict(), "pictures": len(self.source)}
+        checkpoint["icm"] = {"shape": self._recipe.shape.as_dict(), "images": len(self.source)}
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of one batch."""
         pixels, targets = batch
         image = pixels.float().div(255.0).contiguous(memory_format=torch.channels_last)
-        if self._recipe.attention.learned:
-            return self._attention_loss(image, targets)
+        if self._recipe.roi.learned:
+            return self._roi_loss(image, targets)
         estimate = self.network(image)
         bpp = estimate.bits / (image.shape[2] * image.shape[3])
         error = (estimate.image - image).square().mean(dim=1, keepdim=True)
@@ -112,14 +112,14 @@ class CodecTraining(Training):
         loss = self._loss(image, estimate, bpp, error, targets)
         self.log("loss", loss)
         if self.is_logged:
-            self._log_rungs(bpp.detach(), mse.detach())
+            self._log_rate_points(bpp.detach(), mse.detach())
         return loss
 
-    def _attention_loss(self, image: Tensor, targets: list[Target]) -> Tensor:
+    def _roi_loss(self, image: Tensor, targets: list[Target]) -> Tensor:
         """Return the cross-entropy between where objects seem to be and where they, or what is near them, are."""
         network = cast(IcmNetwork, self.network)
         network.levels_of(image)
-        logits = cast(Tensor, cast(nn.Module, network.analysis.attention)(image))
+        logits = cast(Tensor, cast(nn.Module, network.analysis.roi)(image))
         near = focus_on(targets, 0.0, like=image[:, :1])
         wanted = functional.max_pool2d(near, LATENT_STRIDE)
         loss = functional.binary_cross_entropy_with_logits(logits, wanted)
@@ -131,18 +131,18 @@ class CodecTraining(Training):
     ) -> Tensor:
         weights = self._recipe.schedule.weights(self.global_step)
         shares = self._shares.to(error)
-        prices = self._lambdas.to(error) * 255.0**2
+        lambdas = self._lambdas.to(error) * 255.0**2
         focus = focus_on(targets, self._recipe.loss.background, like=error)
         mse = (focus * error).mean(dim=(1, 2, 3))
-        loss = (shares * (weights.rate * bpp + weights.mse * prices * mse)).mean()
+        loss = (shares * (weights.rate * bpp + weights.mse * lambdas * mse)).mean()
         if self._detector is None or weights.task == 0.0:
             return loss
-        task_prices = shares * self._prices.to(error)
-        task = self._detector.loss(estimate.image, image, targets, prices=task_prices, focus=focus)
+        task_lambdas = shares * self._task_lambdas.to(error)
+        task = self._detector.loss(estimate.image, image, targets, lambdas=task_lambdas, focus=focus)
         self.log("task", task.detach())
         return loss + weights.task * task
 
-    def _log_rungs(self, bpp: Tensor, mse: Tensor) -> None:
+    def _log_rate_points(self, bpp: Tensor, mse: Tensor) -> None:
         for quality in sorted(set(self._qualities.tolist())):
             coded = self._qualities == quality
             self.log(f"bpp/{quality + 1}", bpp[coded].mean())
@@ -165,17 +165,17 @@ def train(
 
     Args:
         recipe: A TOML file, see :mod:`icm_codecs.training.recipe`.
-        data: Folders of pictures, or one of drawn scenes.
+        data: Folders of images, or one of drawn scenes.
         output: The folder for checkpoints, curves (TensorBoard) and the weights.
         device: "auto", "cpu", or "cuda" for all the GPUs there are.
         resume: Go on from the checkpoint in ``output`` where there is one.
         max_steps: Stop early, at this step; a later call goes on from there.
         start: A weights file whose parameters a new training starts with.
-        annotations: A file in COCO's object format, of the one folder of pictures.
+        annotations: A file in COCO's object format, of the one folder of images.
         detector_weights: A weights file of the recipe's detector, if not its own.
 
     Raises:
-        TrainingError: The recipe, the pictures, the checkpoint or the device cannot be used.
+        TrainingError: The recipe, the images, the checkpoint or the device cannot be used.
     """
     tables = read_tables(recipe)
     source = open_source(data, annotations)
@@ -212,10 +212,10 @@ def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
     content = _read_checkpoint(checkpoint)
     state = {key.removeprefix("network."): value for key, value in content["state_dict"].items()}
     facts = {
-        "bit_price": str(read_coding(tables).bit_price),
+        "rdoq_lambda": str(read_coding(tables).rdoq_lambda),
         "recipe": recipe.read_text(),
         "steps": str(content["global_step"]),
-        "pictures": str(content["icm"]["pictures"]),
+        "images": str(content["icm"]["images"]),
         "torch": torch.__version__,
     }
     if "codec" in tables:
@@ -225,7 +225,7 @@ def export(recipe: Path, checkpoint: Path, weights: Path) -> None:
         return
     plan = read_recipe(recipe)
     _check_shape(content, plan.shape.as_dict(), checkpoint)
-    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.attention.levels, plan.remainder)
+    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels, plan.residual)
     network.load_state_dict(state)
     save_checkpoint(network, weights, {"name": plan.name, **facts})
 
@@ -239,16 +239,16 @@ class _Icm:
         self.name, self.optimisation = self._plan.name, self._plan.optimisation
         lightning.seed_everything(self.optimisation.seed, verbose=False)
         self.training = CodecTraining(self._plan, source, detector_weights)
-        self.needs_a_start = bool(self._plan.shape.detail or self._plan.shape.rungs)
+        self.needs_a_start = bool(self._plan.shape.detail or self._plan.shape.residual_points)
         self._source, self._detector_weights = source, detector_weights
-        if self._plan.attention.begin:
-            _begin_attention(cast(IcmNetwork, self.training.network), self._plan.attention.begin)
+        if self._plan.roi.begin:
+            _begin_roi(cast(IcmNetwork, self.training.network), self._plan.roi.begin)
 
     def start_from(self, weights: Path) -> None:
         network = cast(IcmNetwork, self.training.network)
-        start_grown(network, weights)
-        if self._plan.shape.rungs and self._plan.task is not None:
-            fit_remainder(
+        start_staged(network, weights)
+        if self._plan.shape.residual_points and self._plan.task is not None:
+            fit_residual(
                 network, self._source, FrozenDetector(self._plan.task, weights=self._detector_weights)
             )
 
@@ -263,7 +263,7 @@ class ModelTraining(Training):
         model: Its networks.
         network: The recipe's table of them, kept to tell checkpoints apart.
         optimisation: How it is trained.
-        source: The training pictures.
+        source: The training images.
     """
 
     def __init__(
@@ -274,7 +274,7 @@ class ModelTraining(Training):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what an export and a resumption must know."""
-        checkpoint["icm"] = {"shape": self._table, "pictures": len(self.source)}
+        checkpoint["icm"] = {"shape": self._table, "images": len(self.source)}
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of one batch."""
@@ -320,25 +320,23 @@ def _model(recipe: Path, tables: Mapping[str, Any]) -> Any:
 
 def _check_objects(plan: Recipe, source: Source) -> None:
     needed = (
-        plan.attention.learned
-        or plan.loss.background < 1.0
-        or (plan.task is not None and plan.task.losses > 0.0)
+        plan.roi.learned or plan.loss.background < 1.0 or (plan.task is not None and plan.task.losses > 0.0)
     )
     if needed and not source.has_objects:
         raise TrainingError(
-            "its losses need the objects in the pictures",
+            "its losses need the objects in the images",
             where=f"recipe '{plan.name}'",
             hint="give annotations, or scenes, or set background = 1 and losses = 0 and train by features alone",
         )
 
 
-def _begin_attention(network: IcmNetwork, detector: str) -> None:
+def _begin_roi(network: IcmNetwork, detector: str) -> None:
     backbone = getattr(registry.load("detector", detector), "network", lambda **_: nn.Module())(weights=None)
     try:
-        cast(Attention, network.analysis.attention).begin_with(backbone.get_submodule("backbone"))
+        cast(RoiNetwork, network.analysis.roi).begin_with(backbone.get_submodule("backbone"))
     except (AttributeError, RuntimeError) as error:
         raise TrainingError(
-            "attention cannot begin with the layers of this detector",
+            "the ROI network cannot begin with the layers of this detector",
             where=f"detector '{detector}'",
             hint="name a detector of scenes, or none",
         ) from error

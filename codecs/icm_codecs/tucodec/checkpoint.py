@@ -42,8 +42,8 @@ class Checkpoint:
         post_filter: Image -> better image.
         hyper_analysis: Latent -> hyper-latent.
         scales: Hyper-latent -> scale indices, in integers.
-        log_gain: Rungs x latent, float32: scales the latent before rounding, by its exponential.
-        log_inverse_gain: Rungs x latent, float32: scales it back, likewise.
+        log_gain: Rate points x latent, float32: scales the latent before rounding, by its exponential.
+        log_inverse_gain: Rate points x latent, float32: scales it back, likewise.
         laplacians: The latent's and the hyper-latent's tables, scale by scale.
         facts: The file's metadata.
     """
@@ -93,7 +93,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
         CodecError: The file is missing, damaged or of another kind.
     """
     with reading(path):
-        facts, tensors = read_tensors(path, _FORMAT)
+        facts, tensors = read_tensors(path, _FORMAT, {"rungs": "rate_points"})
         shape = Shape(**facts["shape"])
         return Checkpoint(
             shape,

@@ -4,7 +4,7 @@ What is guaranteed:
 
 - A stream is no longer than its target allows, headers included, and as near to it as a bisection over some hundred
   steps a doubling of the rate comes. A target that an image cannot meet (its least stream is longer, as a tiny
-  picture's headers are) gives the shortest stream that was found; one that it cannot use up gives the longest.
+  image's headers are) gives the shortest stream that was found; one that it cannot use up gives the longest.
 - The latents that a decoder recovers are identical, bit for bit, on every device, library and thread count: all that
   encoder and decoder must agree on is integer (:mod:`icm_codecs.tucodec.network_exact`) or a stored table.
 - The pixels are identical on the same machine, device and library; elsewhere one may differ by one level, and an

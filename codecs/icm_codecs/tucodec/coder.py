@@ -41,8 +41,8 @@ class Coder:
 
     @property
     def last_position(self) -> int:
-        """The highest position that the checkpoint serves, in units of ``2**-STEP_BITS`` of a rung."""
-        return (self._model.shape.rungs - 1) << STEP_BITS
+        """The highest position that the checkpoint serves, in units of ``2**-STEP_BITS`` of a rate point."""
+        return (self._model.shape.rate_points - 1) << STEP_BITS
 
     @property
     def n_parameters(self) -> int:

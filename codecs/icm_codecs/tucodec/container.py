@@ -25,7 +25,7 @@ class Frame:
 
     Attributes:
         model: Two bytes that name the weights.
-        position: Where between the model's rungs, 0 to 4095.
+        position: Where between the model's rate points, 0 to 4095.
         width: Pixels.
         height: Pixels.
         payload: The entropy coder's stream.

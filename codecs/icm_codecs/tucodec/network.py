@@ -7,8 +7,8 @@ unpublished: these are our choice. A worked example in its introduction has 96x6
 stride 8 and 192 channels, which ``Shape(stride=8, latent=192)`` gives.
 
 One model serves a continuum of rates, which is our choice too. A *position* says where on it: 0 is the lowest trained
-rung, 1 the next, and what a rung has learned (gains, biases) is interpolated linearly between rungs, gains in their
-logarithm. The analysis does not know the position, so an encoder runs it once for however many rates it tries.
+rate point, 1 the next, and what a rate point has learned (gains, biases) is interpolated linearly between rate points,
+gains in their logarithm. The analysis does not know the position, so an encoder runs it once for all rates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_codecs.bitstream.table import ScaleLadder
-from icm_codecs.layer import Residual, round_through, start_log_gain
+from icm_codecs.layer import ResidualBlock, round_through, start_log_gain
 from icm_codecs.training.klt_start import begin_with, markov_transforms
 
 with warnings.catch_warnings():
@@ -34,11 +34,11 @@ with warnings.catch_warnings():
 HYPER_STRIDE = 4
 """Latent positions to a hyper-latent position, in each direction."""
 
-MOST_RUNGS = 8
-"""The most rungs between which a bitstream can say a position."""
+MOST_RATE_POINTS = 8
+"""The most rate points between which a bitstream can say a position."""
 
 _START_SCALE = 0.4
-"""A step size for which a squared error's price and a bit's balance, to begin with."""
+"""A step size for which a squared error and a bit balance, to begin with."""
 
 _QUIET = 0.2
 """How much less than usual residual blocks add to begin with, where what they add to is of use already."""
@@ -56,7 +56,7 @@ class Shape:
     """How large the networks are.
 
     Attributes:
-        rungs: Positions at which gains and biases are learned, 2 to 8.
+        rate_points: Positions at which gains and biases are learned, 2 to 8.
         stride: Pixels to a latent position in each direction, 8 or 16.
         fine: Channels at a quarter of the latent's stride.
         wide: Channels at half of the latent's stride and at the latent's.
@@ -66,7 +66,7 @@ class Shape:
         post: Channels inside the post-filter.
     """
 
-    rungs: int
+    rate_points: int
     stride: int = 16
     fine: int = 64
     wide: int = 128
@@ -76,8 +76,8 @@ class Shape:
     post: int = 32
 
     def __post_init__(self) -> None:
-        if not 2 <= self.rungs <= MOST_RUNGS:
-            raise ValueError(f"{self.rungs} rungs are not from 2 to {MOST_RUNGS}")
+        if not 2 <= self.rate_points <= MOST_RATE_POINTS:
+            raise ValueError(f"{self.rate_points} rate points are not from 2 to {MOST_RATE_POINTS}")
         if self.stride not in (8, 16):
             raise ValueError(f"stride {self.stride} is neither 8 nor 16")
         if min(self.as_dict().values()) < 1:
@@ -94,7 +94,7 @@ class Shape:
 
 
 def interpolate(values: Tensor, position: Tensor) -> Tensor:
-    """Return what lies between rungs: rungs x C, N positions in 0..rungs - 1 -> N x C x 1 x 1."""
+    """Return what lies between rate points: rate points x C, N positions in 0..rate_points - 1 -> N x C x 1 x 1."""
     below = position.floor().clamp(0, len(values) - 2).long()
     way = (position - below)[:, None]
     return torch.lerp(values[below], values[below + 1], way)[:, :, None, None]
@@ -103,10 +103,10 @@ def interpolate(values: Tensor, position: Tensor) -> Tensor:
 class Modulation(nn.Module):
     """Scale and shift the channels by what the position has learned: N x C x H x W, N -> N x C x H x W."""
 
-    def __init__(self, rungs: int, channels: int) -> None:
+    def __init__(self, rate_points: int, channels: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(rungs, channels))
-        self.shift = nn.Parameter(torch.zeros(rungs, channels))
+        self.scale = nn.Parameter(torch.ones(rate_points, channels))
+        self.shift = nn.Parameter(torch.zeros(rate_points, channels))
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """Return the modulated features."""
@@ -122,12 +122,12 @@ class Analysis(nn.Module):
         self.block = shape.block
         self.layers = nn.Sequential(
             nn.Conv2d(3 * shape.block**2, shape.fine, 3, padding=1),
-            Residual(shape.fine),
+            ResidualBlock(shape.fine),
             nn.Conv2d(shape.fine, shape.wide, 3, stride=2, padding=1),
-            Residual(shape.wide),
-            Residual(shape.wide),
+            ResidualBlock(shape.wide),
+            ResidualBlock(shape.wide),
             nn.Conv2d(shape.wide, shape.wide, 3, stride=2, padding=1),
-            Residual(shape.wide),
+            ResidualBlock(shape.wide),
             nn.Conv2d(shape.wide, shape.latent, 1),
         )
 
@@ -143,14 +143,14 @@ class Synthesis(nn.Module):
         super().__init__()
         self.block = shape.block
         self.stem = nn.Conv2d(shape.latent, shape.wide, 1)
-        self.wide_modulation = Modulation(shape.rungs, shape.wide)
-        self.wide = Residual(shape.wide)
+        self.wide_modulation = Modulation(shape.rate_points, shape.wide)
+        self.wide = ResidualBlock(shape.wide)
         self.to_wider = nn.Conv2d(shape.wide, 4 * shape.wide, 1)
-        self.wider_modulation = Modulation(shape.rungs, shape.wide)
-        self.wider = nn.Sequential(Residual(shape.wide), Residual(shape.wide))
+        self.wider_modulation = Modulation(shape.rate_points, shape.wide)
+        self.wider = nn.Sequential(ResidualBlock(shape.wide), ResidualBlock(shape.wide))
         self.to_fine = nn.Conv2d(shape.wide, 4 * shape.fine, 1)
-        self.fine_modulation = Modulation(shape.rungs, shape.fine)
-        self.fine = Residual(shape.fine)
+        self.fine_modulation = Modulation(shape.rate_points, shape.fine)
+        self.fine = ResidualBlock(shape.fine)
         self.head = nn.Conv2d(shape.fine, 3 * shape.block**2, 3, padding=1)
 
     def forward(self, latent: Tensor, position: Tensor) -> Tensor:
@@ -169,8 +169,8 @@ class PostFilter(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(12, shape.post, 3, padding=1)
-        self.modulation = Modulation(shape.rungs, shape.post)
-        self.body = Residual(shape.post)
+        self.modulation = Modulation(shape.rate_points, shape.post)
+        self.body = ResidualBlock(shape.post)
         self.head = nn.Conv2d(shape.post, 12, 3, padding=1)
 
     def forward(self, image: Tensor, position: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ class HyperAnalysis(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
         self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
-        self.modulation = Modulation(shape.rungs, shape.hyper)
+        self.modulation = Modulation(shape.rate_points, shape.hyper)
 
     def forward(self, scaled: Tensor, position: Tensor) -> Tensor:
         """Return the hyper-latent, not yet rounded."""
@@ -202,22 +202,22 @@ class ScaleSynthesis(nn.Module):
     """Turn a rounded hyper-latent into scale indices: N x hyper x h x w -> N x latent x 4h x 4w.
 
     Only operations that have an integer twin are used: scaling, convolution, a bias, ReLU, depth to space, and
-    interpolation of gains and biases between rungs.
+    interpolation of gains and biases between rate points.
     """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         wide = shape.hyper_wide
-        self.gain = nn.Parameter(torch.ones(shape.rungs, shape.hyper))
+        self.gain = nn.Parameter(torch.ones(shape.rate_points, shape.hyper))
         self.first = nn.Conv2d(shape.hyper, 4 * wide, 3, padding=1, bias=False)
         self.second = nn.Conv2d(wide, 4 * wide, 3, padding=1, bias=False)
         self.third = nn.Conv2d(wide, shape.latent, 1, bias=False)
-        self.first_bias = nn.Parameter(torch.zeros(shape.rungs, 4 * wide))
-        self.second_bias = nn.Parameter(torch.zeros(shape.rungs, 4 * wide))
-        self.third_bias = nn.Parameter(torch.zeros(shape.rungs, shape.latent))
-        # The hyper-latent's own Laplacians: one scale a rung and channel.
+        self.first_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
+        self.second_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
+        self.third_bias = nn.Parameter(torch.zeros(shape.rate_points, shape.latent))
+        # The hyper-latent's own Laplacians: one scale a rate point and channel.
         self.hyper_scale = nn.Parameter(
-            torch.full((shape.rungs, shape.hyper), index_of(2.0) / SCALES.per_unit)
+            torch.full((shape.rate_points, shape.hyper), index_of(2.0) / SCALES.per_unit)
         )
 
     def forward(self, hyper: Tensor, position: Tensor) -> Tensor:
@@ -254,7 +254,8 @@ class TucodecNetwork(nn.Module):
 
     Args:
         shape: How large the networks are.
-        lambdas: The weight of the squared error at each rung, rising: the latent's first step sizes follow from it.
+        lambdas: The weight of the squared error at each rate point, rising: the latent's first step sizes follow from
+            it.
         stand_in: What stands in for rounding where images are decoded.
     """
 
@@ -280,7 +281,7 @@ class TucodecNetwork(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for module in self.modules():
-            if isinstance(module, Residual):
+            if isinstance(module, ResidualBlock):
                 nn.init.normal_(module.second.weight, std=0.1 * module.second.weight[0].numel() ** -0.5)
         nn.init.zeros_(self.post_filter.head.weight)
         for layer in (self.scale_synthesis.first, self.scale_synthesis.second):
@@ -310,7 +311,7 @@ class TucodecNetwork(nn.Module):
         begin_with(synthesis.stem.weight, same.transpose(0, 1) / _START_SCALE, at=0)
         with torch.no_grad():
             for module in (*self.analysis.modules(), *synthesis.modules()):
-                if isinstance(module, Residual):
+                if isinstance(module, ResidualBlock):
                     module.second.weight.mul_(_QUIET)
         self._start_gains((4.0 * _START_SCALE) ** 2 * variances.float()[: shape.latent])
 

@@ -1,7 +1,7 @@
-"""The scale synthesis in integers, at any position between rungs: what encoder and decoder must agree on.
+"""The scale synthesis in integers, at any position between rate points: what encoder and decoder must agree on.
 
 As :mod:`icm_codecs.bitstream.integer_layer` has it: integers held in float64, every partial sum below 2^53, so that
-devices, libraries and thread counts change nothing. Interpolation between rungs is integer arithmetic as well.
+devices, libraries and thread counts change nothing. Interpolation between rate points is integer arithmetic as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from icm_codecs.bitstream.integer_layer import (
 from icm_codecs.tucodec.network import SCALES, ScaleSynthesis
 
 STEP_BITS = 9
-"""Binary places of a position: there are ``2**STEP_BITS`` steps from a rung to the next."""
+"""Binary places of a position: there are ``2**STEP_BITS`` steps from a rate point to the next."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class ExactScales:
     """The integer twin of :class:`~icm_codecs.tucodec.network.ScaleSynthesis`.
 
     Attributes:
-        gain: Rungs x hyper int64, in units of ``2**-ACTIVATION_BITS``.
-        layers: The three convolutions, their biases rung by rung.
-        hyper_scale: Rungs x hyper int64, in units of ``2**-ACTIVATION_BITS``: the hyper-latent's scales.
+        gain: Rate points x hyper int64, in units of ``2**-ACTIVATION_BITS``.
+        layers: The three convolutions, their biases rate point by rate point.
+        hyper_scale: Rate points x hyper int64, in units of ``2**-ACTIVATION_BITS``: the hyper-latent's scales.
 
     Raises:
         CodecError: The weights are too large for float64 to hold every partial sum exactly.
@@ -80,7 +80,7 @@ class ExactScales:
         """Return the hyper-latent's scale indices, int64, 0 to 63, one a channel.
 
         Args:
-            position: In units of ``2**-STEP_BITS`` of a rung, from 0.
+            position: In units of ``2**-STEP_BITS`` of a rate point, from 0.
         """
         units = interpolate_exactly(self.hyper_scale, position) * SCALES.per_unit
         half = 1 << (ACTIVATION_BITS - 1)
@@ -91,7 +91,7 @@ class ExactScales:
 
         Args:
             hyper: N x hyper x h x w, whole numbers within ``HYPER_BOUND``, of any type.
-            position: In units of ``2**-STEP_BITS`` of a rung, from 0.
+            position: In units of ``2**-STEP_BITS`` of a rate point, from 0.
         """
         bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
         gain = interpolate_exactly(self.gain, position).to(bounded)
@@ -108,7 +108,7 @@ class ExactScales:
 
 
 def interpolate_exactly(values: Tensor, position: int) -> Tensor:
-    """Return what lies between rungs, rounded, halves up: rungs x C int64 -> C int64, below 2^53 in magnitude."""
+    """Return what lies between rate points, halves rounded up: rate points x C int64 -> C int64, below 2^53."""
     below = min(position >> STEP_BITS, len(values) - 2)
     way = position - (below << STEP_BITS)
     total = values[below] * ((1 << STEP_BITS) - way) + values[below + 1] * way

@@ -1,9 +1,9 @@
-"""Train the codec after TuCodec: bits per pixel plus a price times the distortion, at all positions at once.
+"""Train the codec after TuCodec: bits per pixel plus lambda times the distortion, at all positions at once.
 
 The distortion is the squared error or, in part, structural dissimilarity: what the paper trained for is unpublished.
 
-Each sample of a batch is coded at a position of its own, drawn so that a batch is spread over all of them; the price
-of the squared error there is interpolated in its logarithm. So what lies between rungs is trained as the rungs are.
+Each sample of a batch is coded at a position of its own, drawn so that a batch is spread over all of them; lambda
+there is interpolated in its logarithm. So what lies between rate points is trained as the rate points are.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _Table = TypeVar("_Table")
 
 @dataclass(frozen=True)
 class Loss:
-    """The price of a squared error at each rung, and how positions share the gradient.
+    """The lambda of the squared error at each rate point, and how positions share the gradient.
 
     Attributes:
-        lambdas: One price a rung, rising; the loss at a rung is bpp + lambda * 255^2 * MSE (pixels in 0..1).
+        lambdas: One a rate point, rising; the loss at a rate point is bpp + lambda * 255^2 * MSE (pixels in 0..1).
         balance: Each sample's loss is weighed by lambda ** -balance: 0 favours high rates, 1 low ones.
         unfiltered: Share of the squared error that is taken before the post-filter, 0 to 1.
         stand_in: What the synthesis is trained on: "noise", as in the paper, or "rounded" straight through.
@@ -82,7 +82,7 @@ class Model(nn.Module):
         if "lambdas" not in tables.get("loss", {}):
             raise ValueError("[loss] has no lambdas")
         loss = _table(Loss, {**tables["loss"], "lambdas": tuple(tables["loss"]["lambdas"])})
-        return cls(_table(Shape, {**tables.get("network", {}), "rungs": len(loss.lambdas)}), loss)
+        return cls(_table(Shape, {**tables.get("network", {}), "rate_points": len(loss.lambdas)}), loss)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return ``loss``, and the means over the batch of ``bpp``, ``psnr`` and ``psnr_unfiltered``.
@@ -96,13 +96,13 @@ class Model(nn.Module):
         bpp = estimate.bits / (image.shape[2] * image.shape[3])
         mse = (estimate.image - image).square().mean(dim=(1, 2, 3))
         unfiltered = (estimate.unfiltered - image).square().mean(dim=(1, 2, 3))
-        prices = torch.exp(interpolate(self._log_lambdas, position))[:, 0, 0, 0]
+        lambdas = torch.exp(interpolate(self._log_lambdas, position))[:, 0, 0, 0]
         # Weighed as their mean over all positions would have it, not over this batch.
-        weights = prices**-self._loss.balance / torch.exp(-self._loss.balance * self._log_lambdas).mean()
+        weights = lambdas**-self._loss.balance / torch.exp(-self._loss.balance * self._log_lambdas).mean()
         error = torch.lerp(mse, unfiltered, self._loss.unfiltered)
         error = with_structure(error, estimate.image, image, self._loss.structure_at(step))
         return {
-            "loss": (weights * (bpp + prices * 255.0**2 * error)).mean(),
+            "loss": (weights * (bpp + lambdas * 255.0**2 * error)).mean(),
             "bpp": bpp.detach().mean(),
             "psnr": _psnr(mse),
             "psnr_unfiltered": _psnr(unfiltered),
@@ -123,7 +123,7 @@ class Model(nn.Module):
     def _spread(self, n: int, device: torch.device) -> Tensor:
         """Draw one position from each of n equal parts of the range."""
         parts = torch.arange(n, device=device) + torch.rand(n, device=device)
-        return parts * ((self.network.shape.rungs - 1) / n)
+        return parts * ((self.network.shape.rate_points - 1) / n)
 
 
 def _psnr(mse: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ PAPER = Shape(qualities=1, width=128, code=64, levels=16)
 
 
 def quarters() -> Tensor:
-    """Draw a picture whose colours, sides and corners all differ: 6 x 3 x 32 x 48."""
+    """Draw an image whose colours, sides and corners all differ: 6 x 3 x 32 x 48."""
     image = np.zeros((32, 48, 3), np.float32)
     image[:16] += np.array([180, 30, 60], np.float32)
     image[:, 24:] += np.array([20, 120, 40], np.float32)

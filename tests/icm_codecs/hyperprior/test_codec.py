@@ -51,19 +51,19 @@ def blocks() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[Model, list[float]]:
-    """A narrow model after some steps on two pictures, and its losses."""
+    """A narrow model after some steps on two images, and its losses."""
     torch.manual_seed(1)
     with pytest.MonkeyPatch.context() as patch:
         # A network this narrow learns more from random weights than from a transform that it cannot hold.
         patch.setattr(HyperpriorNetwork, "_start_transforms", lambda _: None)
         model = Model.from_recipe(TABLES)
     drawn = torch.tensor(photograph(64, 64, seed=3)).permute(2, 0, 1).float() / 255.0
-    pictures = [blocks()[:, :, :64], blocks()[:, :, 32:], drawn, blocks()[:, :, 16:80].flip(0)]
+    images = [blocks()[:, :, :64], blocks()[:, :, 32:], drawn, blocks()[:, :, 16:80].flip(0)]
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=4e-3)
     losses = []
     for step in range(200):
-        # Every quality sees every picture in its turn.
-        image = torch.stack(pictures[step % 4 :] + pictures[: step % 4])
+        # Every quality sees every image in its turn.
+        image = torch.stack(images[step % 4 :] + images[: step % 4])
         found = model.losses(image, step)
         adam.zero_grad()
         torch.autograd.backward(found["loss"])

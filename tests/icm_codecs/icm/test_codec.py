@@ -31,8 +31,8 @@ KODAK = Path(__file__).parents[4] / "shared" / "data" / "kodak"
 SIZES = [(1, 1), (1, 17), (3, 5), (16, 16), (63, 65), (64, 64), (97, 130)]
 
 
-def picture(height: int, width: int, *, seed: int = 1) -> Image:
-    """Make a picture with edges, gradients and texture."""
+def image_of(height: int, width: int, *, seed: int = 1) -> Image:
+    """Make an image with edges, gradients and texture."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / random.uniform(3, 40) + y / random.uniform(3, 40)) for _ in range(3)]
@@ -62,7 +62,7 @@ def test_it_is_a_codec_that_reports_header_bytes(codec: Icm) -> None:
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_every_size_comes_back_as_it_went_in(codec: Icm, height: int, width: int) -> None:
-    image = picture(height, width)
+    image = image_of(height, width)
     decoded = codec.decode(codec.encode(image))
     assert decoded.shape == image.shape
     assert decoded.dtype == np.uint8
@@ -86,7 +86,7 @@ def test_flat_image_stays_flat_and_costs_little(codec: Icm, level: int) -> None:
 
 
 def test_rate_and_fidelity_rise_along_the_ladder(ladder: list[Icm]) -> None:
-    image = picture(192, 256)
+    image = image_of(192, 256)
     streams = [codec.encode(image) for codec in ladder]
     sizes = [len(stream) for stream in streams]
     fidelity = [psnr(image, codec.decode(stream)) for codec, stream in zip(ladder, streams, strict=True)]
@@ -95,25 +95,25 @@ def test_rate_and_fidelity_rise_along_the_ladder(ladder: list[Icm]) -> None:
 
 
 def test_encoding_twice_gives_the_same_bytes(codec: Icm) -> None:
-    image = picture(65, 80)
+    image = image_of(65, 80)
     assert codec.encode(image) == codec.encode(image) == Icm(5).encode(image)
 
 
 def test_instance_of_any_quality_decodes_any_stream(ladder: list[Icm]) -> None:
-    image = picture(65, 80)
+    image = image_of(65, 80)
     data = ladder[6].encode(image)
     assert np.array_equal(ladder[0].decode(data), ladder[6].decode(data))
 
 
 def test_input_is_left_as_it_was(codec: Icm) -> None:
-    image = picture(33, 34)
+    image = image_of(33, 34)
     image.setflags(write=False)
     codec.encode(image)
     assert np.array_equal(codec.encode(image[::-1][::-1]), codec.encode(image))
 
 
 def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_path: Path) -> None:
-    image = picture(130, 97)
+    image = image_of(130, 97)
     data = codec.encode(image)
     (tmp_path / "stream").write_bytes(data)
     program = (
@@ -132,7 +132,7 @@ def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_
 
 
 def test_one_thread_and_two_recover_the_same_latents_and_pixels(codec: Icm) -> None:
-    image = picture(161, 240)
+    image = image_of(161, 240)
     data = codec.encode(image)
     one, one_image = codec.latents(data), codec.decode(data)
     torch.set_num_threads(2)
@@ -144,7 +144,7 @@ def test_one_thread_and_two_recover_the_same_latents_and_pixels(codec: Icm) -> N
 
 
 def test_latents_survive_a_drift_of_every_float_network() -> None:
-    image = picture(96, 120)
+    image = image_of(96, 120)
     data = Icm(6).encode(image)
     drifted = Icm(6)
     torch.manual_seed(2)
@@ -157,35 +157,35 @@ def test_latents_survive_a_drift_of_every_float_network() -> None:
     assert psnr(drifted.decode(data), steady.decode(data)) > 35
 
 
-def test_a_price_of_bits_moves_symbols_towards_zero_for_less_than_it_saves() -> None:
+def test_a_lambda_of_bits_moves_symbols_towards_zero_for_less_than_it_saves() -> None:
     scene = Path(__file__).parents[3] / "icm_bench" / "datasets" / "scenes" / "val" / "000003.webp"
     image, coders = np.asarray(PillowImage.open(scene).convert("RGB"))[:160, :240], {}
-    for price in (0.0, 0.02):
+    for weight in (0.0, 0.02):
         checkpoint = dataclasses.replace(
-            load_checkpoint(WEIGHTS.with_name("icm-scenes-mse.safetensors")), bit_price=price
+            load_checkpoint(WEIGHTS.with_name("icm-scenes-mse.safetensors")), rdoq_lambda=weight
         )
-        coders[price] = Coder(checkpoint, 5, "cpu")
+        coders[weight] = Coder(checkpoint, 5, "cpu")
     frames = {
-        price: Frame(b"", 5, 240, 160, coder.entropy_code(*coder.analyse(image)))
-        for price, coder in coders.items()
+        weight: Frame(b"", 5, 240, 160, coder.entropy_code(*coder.analyse(image)))
+        for weight, coder in coders.items()
     }
-    (nearest, moved) = (coders[price].entropy_decode(frame) for price, frame in frames.items())
+    (nearest, moved) = (coders[weight].entropy_decode(frame) for weight, frame in frames.items())
     _, mean = checkpoint.hyper_synthesis.apply(nearest.hyper[None], 5)
     symbol = (nearest.latent - mean[0, :, :10, :15]) / 2**MEAN_BITS
     step = (nearest.latent - moved.latent) / 2**MEAN_BITS * symbol.sign()
     assert step.unique().tolist() == [0, 1]
-    # What the network was trained to keep low: bits and the squared error at quality 6's price.
+    # What the network was trained to keep low: bits and the squared error at quality 6's lambda.
     costs = [
         8 * len(frame.payload) / (160 * 240)
-        + 0.0088 * np.mean((coders[price].synthesise(frame, latents).astype(float) - image) ** 2)
-        for (price, frame), latents in zip(frames.items(), (nearest, moved), strict=True)
+        + 0.0088 * np.mean((coders[weight].synthesise(frame, latents).astype(float) - image) ** 2)
+        for (weight, frame), latents in zip(frames.items(), (nearest, moved), strict=True)
     ]
     assert len(frames[0.02].payload) < 0.97 * len(frames[0.0].payload)
     assert costs[1] < costs[0]
 
 
 def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
-    image = picture(80, 112)
+    image = image_of(80, 112)
     hyper, scaled, _, _ = codec._coder.analyse(image)
     found = codec.latents(codec.encode(image))
     assert torch.equal(found.hyper, hyper[0])
@@ -198,7 +198,7 @@ def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
 @pytest.mark.parametrize("quality", [1, 5, 8])
 def test_damage_is_refused(ladder: list[Icm], quality: int) -> None:
     codec = ladder[quality - 1]
-    data = codec.encode(picture(40, 56))
+    data = codec.encode(image_of(40, 56))
     for length in range(0, len(data), 7):
         with pytest.raises(CodecError):
             codec.decode(data[:length])
@@ -219,14 +219,14 @@ def test_foreign_data_is_refused(codec: Icm, data: bytes) -> None:
 
 
 def test_stream_of_other_weights_is_refused(codec: Icm) -> None:
-    frame = unpack(codec.encode(picture(20, 20)))
+    frame = unpack(codec.encode(image_of(20, 20)))
     other = Frame(bytes(2), frame.quality, frame.width, frame.height, frame.payload)
     with pytest.raises(CodecError, match="other weights"):
         codec.decode(other.pack())
 
 
 def test_stream_of_an_unknown_quality_is_refused(codec: Icm) -> None:
-    frame = unpack(codec.encode(picture(20, 20)))
+    frame = unpack(codec.encode(image_of(20, 20)))
     with pytest.raises(CodecError, match="other weights"):
         codec.decode(Frame(frame.model, 15, frame.width, frame.height, frame.payload).pack())
 
@@ -268,10 +268,10 @@ def test_weights_that_are_not_shipped_are_refused(domain: Any, objective: Any) -
 
 
 @pytest.mark.parametrize(
-    ("text", "task", "dataset", "wanted"),
+    ("text", "task", "provider", "wanted"),
     [
         ("icm", "detection", "scenes", "icm:domain=scenes:objective=detection"),
-        ("icm", "segmentation", "scenes-8", "icm:domain=scenes:objective=segmentation"),
+        ("icm", "segmentation", "scenes-poses", "icm:domain=scenes:objective=segmentation"),
         ("icm", "fidelity", "scenes", "icm:domain=scenes:objective=mse"),
         ("icm", "detection", "coco", "icm:domain=photos:objective=mse"),
         ("icm:objective=mse", "detection", "scenes", "icm:domain=scenes:objective=mse"),
@@ -279,8 +279,21 @@ def test_weights_that_are_not_shipped_are_refused(domain: Any, objective: Any) -
         ("icm:weights=a.safetensors", "detection", "scenes", "icm:weights=a.safetensors"),
     ],
 )
-def test_task_and_dataset_choose_the_weights(text: str, task: str, dataset: str, wanted: str) -> None:
-    assert str(resolve_codec(text, task=task, dataset=dataset)[0]) == wanted
+def test_task_and_dataset_choose_the_weights(text: str, task: str, provider: str, wanted: str) -> None:
+    assert str(resolve_codec(text, task=task, provider=provider)[0]) == wanted
+
+
+def test_former_name_of_an_option_is_understood_and_says_the_present_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spec, _ = resolve_codec("icm:attention=off", task="detection", provider="scenes")
+    assert str(spec) == "icm:domain=scenes:objective=detection:roi=off"
+    assert "write icm:roi=off" in caplog.text
+
+
+def test_a_name_that_begins_as_the_drawn_images_do_is_no_drawn_dataset() -> None:
+    spec, _ = resolve_codec("icm", task="detection", provider="scenes-of-mine")
+    assert str(spec) == "icm:domain=photos:objective=mse"
 
 
 def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
@@ -290,10 +303,10 @@ def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(shipped.read_bytes()[:100_000])
     with pytest.raises(CodecError, match="checkpoint"):
-        Icm(1, weights=str(damaged)).encode(picture(16, 16))
+        Icm(1, weights=str(damaged)).encode(image_of(16, 16))
     damaged.write_bytes(b"no weights at all")
     with pytest.raises(CodecError, match="checkpoint"):
-        Icm(1, weights=str(damaged)).encode(picture(16, 16))
+        Icm(1, weights=str(damaged)).encode(image_of(16, 16))
 
 
 def test_version_names_the_weights(codec: Icm) -> None:
@@ -302,7 +315,7 @@ def test_version_names_the_weights(codec: Icm) -> None:
 
 
 def test_header_is_ten_bytes_for_a_photograph(codec: Icm) -> None:
-    data = codec.encode(picture(256, 256))
+    data = codec.encode(image_of(256, 256))
     assert codec.header_bytes(data) == 10
 
 

@@ -12,18 +12,18 @@ from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_codecs.bitstream.table import Decoder, Encoder, gaussian_tables
 from icm_codecs.icm.codec import Icm
-from icm_codecs.icm.residual import COEFFICIENTS, Remainder, Rungs, blocks_of, of_blocks
-from icm_codecs.icm.residual_coder import RemainderCoder
-from icm_codecs.icm.roi import MOST_PLACES
+from icm_codecs.icm.residual import COEFFICIENTS, ResidualPoints, ResidualTransform, blocks_of, of_blocks
+from icm_codecs.icm.residual_coder import ResidualCoder
+from icm_codecs.icm.roi import MOST_COARSENING
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-COARSER = (0, 7, 20, MOST_PLACES)
+COARSER = (0, 7, 20, MOST_COARSENING)
 TASK = {"domain": "scenes", "objective": "detection"}
 
 
-def coder(step: float = 2.0) -> RemainderCoder:
-    return RemainderCoder(step, COARSER, Remainder(), gaussian_tables())
+def coder(step: float = 2.0) -> ResidualCoder:
+    return ResidualCoder(step, COARSER, ResidualTransform(), gaussian_tables())
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_any_symbols_come_back(seed: int, rows: int, columns: int) -> None:
         symbols[seed % COEFFICIENTS] *= 1000
     encoder = Encoder()
     coder().put(encoder, symbols.clamp(-32767, 32767), levels)
-    decoder = Decoder(encoder.bytes(), most_symbols=RemainderCoder.most_symbols(rows, columns))
+    decoder = Decoder(encoder.bytes(), most_symbols=ResidualCoder.most_symbols(rows, columns))
     assert torch.equal(coder().take(decoder, levels), symbols.clamp(-32767, 32767))
 
 
@@ -58,7 +58,7 @@ def test_any_symbols_come_back(seed: int, rows: int, columns: int) -> None:
 @given(st.binary(max_size=200), st.integers(1, 3), st.integers(1, 3))
 def test_any_bytes_are_symbols(data: bytes, rows: int, columns: int) -> None:
     levels = torch.arange(rows * columns).reshape(rows, columns) % len(COARSER)
-    decoder = Decoder(data, most_symbols=RemainderCoder.most_symbols(rows, columns))
+    decoder = Decoder(data, most_symbols=ResidualCoder.most_symbols(rows, columns))
     found = coder().take(decoder, levels)
     assert found.shape == (COEFFICIENTS, 2 * rows, 2 * columns)
     assert found.abs().max() < 2**15
@@ -96,7 +96,7 @@ def test_coarser_steps_leave_larger_errors_and_some_blocks_nothing() -> None:
 
 
 def test_transform_is_inverted_by_its_analysis() -> None:
-    transform = Remainder()
+    transform = ResidualTransform()
     assert not transform.is_fitted
     with torch.no_grad():
         transform.basis.normal_(generator=torch.Generator().manual_seed(1))
@@ -111,7 +111,7 @@ def test_fitted_coefficients_are_uncorrelated_and_disturb_the_features_alike() -
     felt = torch.eye(COEFFICIENTS) + 0.02 * felt
     missing = torch.randn(4000, COEFFICIENTS, generator=generator) @ mixed
     gradients = torch.randn(4000, COEFFICIENTS, generator=generator) @ felt
-    transform = Remainder()
+    transform = ResidualTransform()
     transform.fit(missing, gradients)
     # One block to an image: the coefficients of what is missing.
     coefficients = transform.analyse(missing.reshape(-1, 3, 8, 8)).flatten(1).double()
@@ -137,23 +137,23 @@ def test_blocks_and_their_levels_go_row_by_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "rungs",
+    "residual_points",
     [
         {"steps": [2.0, 6.0], "coarser": [[0], [0]]},
         {"steps": [2.0], "coarser": []},
         {"steps": [0.0], "coarser": [[0]]},
         {"steps": [2.0], "coarser": [[7, 0]]},
-        {"steps": [2.0], "coarser": [[0, MOST_PLACES + 1]]},
+        {"steps": [2.0], "coarser": [[0, MOST_COARSENING + 1]]},
     ],
 )
-def test_impossible_rungs_are_refused(rungs: dict[str, object]) -> None:
+def test_impossible_rungs_are_refused(residual_points: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="falling steps"):
-        Rungs.from_dict(rungs)
+        ResidualPoints.from_dict(residual_points)
 
 
 def test_rungs_survive_their_own_words() -> None:
-    rungs = Rungs((6.0, 2.0), ((0, 7), (0, 3)))
-    assert Rungs.from_dict(rungs.as_dict()) == rungs
+    residual_points = ResidualPoints((6.0, 2.0), ((0, 7), (0, 3)))
+    assert ResidualPoints.from_dict(residual_points.as_dict()) == residual_points
 
 
 def test_ladder_goes_on_to_the_picture_itself(scene: Image) -> None:
@@ -164,7 +164,7 @@ def test_ladder_goes_on_to_the_picture_itself(scene: Image) -> None:
     for quality in range(6, 11):
         codec = Icm(quality, **TASK)  # type: ignore[arg-type]  # mypy takes them for plain strings
         data = codec.encode(scene)
-        assert (codec.latents(data).remainder is not None) == (quality > 8)
+        assert (codec.latents(data).residual is not None) == (quality > 8)
         decoded = Icm(1, **TASK).decode(data)  # type: ignore[arg-type]
         sizes.append(len(data))
         errors.append(float(np.mean((decoded.astype(float) - scene) ** 2)))
@@ -175,14 +175,14 @@ def test_ladder_goes_on_to_the_picture_itself(scene: Image) -> None:
 
 
 def test_what_is_decoded_is_what_was_coded(scene: Image) -> None:
-    for attends in (True, False):
-        codec = Icm(9, attention=attends, **TASK)  # type: ignore[arg-type]
+    for uses_roi in (True, False):
+        codec = Icm(9, roi=uses_roi, **TASK)  # type: ignore[arg-type]
         data = codec.encode(scene)
         analysed, found = codec._coder.analyse(scene), codec.latents(data)
-        assert analysed.remainder is not None
-        assert found.remainder is not None
-        assert torch.equal(found.remainder, analysed.remainder)
-        assert found.remainder.any()
+        assert analysed.residual is not None
+        assert found.residual is not None
+        assert torch.equal(found.residual, analysed.residual)
+        assert found.residual.any()
 
 
 def test_ladder_of_other_weights_is_theirs(scene: Image) -> None:

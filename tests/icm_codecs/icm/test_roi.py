@@ -18,7 +18,7 @@ from icm_codecs.bitstream.weights_file import find_weights
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.coder import Coder
-from icm_codecs.icm.roi import MOST_PLACES, Attention, Levels, n_contexts
+from icm_codecs.icm.roi import MOST_COARSENING, RoiLevels, RoiNetwork, n_contexts
 from icm_codecs.icm.roi_map import MapCoder, map_tables, share_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,7 +77,7 @@ def test_a_map_costs_what_its_neighbours_leave_open() -> None:
 
 
 def test_levels_follow_the_probability_of_an_object() -> None:
-    levels = Levels((0.5, 0.1), (0, 3, 9))
+    levels = RoiLevels((0.5, 0.1), (0, 3, 9))
     probabilities = torch.tensor([0.99, 0.51, 0.49, 0.11, 0.09, 0.001])
     assert levels.of(torch.logit(probabilities)).tolist() == [0, 0, 1, 1, 2, 2]
 
@@ -88,43 +88,43 @@ def test_levels_follow_the_probability_of_an_object() -> None:
         {"probabilities": (0.1, 0.5), "first": (0, 3, 9)},
         {"probabilities": (0.5,), "first": (0, 3, 9)},
         {"probabilities": (0.5,), "first": (3, 0)},
-        {"probabilities": (0.5,), "first": (0, MOST_PLACES + 1)},
+        {"probabilities": (0.5,), "first": (0, MOST_COARSENING + 1)},
         {"probabilities": (0.5,), "first": (0, 3), "second": [(0, 3, 9)]},
         {"probabilities": (1.5,), "first": (0, 3)},
     ],
 )
 def test_impossible_levels_are_refused(levels: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="rising step for each level"):
-        Levels.from_dict(levels)
+        RoiLevels.from_dict(levels)
 
 
 def test_levels_survive_their_own_words() -> None:
-    levels = Levels((0.5, 0.1), (0, 3, 9), ((0, 5, 63),))
-    assert Levels.from_dict(levels.as_dict()) == levels
-    # The first quality sends no second layer.
-    assert levels.places(2).tolist() == [[[0, 3, 9], [0, 3, 9]], [[0, 3, 9], [0, 5, 63]]]
+    levels = RoiLevels((0.5, 0.1), (0, 3, 9), ((0, 5, 63),))
+    assert RoiLevels.from_dict(levels.as_dict()) == levels
+    # The first quality sends no enhancement layer.
+    assert levels.coarsening(2).tolist() == [[[0, 3, 9], [0, 3, 9]], [[0, 3, 9], [0, 5, 63]]]
 
 
 def test_no_share_is_so_near_a_half_that_machines_could_round_it_differently() -> None:
-    for places in range(MOST_PLACES + 1):
+    for places in range(MOST_COARSENING + 1):
         exact = 2**16 * math.exp(-SCALES.step * places)
         assert abs(exact % 1.0 - 0.5) > 1e-6
         assert share_of(places) == round(exact)
     assert share_of(0) == 2**16
-    assert share_of(MOST_PLACES) > 0
+    assert share_of(MOST_COARSENING) > 0
 
 
 def test_attention_begins_with_what_the_detector_sees() -> None:
     backbone = FasterRcnnScenes.network(weights=None).backbone
-    attention = Attention(8)
-    attention.begin_with(backbone)
+    roi = RoiNetwork(8)
+    roi.begin_with(backbone)
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        ours = attention.eighth(attention.quarter(torch.relu(attention.stem((image - 0.42) / 0.2))))
+        ours = roi.eighth(roi.quarter(torch.relu(roi.stem((image - 0.42) / 0.2))))
         theirs = backbone.stages[0](backbone.stem((image - 0.42) / 0.2))
     torch.testing.assert_close(ours, theirs)
     # Before it has learned anything, it says the same everywhere.
-    assert len(attention(image).unique()) == 1
+    assert len(roi(image).unique()) == 1
 
 
 WEIGHTS = find_weights("icm-scenes")
@@ -197,8 +197,8 @@ def test_a_step_that_is_coarser_quantises_as_a_lower_gain_would(
     coder = Coder(checkpoint, 4, "cpu")
     hyper, scaled, levels, _ = coder.analyse(scene)
     assert levels is not None
-    assert checkpoint.attended is not None
-    places = checkpoint.attended.levels.first[2]
+    assert checkpoint.roi_steps is not None
+    places = checkpoint.roi_steps.levels.first[2]
     share = math.exp(-SCALES.step * places)
     coarse = torch.full_like(levels, 2)
     frame = Frame(b"", 4, scene.shape[1], scene.shape[0], coder.entropy_code(hyper, scaled, coarse))
@@ -211,7 +211,7 @@ def test_a_step_that_is_coarser_quantises_as_a_lower_gain_would(
 
 
 def test_attention_can_be_left_out(scene: Image) -> None:
-    seen, unseen = Icm(4, weights=str(WEIGHTS)), Icm(4, weights=str(WEIGHTS), attention=False)
+    seen, unseen = Icm(4, weights=str(WEIGHTS)), Icm(4, weights=str(WEIGHTS), roi=False)
     with_map, without = seen.encode(scene), unseen.encode(scene)
     levels = seen.latents(without).levels
     assert levels is not None
@@ -222,6 +222,6 @@ def test_attention_can_be_left_out(scene: Image) -> None:
 
 
 def test_weights_without_attention_send_no_map() -> None:
-    assert load_checkpoint(find_weights("icm-mse")).attended is None
+    assert load_checkpoint(find_weights("icm-mse")).roi_steps is None
     codec = Icm(3)
     assert codec.latents(codec.encode(np.zeros((32, 48, 3), np.uint8))).levels is None

@@ -94,7 +94,7 @@ def untrained(path: Path, **network: Any) -> Path:
 
 
 def colour_blocks(n: int) -> torch.Tensor:
-    """Return n pictures of 64 x 64 pixels in 16 colours, in 0..1."""
+    """Return n images of 64 x 64 pixels in 16 colours, in 0..1."""
     colours = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(3))
     return colours.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
 

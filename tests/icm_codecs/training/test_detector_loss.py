@@ -39,7 +39,7 @@ def damaged(image: Tensor, strength: float) -> Tensor:
 
 def loss_of(detector: FrozenDetector, decoded: Tensor, image: Tensor, target: Target) -> float:
     torch.manual_seed(1)
-    return float(detector.loss(decoded[None], image[None], [target], prices=torch.ones(1)))
+    return float(detector.loss(decoded[None], image[None], [target], lambdas=torch.ones(1)))
 
 
 def test_damage_raises_the_detectors_loss_and_the_feature_loss(image: Tensor, target: Target) -> None:
@@ -51,7 +51,7 @@ def test_damage_raises_the_detectors_loss_and_the_feature_loss(image: Tensor, ta
 
 def test_features_alone_need_no_objects_and_lose_nothing_of_the_original(image: Tensor) -> None:
     detector = FrozenDetector(replace(TASK, losses=0.0, features=1.0))
-    assert float(detector.loss(image[None], image[None], [], prices=torch.ones(1))) == 0.0
+    assert float(detector.loss(image[None], image[None], [], lambdas=torch.ones(1))) == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_gradients_reach_the_image_and_nothing_of_a_frozen_detector_moves(
     detector = FrozenDetector(Task("fasterrcnn_resnet50_fpn_v2", (1.0,), features=1.0), weights=with_norms)
     before = {name: value.clone() for name, value in detector.network.state_dict().items()}
     decoded = damaged(image, 0.1)[None].requires_grad_()
-    detector.loss(decoded, image[None], [target], prices=torch.ones(1)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    detector.loss(decoded, image[None], [target], lambdas=torch.ones(1)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert decoded.grad is not None
     assert decoded.grad.abs().sum() > 0
     after = detector.network.state_dict()
@@ -89,16 +89,16 @@ def test_detector_sees_enlarged_crops(with_norms: Path, image: Tensor) -> None:
     detector.network.backbone.body.conv1.register_forward_hook(
         lambda _, inputs, __: seen.append(inputs[0].shape)
     )
-    detector.loss(image[None], image[None], [], prices=torch.ones(1))
+    detector.loss(image[None], image[None], [], lambdas=torch.ones(1))
     assert {tuple(shape[2:]) for shape in seen} == {(288, 384)}
 
 
-def test_an_images_gradient_goes_with_its_price(image: Tensor) -> None:
+def test_an_images_gradient_goes_with_its_lambda(image: Tensor) -> None:
     detector = FrozenDetector(replace(TASK, losses=0.0, features=1.0))
 
-    def gradients(prices: list[float]) -> Tensor:
+    def gradients(lambdas: list[float]) -> Tensor:
         decoded = damaged(image, 0.1).repeat(2, 1, 1, 1).requires_grad_()
-        detector.loss(decoded, image.repeat(2, 1, 1, 1), [], prices=torch.tensor(prices)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        detector.loss(decoded, image.repeat(2, 1, 1, 1), [], lambdas=torch.tensor(lambdas)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         assert decoded.grad is not None
         return decoded.grad
 
@@ -127,7 +127,7 @@ def test_features_far_from_objects_weigh_less(image: Tensor, target: Target) -> 
     detector = FrozenDetector(replace(TASK, losses=0.0, features=1.0))
     decoded = damaged(image, 0.1)[None]
     loss, focused = (
-        float(detector.loss(decoded, image[None], [target], prices=torch.ones(1), focus=focus))
+        float(detector.loss(decoded, image[None], [target], lambdas=torch.ones(1), focus=focus))
         for focus in (None, focus_on([target], 0.1, like=decoded[:, :1]))
     )
     assert 0.1 * loss < focused < loss

@@ -15,12 +15,12 @@ from icm_bench.datasets.scenes import Scenes as ScenesDataset
 from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
-from icm_codecs.training.images import Crops, LabelledPictures, Pictures, Scenes, open_source
+from icm_codecs.training.images import Crops, ImageFolders, LabelledImages, Scenes, open_source
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(1)
     for number, (height, width) in enumerate([(80, 96), (100, 70), (20, 30)]):
         pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -45,10 +45,10 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_crops_follow_from_seed_and_step(folder: Path) -> None:
-    pictures = Pictures([folder])
+    images = ImageFolders([folder])
 
     def crops(*, rank: int, start: int) -> list[torch.Tensor]:
-        stream = Crops(pictures, batch=2, size=(64, 48), seed=1, rank=rank, start=start)
+        stream = Crops(images, batch=2, size=(64, 48), seed=1, rank=rank, start=start)
         return [images for images, _ in islice(stream, 3)]
 
     from_start, resumed, elsewhere = crops(rank=0, start=0), crops(rank=0, start=2), crops(rank=1, start=0)
@@ -59,7 +59,7 @@ def test_crops_follow_from_seed_and_step(folder: Path) -> None:
 
 def test_small_picture_is_padded_by_its_edge(folder: Path, tmp_path: Path) -> None:
     PillowImage.open(folder / "2.png").save(tmp_path / "small.png")
-    images, _ = next(iter(Crops(Pictures([tmp_path]), batch=1, size=(64, 64), seed=1, rank=0, start=0)))
+    images, _ = next(iter(Crops(ImageFolders([tmp_path]), batch=1, size=(64, 64), seed=1, rank=0, start=0)))
     small = np.asarray(PillowImage.open(tmp_path / "small.png"))
     candidates = [np.pad(small, [(0, 44), (0, 34), (0, 0)], mode="edge")]
     candidates.append(candidates[0][:, ::-1])
@@ -67,16 +67,16 @@ def test_small_picture_is_padded_by_its_edge(folder: Path, tmp_path: Path) -> No
 
 
 def test_unreadable_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(TrainingError, match=r"broken\.png"):
-        Pictures([tmp_path])
+        ImageFolders([tmp_path])
 
 
 def test_folder_is_opened_as_what_it_holds(folder: Path, drawn: Path) -> None:
-    assert isinstance(open_source([folder]), Pictures)
+    assert isinstance(open_source([folder]), ImageFolders)
     assert isinstance(open_source([drawn]), Scenes)
     annotations = VALIDATION_SET / "instances.json"
-    assert isinstance(open_source([VALIDATION_SET], annotations), LabelledPictures)
+    assert isinstance(open_source([VALIDATION_SET], annotations), LabelledImages)
     with pytest.raises(TrainingError, match="one folder"):
         open_source([VALIDATION_SET, folder], annotations)
 
@@ -114,7 +114,7 @@ def _colours_by_object(drawn: Path, whole: Image) -> list[set[tuple[int, ...]]]:
 
 def test_objects_of_annotations_are_those_of_the_dataset() -> None:
     dataset = ScenesDataset.open()
-    source = LabelledPictures(
+    source = LabelledImages(
         CocoFormat.open(images=VALIDATION_SET, annotations=VALIDATION_SET / "instances.json")
     )
     assert len(source) == len(dataset.images)

@@ -20,9 +20,9 @@ from icm_bench.image import Image
 from icm_codecs.icm.checkpoint import load_checkpoint, save_checkpoint, start_from
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.network import IcmNetwork
-from icm_codecs.icm.stage import fit_remainder, start_grown
+from icm_codecs.icm.stage import fit_residual, start_staged
 from icm_codecs.training.detector_loss import FrozenDetector, Task
-from icm_codecs.training.images import Pictures
+from icm_codecs.training.images import ImageFolders
 from icm_codecs.training.recipe import (
     Knot,
     Loss,
@@ -73,7 +73,7 @@ lambdas = [0.002, 0.02]
 
 [task]
 detector = "maskrcnn_scenes"
-prices = [1.0, 4.0]
+lambdas = [1.0, 4.0]
 features = 1.0
 
 [[schedule]]
@@ -107,8 +107,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(1)
     for number in range(4):
         y, x = np.mgrid[0:80, 0:96]
@@ -120,12 +120,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(recipe: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(recipe: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train in two calls, the second of which goes on from the first."""
     output = tmp_path_factory.mktemp("output")
-    first = train(recipe, data=[pictures], output=output, device="cpu", max_steps=40)
+    first = train(recipe, data=[images], output=output, device="cpu", max_steps=40)
     assert load_checkpoint(first).facts["steps"] == "40"
-    return train(recipe, data=[pictures], output=output, device="cpu")
+    return train(recipe, data=[images], output=output, device="cpu")
 
 
 def write_small_shard(folder: Path) -> None:
@@ -147,9 +147,9 @@ def losses(output: Path) -> dict[int, float]:
     return {event.step: event.value for event in events.Scalars("loss")}
 
 
-def corner(pictures: Path) -> Image:
-    """Return 64x64 pixels of the first picture."""
-    return np.ascontiguousarray(Pictures([pictures]).image(0)[:64, :64])
+def corner(images: Path) -> Image:
+    """Return 64x64 pixels of the first image."""
+    return np.ascontiguousarray(ImageFolders([images]).image(0)[:64, :64])
 
 
 def repeated(image: Image, count: int) -> torch.Tensor:
@@ -167,8 +167,8 @@ def test_training_lowers_the_loss(trained: Path) -> None:
     assert found[99] < 0.8 * found[49]
 
 
-def test_trained_codec_codes_a_picture(trained: Path, pictures: Path) -> None:
-    with PillowImage.open(pictures / "0.png") as file:
+def test_trained_codec_codes_a_picture(trained: Path, images: Path) -> None:
+    with PillowImage.open(images / "0.png") as file:
         image = np.asarray(file)
     for quality in (1, 2):
         codec = Icm(quality, weights=str(trained))
@@ -183,11 +183,11 @@ def test_streams_of_the_shipped_model_are_foreign_to_it(trained: Path) -> None:
         Icm(1, weights=str(trained)).decode(data)
 
 
-def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, pictures: Path) -> None:
+def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, images: Path) -> None:
     plan = read_recipe(recipe)
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
     start_from(network, trained)
-    crop = corner(pictures)
+    crop = corner(images)
     torch.manual_seed(1)
     with torch.no_grad():
         bits = network(repeated(crop, 64)).bits
@@ -205,9 +205,9 @@ def test_export_writes_the_same_file_again(trained: Path, recipe: Path, tmp_path
 
 
 def test_new_training_starts_from_a_weights_file(
-    trained: Path, recipe: Path, pictures: Path, tmp_path: Path
+    trained: Path, recipe: Path, images: Path, tmp_path: Path
 ) -> None:
-    train(recipe, data=[pictures], output=tmp_path, device="cpu", max_steps=50, start=trained)
+    train(recipe, data=[images], output=tmp_path, device="cpu", max_steps=50, start=trained)
     assert losses(tmp_path)[49] < losses(trained.parent)[49]
 
 
@@ -217,28 +217,28 @@ DETAILED = RECIPE.replace("latent = 16", "latent = 24\ndetail = 8\ndetailed = 1"
 
 
 @pytest.fixture(scope="module")
-def detailed(trained: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train a second layer."""
+def detailed(trained: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train an enhancement layer."""
     folder = tmp_path_factory.mktemp("detailed")
     path = folder / "detailed.toml"
     path.write_text(DETAILED)
-    return train(path, data=[pictures], output=folder, device="cpu", start=trained)
+    return train(path, data=[images], output=folder, device="cpu", start=trained)
 
 
-def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: Path, pictures: Path) -> None:
+def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: Path, images: Path) -> None:
     plan = read_recipe(detailed.parent / "detailed.toml")
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
-    start_grown(network, trained)
+    start_staged(network, trained)
     first = IcmNetwork(replace(plan.shape, latent=16, detail=0, detailed=0), plan.loss.lambdas)
     start_from(first, trained)
-    batch = repeated(corner(pictures), 2)
+    batch = repeated(corner(images), 2)
     # Both samples are coded at the highest quality, which stands on the one below.
     assert network.coded_at(batch).tolist() == [1, 1]
     assert torch.equal(network(batch).image[0], first(batch).image[0])
 
 
 def test_training_a_second_layer_leaves_the_first_at_rest(
-    trained: Path, detailed: Path, pictures: Path
+    trained: Path, detailed: Path, images: Path
 ) -> None:
     before, after = load_checkpoint(trained), load_checkpoint(detailed)
     found = after.synthesis.state_dict()
@@ -249,7 +249,7 @@ def test_training_a_second_layer_leaves_the_first_at_rest(
             assert torch.equal(found[name], value), name
     assert torch.equal(after.gain[0, :16], before.gain[0])
     assert float(after.synthesis.get_parameter("detail.head.weight").abs().max()) > 0.0
-    with PillowImage.open(pictures / "0.png") as file:
+    with PillowImage.open(images / "0.png") as file:
         image = np.asarray(file)
     one, other = (Icm(1, weights=str(weights)) for weights in (detailed, trained))
     assert len(one.encode(image)) == len(other.encode(image))
@@ -261,11 +261,11 @@ def test_training_a_second_layer_leaves_the_first_at_rest(
     assert errors[1] < 0.9 * errors[0]
 
 
-def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, pictures: Path) -> None:
+def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, images: Path) -> None:
     plan = read_recipe(detailed.parent / "detailed.toml")
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
-    start_grown(network, detailed)
-    crop = corner(pictures)
+    start_staged(network, detailed)
+    crop = corner(images)
     torch.manual_seed(1)
     with torch.no_grad():
         bits = float(network(repeated(crop, 64)).bits.mean())
@@ -273,61 +273,61 @@ def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, pictur
     assert 8 * (both - first) == pytest.approx(bits, rel=0.15, abs=64)
 
 
-def test_second_layer_needs_a_first_of_its_shape(detailed: Path, pictures: Path, tmp_path: Path) -> None:
+def test_second_layer_needs_a_first_of_its_shape(detailed: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="further layers need a first"):
-        train(detailed.parent / "detailed.toml", data=[pictures], output=tmp_path, device="cpu")
+        train(detailed.parent / "detailed.toml", data=[images], output=tmp_path, device="cpu")
     with pytest.raises(CodecError, match="another shape"):
-        train(SHIPPED / "icm-mse.toml", data=[pictures], output=tmp_path, device="cpu", start=detailed)
+        train(SHIPPED / "icm-mse.toml", data=[images], output=tmp_path, device="cpu", start=detailed)
 
 
-ATTENTIVE = RECIPE.replace("[loss]", "attention = 8\n\n[attention]\nfirst = [0, 4, 8, 14]\n\n[loss]").replace(
+ROI_RECIPE = RECIPE.replace("[loss]", "roi = 8\n\n[roi]\nfirst = [0, 4, 8, 14]\n\n[loss]").replace(
     "steps = 110", "steps = 30"
 )
 
 
 @pytest.fixture(scope="module")
-def attentive(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train attention, from labels, for a network that has none."""
-    folder = tmp_path_factory.mktemp("attentive")
+def with_roi(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train roi, from labels, for a network that has none."""
+    folder = tmp_path_factory.mktemp("with_roi")
     write_small_shard(folder / "scenes")
-    path = folder / "attentive.toml"
+    path = folder / "with_roi.toml"
     taught = 'learned = true\nbegin = "fasterrcnn_scenes"\nfirst'
-    path.write_text(ATTENTIVE.replace("first", taught).replace("crop = 64", "crop = 128"))
+    path.write_text(ROI_RECIPE.replace("first", taught).replace("crop = 64", "crop = 128"))
     return train(path, data=[folder / "scenes"], output=folder, device="cpu", start=trained)
 
 
-def test_training_attention_leaves_the_rest_as_it_was(trained: Path, attentive: Path, pictures: Path) -> None:
-    before, after = load_checkpoint(trained), load_checkpoint(attentive)
+def test_training_attention_leaves_the_rest_as_it_was(trained: Path, with_roi: Path, images: Path) -> None:
+    before, after = load_checkpoint(trained), load_checkpoint(with_roi)
     for name, value in before.synthesis.state_dict().items():
         assert torch.equal(after.synthesis.state_dict()[name], value), name
     for name, value in before.analysis.state_dict().items():
         assert torch.equal(after.analysis.state_dict()[name], value), name
     # Its logarithm is what is kept in between.
     torch.testing.assert_close(after.gain, before.gain, rtol=1e-6, atol=0.0)
-    assert float(after.analysis.get_parameter("attention.head.weight").abs().max()) > 0.0
-    image = corner(pictures)
-    codec = Icm(2, weights=str(attentive))
+    assert float(after.analysis.get_parameter("roi.head.weight").abs().max()) > 0.0
+    image = corner(images)
+    codec = Icm(2, weights=str(with_roi))
     assert codec.latents(codec.encode(image)).levels is not None
     assert codec.decode(codec.encode(image)).shape == image.shape
 
 
 def test_training_with_attention_leaves_it_at_rest_and_estimates_real_rates(
-    attentive: Path, pictures: Path, tmp_path: Path
+    with_roi: Path, images: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "on.toml"
-    path.write_text(ATTENTIVE)
-    weights = train(path, data=[pictures], output=tmp_path, device="cpu", start=attentive)
+    path.write_text(ROI_RECIPE)
+    weights = train(path, data=[images], output=tmp_path, device="cpu", start=with_roi)
     before, after = (
-        load_checkpoint(attentive).analysis.state_dict(),
+        load_checkpoint(with_roi).analysis.state_dict(),
         load_checkpoint(weights).analysis.state_dict(),
     )
     moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
     assert moved
-    assert not any("attention" in name for name in moved)
+    assert not any("roi" in name for name in moved)
     plan = read_recipe(path)
-    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.attention.levels)
-    start_grown(network, weights)
-    crop = corner(pictures)
+    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels)
+    start_staged(network, weights)
+    crop = corner(images)
     torch.manual_seed(1)
     with torch.no_grad():
         bits = network(repeated(crop, 64)).bits
@@ -339,65 +339,65 @@ def test_training_with_attention_leaves_it_at_rest_and_estimates_real_rates(
 
 
 def test_attention_is_taught_by_labels_and_begins_as_a_detector_of_its_shape(
-    trained: Path, attentive: Path, pictures: Path, tmp_path: Path
+    trained: Path, with_roi: Path, images: Path, tmp_path: Path
 ) -> None:
-    recipe = attentive.parent / "attentive.toml"
+    recipe = with_roi.parent / "with_roi.toml"
     with pytest.raises(TrainingError, match="need the objects"):
-        train(recipe, data=[pictures], output=tmp_path, device="cpu", start=trained)
+        train(recipe, data=[images], output=tmp_path, device="cpu", start=trained)
     other = tmp_path / "other.toml"
     other.write_text(recipe.read_text().replace("fasterrcnn_scenes", "yolox"))
     with pytest.raises(TrainingError, match="cannot begin with the layers of this detector"):
-        train(other, data=[attentive.parent / "scenes"], output=tmp_path, device="cpu", start=trained)
+        train(other, data=[with_roi.parent / "scenes"], output=tmp_path, device="cpu", start=trained)
 
 
 def test_third_layer_is_measured_and_leaves_the_rest_as_it_was(
-    attentive: Path, pictures: Path, tmp_path: Path
+    with_roi: Path, images: Path, tmp_path: Path
 ) -> None:
     tables = """
-[remainder]
+[residual]
 steps = [4.0]
 coarser = [[0, 0, 4, 8]]
 
 [task]
 detector = "fasterrcnn_scenes"
-prices = [1.0, 1.0]
+lambdas = [1.0, 1.0]
 losses = 0.0
 
 [loss]"""
     path = tmp_path / "third.toml"
-    path.write_text(ATTENTIVE.replace("[loss]", tables))
+    path.write_text(ROI_RECIPE.replace("[loss]", tables))
     with pytest.raises(TrainingError, match="further layers need a first"):
-        train(path, data=[pictures], output=tmp_path, device="cpu")
+        train(path, data=[images], output=tmp_path, device="cpu")
     plan = read_recipe(path)
-    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.attention.levels, plan.remainder)
-    start_grown(network, attentive)
+    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels, plan.residual)
+    start_staged(network, with_roi)
     assert plan.task is not None
-    fit_remainder(network, Pictures([pictures]), FrozenDetector(plan.task))
+    fit_residual(network, ImageFolders([images]), FrozenDetector(plan.task))
     weights = tmp_path / "third.safetensors"
     save_checkpoint(network, weights, {"name": "third"})
-    before, after = load_checkpoint(attentive), load_checkpoint(weights)
+    before, after = load_checkpoint(with_roi), load_checkpoint(weights)
     for name, value in before.synthesis.state_dict().items():
         assert torch.equal(after.synthesis.state_dict()[name], value), name
-    image = corner(pictures)
+    image = corner(images)
     assert Icm.ladder({"weights": str(weights)}) == (1, 2, 3)
     decoded = [
         Icm(q, weights=str(weights)).decode(Icm(q, weights=str(weights)).encode(image)) for q in (2, 3)
     ]
     errors = [float(np.mean((one.astype(float) - image) ** 2)) for one in decoded]
-    # Half of what was missing at least, though the transform was measured on five small pictures.
+    # Half of what was missing at least, though the transform was measured on five small images.
     assert errors[1] < 0.5 * errors[0]
     # What is measured already is not measured anew.
-    again = IcmNetwork(plan.shape, plan.loss.lambdas, plan.attention.levels, plan.remainder)
-    start_grown(again, weights)
-    fitted = again.synthesis.get_parameter("remainder.basis").clone()
-    fit_remainder(again, Pictures([pictures]), FrozenDetector(plan.task))
-    assert torch.equal(again.synthesis.get_parameter("remainder.basis"), fitted)
+    again = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels, plan.residual)
+    start_staged(again, weights)
+    fitted = again.synthesis.get_parameter("residual.basis").clone()
+    fit_residual(again, ImageFolders([images]), FrozenDetector(plan.task))
+    assert torch.equal(again.synthesis.get_parameter("residual.basis"), fitted)
 
 
-def test_snapshots_on_the_way_are_weights_files(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+def test_snapshots_on_the_way_are_weights_files(recipe: Path, images: Path, tmp_path: Path) -> None:
     path = tmp_path / "ladder.toml"
     path.write_text(RECIPE.replace("steps = 110", "steps = 6\nsnapshots = [2, 4]"))
-    last = train(path, data=[pictures], output=tmp_path, device="cpu")
+    last = train(path, data=[images], output=tmp_path, device="cpu")
     steps = [load_checkpoint(tmp_path / f"tiny-{step}.safetensors").facts["steps"] for step in (2, 4)]
     assert steps == ["2", "4"]
     assert (tmp_path / "tiny-2.safetensors").read_bytes() != last.read_bytes()
@@ -431,31 +431,31 @@ def test_training_through_a_detector_goes_on_after_a_kill_and_lowers_its_loss(
 
 def task_loss(weights: Path, data: Path) -> float:
     """Return the feature loss of a whole scene, really coded."""
-    picture = np.asarray(np.load(data / "5-0000" / "images.npy")[0])
+    image = np.asarray(np.load(data / "5-0000" / "images.npy")[0])
     codec = Icm(2, weights=str(weights))
     decoded, original = (
         torch.from_numpy(image.transpose(2, 0, 1).copy())[None] / 255.0
-        for image in (codec.decode(codec.encode(picture)), picture)
+        for image in (codec.decode(codec.encode(image)), image)
     )
     detector = FrozenDetector(Task("maskrcnn_scenes", (1.0,), losses=0.0, features=1.0))
-    return float(detector.loss(decoded, original, [], prices=torch.ones(1)))
+    return float(detector.loss(decoded, original, [], lambdas=torch.ones(1)))
 
 
-def test_damaged_checkpoint_is_refused(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_refused(recipe: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match="not a checkpoint"):
-        train(recipe, data=[pictures], output=tmp_path, device="cpu", max_steps=1)
+        train(recipe, data=[images], output=tmp_path, device="cpu", max_steps=1)
 
 
-def test_checkpoint_of_another_shape_is_refused(trained: Path, pictures: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_another_shape_is_refused(trained: Path, images: Path, tmp_path: Path) -> None:
     wider = tmp_path / "wider.toml"
     wider.write_text(RECIPE.replace("wide = 24", "wide = 32"))
     with pytest.raises(TrainingError, match="another shape"):
-        train(wider, data=[pictures], output=trained.parent, device="cpu")
+        train(wider, data=[images], output=trained.parent, device="cpu")
 
 
 def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no picture"):
+    with pytest.raises(TrainingError, match="no image"):
         train(recipe, data=[tmp_path], output=tmp_path)
 
 
@@ -472,15 +472,15 @@ def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> Non
         (("latent = 16", "latent = 16\ndetail = 16\ndetailed = 1"), "detail is from"),
         (("latent = 16", "latent = 16\ndetail = 4"), "detailed counts"),
         (("[loss]", "[loss]\nbackground = 2.0"), "background"),
-        (("[loss]", "[task]\ndetector = 'x'\nprices = [1.0]\n[loss]"), "task prices"),
-        (("[loss]", "[coding]\nbit_price = -0.1\n[loss]"), "bit_price"),
+        (("[loss]", "[task]\ndetector = 'x'\nlambdas = [1.0]\n[loss]"), "task lambdas"),
+        (("[loss]", "[coding]\nrdoq_lambda = -0.1\n[loss]"), "rdoq_lambda"),
         (("[loss]", "[coding]\nprice = 0.1\n[loss]"), "unknown entries price"),
         (("[loss]", "[[schedule]]\nstep = 0\ntask = 1.0\n[loss]"), "names one"),
         (
-            ("[loss]", "[remainder]\nsteps = [4.0]\ncoarser = [[0, 0, 5, 9]]\n[loss]"),
-            "a remainder has as many",
+            ("[loss]", "[residual]\nsteps = [4.0]\ncoarser = [[0, 0, 5, 9]]\n[loss]"),
+            "residual has as many points",
         ),
-        (("[loss]", "[remainder]\nsteps = [2.0, 4.0]\ncoarser = [[0], [0]]\n[loss]"), "falling steps"),
+        (("[loss]", "[residual]\nsteps = [2.0, 4.0]\ncoarser = [[0], [0]]\n[loss]"), "falling steps"),
     ],
 )
 def test_impossible_recipe_is_refused(change: tuple[str, str], complaint: str, tmp_path: Path) -> None:
@@ -532,7 +532,7 @@ def test_balance_moves_the_gradient_between_the_qualities() -> None:
     assert rooted == pytest.approx((4 / 3, 2 / 3))
 
 
-def test_codec_with_losses_of_its_own_is_trained_by_the_same_loop(pictures: Path, tmp_path: Path) -> None:
+def test_codec_with_losses_of_its_own_is_trained_by_the_same_loop(images: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "small.toml"
     recipe.write_text(
         """
@@ -555,15 +555,15 @@ crop = 64
 warmup_steps = 1
 """
     )
-    first = train(recipe, data=[pictures], output=tmp_path, device="cpu", max_steps=2).read_bytes()
-    assert train(recipe, data=[pictures], output=tmp_path, device="cpu").read_bytes() != first
+    first = train(recipe, data=[images], output=tmp_path, device="cpu", max_steps=2).read_bytes()
+    assert train(recipe, data=[images], output=tmp_path, device="cpu").read_bytes() != first
     again = tmp_path / "again.safetensors"
     export(recipe, tmp_path / "last.ckpt", again)
     assert again.read_bytes() == (tmp_path / "small.safetensors").read_bytes()
-    train(recipe, data=[pictures], output=tmp_path / "new", device="cpu", max_steps=1, start=again)
+    train(recipe, data=[images], output=tmp_path / "new", device="cpu", max_steps=1, start=again)
     recipe.write_text(recipe.read_text().replace("wide = 16", "wide = 24"))
     with pytest.raises(TrainingError, match="another shape"):
-        train(recipe, data=[pictures], output=tmp_path, device="cpu")
+        train(recipe, data=[images], output=tmp_path, device="cpu")
     recipe.write_text(recipe.read_text().replace('"tucodec"', '"telepathy"'))
     with pytest.raises(TrainingError, match="cannot be trained"):
-        train(recipe, data=[pictures], output=tmp_path / "other", device="cpu")
+        train(recipe, data=[images], output=tmp_path / "other", device="cpu")

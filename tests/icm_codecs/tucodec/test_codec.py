@@ -41,7 +41,7 @@ from icm_codecs.tucodec.training import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NARROW = Shape(rungs=4, fine=8, wide=12, latent=12, hyper=4, hyper_wide=8, post=4)
+NARROW = Shape(rate_points=4, fine=8, wide=12, latent=12, hyper=4, hyper_wide=8, post=4)
 TABLES: dict[str, Any] = {
     "network": {"fine": 8, "wide": 12, "latent": 12, "hyper": 4, "hyper_wide": 8, "post": 4},
     "loss": {"lambdas": [0.00003, 0.001, 0.03, 1.0]},
@@ -61,16 +61,16 @@ def random_model() -> Model:
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[Model, list[dict[str, float]]]:
-    """A narrow model and its losses while it learned a few pictures by heart."""
+    """A narrow model and its losses while it learned a few images by heart."""
     torch.manual_seed(1)
-    pictures = [photograph(64, 64, seed=seed) for seed in range(3)]
-    pictures.append(np.ascontiguousarray(np.broadcast_to(np.array([200, 60, 110], np.uint8), (64, 64, 3))))
-    batch = torch.stack([tensor(image) for image in pictures])
+    images = [photograph(64, 64, seed=seed) for seed in range(3)]
+    images.append(np.ascontiguousarray(np.broadcast_to(np.array([200, 60, 110], np.uint8), (64, 64, 3))))
+    batch = torch.stack([tensor(image) for image in images])
     model = random_model()
     adam = torch.optim.Adam(model.parameters(), lr=5e-3)
     history = []
     for step in range(250):
-        # Colours permuted and signs turned, or the narrow model learns that pictures are brown.
+        # Colours permuted and signs turned, or the narrow model learns that images are brown.
         turned = batch[:, torch.randperm(3)].roll(step, dims=0)
         losses = model.losses(turned if step % 2 else 1.0 - turned, step)
         adam.zero_grad()
@@ -113,7 +113,7 @@ def test_contract(weights: str) -> None:
 
 @pytest.mark.parametrize(("stride", "rows", "columns"), [(8, 8, 16), (16, 4, 8)])
 def test_latents_have_the_stride_and_images_come_back_in_size(stride: int, rows: int, columns: int) -> None:
-    shape = Shape(rungs=2, stride=stride, fine=8, wide=8, latent=10, hyper=4, hyper_wide=6, post=4)
+    shape = Shape(rate_points=2, stride=stride, fine=8, wide=8, latent=10, hyper=4, hyper_wide=6, post=4)
     image, position = torch.rand(2, 3, 64, 128), torch.tensor([0.0, 0.7])
     latent = Analysis(shape)(image)
     assert latent.shape == (2, 10, rows, columns)
@@ -123,7 +123,7 @@ def test_latents_have_the_stride_and_images_come_back_in_size(stride: int, rows:
 
 def test_papers_worked_example_is_a_shape() -> None:
     # 768x512 pixels, 96x64x192 latents: at one bit each 3 bits per pixel.
-    shape = Shape(rungs=2, stride=8, fine=4, wide=4, latent=192)
+    shape = Shape(rate_points=2, stride=8, fine=4, wide=4, latent=192)
     latent = Analysis(shape)(torch.zeros(1, 3, 512, 768))
     assert latent.shape == (1, 192, 64, 96)
     assert latent.numel() / (768 * 512) == 3.0
@@ -233,7 +233,7 @@ def test_training_went_on_to_pictures_of_use(trained: tuple[Model, list[dict[str
     ("tables", "what"),
     [
         ({"loss": {}}, "lambdas"),
-        ({"loss": {"lambdas": [0.1]}}, "rungs"),
+        ({"loss": {"lambdas": [0.1]}}, "rate_points"),
         ({"loss": {"lambdas": [0.1, 0.01]}}, "rise"),
         ({"loss": {"lambdas": [0.1, 0.2], "unfiltered": 2.0}}, "unfiltered"),
         ({"loss": {"lambdas": [0.1, 0.2], "structure": -0.1}}, "structure"),
