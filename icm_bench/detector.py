@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -50,4 +50,21 @@ class Detector(Protocol):
 
     def version(self) -> str:
         """Name all that can change a prediction: the library and the hash of the weights."""
+        ...
+
+
+@runtime_checkable
+class PredictsBatches(Protocol):
+    """A detector that takes several images at once, and sees in each what it sees in that image alone."""
+
+    def predict_batch(self, images: Sequence[Image]) -> list[list[Prediction]]:
+        """Return what :meth:`Detector.predict` returns for each image, in order.
+
+        Args:
+            images: One or more, of any sizes. A detector that pads images to a common size sees other pixels than in
+                one image alone: it has no such method, or takes images of other sizes apart.
+
+        Raises:
+            DetectorError: The detector cannot run.
+        """
         ...

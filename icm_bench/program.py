@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from icm_bench.error import ProgramError
+
+_WATCHER = """
+trap '' HUP INT TERM
+while read -r sign group folder; do
+    if [ "$sign" = + ]; then
+        set -- "$@" "$group" "$folder"
+        continue
+    fi
+    left=$#
+    while [ "$left" -gt 0 ]; do
+        [ "$1" = "$group" ] || set -- "$@" "$1" "$2"
+        shift 2
+        left=$((left - 2))
+    done
+done
+while [ $# -gt 0 ]; do
+    kill -s KILL -- "-$1"
+    rm -rf -- "$2"
+    shift 2
+done
+"""
+"""A shell that hears which programs begin (+) and end (-) and, once whoever tells it is gone, ends those that run."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +85,43 @@ def locate(name: str, *, hint: str) -> str:
 def run(call: Call) -> bytes:
     """Run a program and return what it wrote: its output file or, where the call names none, what it printed.
 
-    The folder is removed and every process that the program started is ended whatever happens.
+    The folder is removed and every process that the program started is ended whatever happens, also where this
+    process is killed. A program that somebody kills (the system does, where memory is short) is run once more.
 
     Raises:
         ProgramError: The program is missing, exits with a status other than 0, is ended by a signal,
             outlives its time, or writes nothing or another size than asked for; the message ends with a line
             that it printed. Or there is no room for temporary files.
     """
+    program = Path(call.arguments[0]).name
     try:
-        with tempfile.TemporaryDirectory(prefix="icm-bench-", ignore_cleanup_errors=True) as folder:
-            return _run_in(Path(folder), call)
+        for _ in range(2):
+            with tempfile.TemporaryDirectory(prefix="icm-bench-", ignore_cleanup_errors=True) as folder:
+                output = _run_in(Path(folder), call)
+            if output is not None:
+                return output
     except OSError as error:
         raise ProgramError(
             f"its temporary folder cannot be used ({error.strerror})",
-            where=Path(call.arguments[0]).name,
+            where=program,
             hint="make room there, or set TMPDIR to another folder",
         ) from error
+    raise ProgramError(
+        "was killed (SIGKILL), and again when it was run once more",
+        where=program,
+        hint="free some memory, or run fewer at once (--workers)",
+    )
 
 
-def _run_in(folder: Path, call: Call) -> bytes:
+def _run_in(folder: Path, call: Call) -> bytes | None:
+    """Return what a program wrote; None where it was killed."""
     for name, content in call.inputs.items():
         (folder / name).write_bytes(content)
     log = _watch(folder, call)
-    return log if call.output is None else _read_output(folder / call.output, call, log)
+    return log if log is None or call.output is None else _read_output(folder / call.output, call, log)
 
 
-def _watch(folder: Path, call: Call) -> bytes:
+def _watch(folder: Path, call: Call) -> bytes | None:
     program = Path(call.arguments[0]).name
     with tempfile.TemporaryFile() as log:
         try:
@@ -101,16 +137,63 @@ def _watch(folder: Path, call: Call) -> bytes:
         except OSError as error:
             raise ProgramError(f"cannot be started ({error.strerror})", where=call.arguments[0]) from error
         try:
-            ended = _ends_in_time(process.pid, call.timeout_s)
+            with _ends_with_us(process.pid, folder):
+                ended = _ends_in_time(process.pid, call.timeout_s)
         finally:
             status = _kill_group(process)
         log.seek(0)
         text = log.read()
     if not ended:
         raise ProgramError(f"killed because it was still running after {call.timeout_s:g} s", where=program)
+    if status == -signal.SIGKILL:
+        return None
     if status not in call.success:
         raise ProgramError(f"{_describe(status)}{_told(text, call)}", where=program)
     return text
+
+
+@contextlib.contextmanager
+def _ends_with_us(group: int, folder: Path) -> Iterator[None]:
+    """Have a process group ended and its folder removed where this process is killed meanwhile."""
+    watcher = _watcher(os.getpid())
+    _tell(watcher, f"+ {group} {folder}")
+    try:
+        yield
+    finally:
+        _tell(watcher, f"- {group}")
+
+
+def _tell(watcher: subprocess.Popen[bytes], line: str) -> None:
+    with contextlib.suppress(OSError), _WATCHER_LOCK:
+        os.write(watcher.stdin.fileno(), os.fsencode(line) + b"\n")  # type: ignore[union-attr]
+
+
+_WATCHER_LOCK = threading.Lock()
+
+
+def _watcher(pid: int) -> subprocess.Popen[bytes]:
+    with _WATCHER_LOCK:
+        return _start_watcher(pid)
+
+
+@functools.cache
+def _start_watcher(pid: int) -> subprocess.Popen[bytes]:
+    """Start the one watcher of this process; a forked child has another."""
+    # A process that is killed cannot end what it started, and a parent-death signal reaches no grandchildren.
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", _WATCHER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    atexit.register(_dismiss, watcher, pid)
+    return watcher
+
+
+def _dismiss(watcher: subprocess.Popen[bytes], pid: int) -> None:
+    if pid == os.getpid():
+        watcher.communicate()
 
 
 def _ends_in_time(pid: int, timeout_s: float) -> bool:

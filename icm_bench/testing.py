@@ -29,7 +29,7 @@ import numpy as np
 from scipy import ndimage
 
 from icm_bench.codec import Codec, Quality, ReportsHeaderBytes, ladder_of
-from icm_bench.detector import Detector, Prediction, Task
+from icm_bench.detector import Detector, Prediction, PredictsBatches, Task
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 
@@ -326,6 +326,11 @@ def check_detector(
     with _check(detector_class, "determinism"):
         image = photograph(320, 240, seed=7)
         _require(make().predict(image) == detector.predict(image), "a second instance predicts otherwise")
+    if isinstance(detector, PredictsBatches):
+        with _check(detector_class, "batches"):
+            images = [photograph(*size, seed=7) for size in ((320, 240), (97, 131), (320, 240))]
+            alone = [detector.predict(image) for image in images]
+            _require(detector.predict_batch(images) == alone, "predict_batch sees other than predict")
 
 
 def _check_detector_declaration(detector_class: type[Detector]) -> None:
@@ -478,6 +483,10 @@ class FakeDetector:
                 "score": float(lead[region].mean()) / 255.0,
                 "segmentation": {"size": list(lead.shape), "counts": runs["counts"].decode("ascii")},
             }
+
+    def predict_batch(self, images: Sequence[Image]) -> list[list[Prediction]]:
+        """Return the regions of each image, which no other image changes."""
+        return [self.predict(image) for image in images]
 
     def version(self) -> str:
         """Name the rule."""

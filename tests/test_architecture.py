@@ -19,7 +19,18 @@ ENTRIES = frozenset({"icm_bench", "icm_bench.cli", "icm_bench.doctor"})
 
 BASE = frozenset(
     f"icm_bench.{name}"
-    for name in ("archive", "color", "error", "file", "image", "pose", "program", "registry", "text")
+    for name in (
+        "archive",
+        "color",
+        "error",
+        "file",
+        "image",
+        "machine",
+        "pose",
+        "program",
+        "registry",
+        "text",
+    )
 )
 """What the contracts stand on."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -129,6 +131,52 @@ def test_children_that_a_program_leaves_behind_are_ended() -> None:
     while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_running(pid)
+
+
+def wait_until_ended(pid: int) -> None:
+    deadline = time.monotonic() + 10.0
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_program_and_its_children_end_with_whoever_runs_it(
+    tmp_path: Path, scratch: Path, number: signal.Signals
+) -> None:
+    script = f"sleep 60 & echo $! $$ >'{tmp_path}/new'; mv '{tmp_path}/new' '{tmp_path}/pids'; wait"
+    code = f"from icm_bench.program import Call, run; run(Call(['/bin/sh', '-c', {script!r}]))"
+    folder = scratch / "with a blank"
+    folder.mkdir()
+    runner = subprocess.Popen(
+        python(code),
+        env={**os.environ, "TMPDIR": str(folder)},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    note = tmp_path / "pids"
+    deadline = time.monotonic() + 60.0
+    while not note.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    # Whoever runs a program says so right after it has begun.
+    time.sleep(0.2)
+    runner.send_signal(number)
+    runner.wait(timeout=30)
+    for pid in note.read_text().split():
+        wait_until_ended(int(pid))
+    deadline = time.monotonic() + 5.0
+    while list(folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    folder.rmdir()
+
+
+def test_a_program_that_is_killed_is_run_once_more(tmp_path: Path) -> None:
+    note = tmp_path / "tried"
+    suicide = "kill -s KILL $$"
+    script = f"[ -e '{note}' ] && exec echo done; : >'{note}'; {suicide}"
+    assert run(Call(["/bin/sh", "-c", script])) == b"done\n"
+    with pytest.raises(ProgramError, match=r"^sh: was killed \(SIGKILL\), and again .*; free some memory"):
+        run(Call(["/bin/sh", "-c", suicide]))
 
 
 def test_a_temporary_folder_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ would not know.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -43,10 +44,19 @@ def executable() -> str:
     chosen = os.environ.get("ICM_BENCH_FFMPEG")
     if chosen:
         return locate(chosen, hint=hint)
+    return locate(_shipped(hint), hint=hint)
+
+
+def _shipped(hint: str) -> str:
+    # The package runs the program to see that it works. Where that was killed, the program is there all the same.
+    with contextlib.suppress(RuntimeError):
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
     try:
-        return locate(imageio_ffmpeg.get_ffmpeg_exe(), hint=hint)
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
-        raise ProgramError("no such program", where="ffmpeg", hint=hint) from error
+        raise ProgramError(
+            "the package imageio-ffmpeg has none that runs here", where="ffmpeg", hint=hint
+        ) from error
 
 
 def version(encoder: str, pattern: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -14,6 +15,16 @@ from icm_bench.cli.console import say, write_any_text
 from icm_bench.error import IcmBenchError, UsageError, system_errors
 
 _ANYWHERE = ("--debug", "--version")
+
+
+class _Terminated(KeyboardInterrupt):
+    """The system, or a scheduler, has asked the command to end."""
+
+
+def _terminate(number: int, _: object) -> None:
+    # Whoever asks again does not want to wait.
+    signal.signal(number, signal.SIG_DFL)
+    raise _Terminated
 
 
 class _PlainFlags:
@@ -43,10 +54,13 @@ class _Group(_PlainFlags, TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             # Typer would end the process without a word.
-            say("icm-bench: interrupted; what is finished is kept, run again to continue", error=True)
-            raise typer.Exit(130) from None
+            name, status = (
+                ("ended by SIGTERM", 143) if isinstance(stop, _Terminated) else ("interrupted", 130)
+            )
+            say(f"icm-bench: {name}; what is finished is kept, run again to continue", error=True)
+            raise typer.Exit(status) from None
 
 
 app = typer.Typer(
@@ -104,6 +118,7 @@ def _options(
 def main() -> None:
     """Run the command line; an error is one line, and the exit status 1, or 2 for wrong usage."""
     write_any_text()
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         with system_errors(IcmBenchError, "the operating system refused"):
             app()

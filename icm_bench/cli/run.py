@@ -50,11 +50,25 @@ def run(
         Path | None,
         option.detector(metavar="FILE", help="Its weights.", show_default="the published ones"),
     ] = None,
-    device: option.DeviceOption = "auto",
+    device: Annotated[
+        str, option.machine(metavar="NAME", help="Where networks run: auto, cpu, cuda, or cuda:1 and so on.")
+    ] = "auto",
     workers: Annotated[
         int | None,
-        option.machine(metavar="N", min=1, help="Worker processes.", show_default="one a core; one on a GPU"),
+        option.machine(metavar="N", min=1, help="Processes that code.", show_default="one a core"),
     ] = None,
+    gpus: Annotated[
+        int | None,
+        option.machine(
+            metavar="N", min=0, help="Processes that detect, one a GPU.", show_default="one for each GPU"
+        ),
+    ] = None,
+    batch: Annotated[
+        int,
+        option.machine(
+            metavar="N", min=1, help="Images that a detector gets at once, where it takes batches."
+        ),
+    ] = 1,
     vtm: Annotated[
         Path | None,
         option.machine(
@@ -92,6 +106,8 @@ def run(
             runs=runs,
             device=device,
             workers=workers,
+            gpus=gpus,
+            batch=batch,
             bootstrap=bootstrap,
             fresh=fresh,
             progress=bar,

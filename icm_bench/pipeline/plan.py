@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from icm_bench import registry
-from icm_bench.codec import Codec, Quality, coded_as, ladder_of
+from icm_bench.codec import Codec, Quality, Resource, coded_as, ladder_of, runs_on
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.file import sweep
 from icm_bench.metrics import fidelity
+from icm_bench.pipeline.engine import Device
+from icm_bench.pipeline.stage import DetectorChoice, Job
 from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Store, is_finished
-from icm_bench.pipeline.worker import DetectorChoice, Job, resolve_device
 from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec
 
 UNCOMPRESSED = "uncompressed"
@@ -32,12 +33,14 @@ class OperatingPoint:
         version: The codec's version at this point.
         coded_as: The codec and the quality that the point is coded and stored as, where it is another codec's;
             :class:`~icm_bench.codec.CodedAs` says so.
+        resource: What its code stage needs.
     """
 
     codec: Spec | None = None
     quality: Quality | None = None
     version: str | None = None
     coded_as: tuple[Spec, Quality] | None = None
+    resource: Resource = "cpu"
 
     @property
     def coder(self) -> Spec | None:
@@ -68,7 +71,8 @@ class Plan:
         points: The uncompressed images first, where there is a detector to look at them, then each codec's ladder in
             order.
         store: Where shards stand.
-        device: ``cpu`` or ``cuda``.
+        device: Where networks run.
+        batch: Images that a detector gets at once, where it takes batches.
     """
 
     dataset: Dataset
@@ -78,7 +82,8 @@ class Plan:
     published: float | None
     points: tuple[OperatingPoint, ...]
     store: Store
-    device: str
+    device: Device
+    batch: int = 1
 
     @property
     def codecs(self) -> list[Spec]:
@@ -174,7 +179,17 @@ class Plan:
             is_compared = is_finished(self.compared_path(point, shard), self.compared_identity(point))
         if detector and is_finished(self.predicted_path(point, shard), self.predicted_identity(point)):
             detector = None
-        return Job(images, point.coder, point.coder_quality, coded, is_compared, detector, self.device)
+        return Job(
+            images,
+            point.coder,
+            point.coder_quality,
+            coded,
+            is_compared,
+            detector,
+            self.device.name,
+            point.resource,
+            self.batch,
+        )
 
     def discard(self) -> None:
         """Remove every shard of the plan from the disk, so that all is measured again."""
@@ -206,7 +221,8 @@ def make_plan(
     weights: Path | None,
     qualities: Sequence[str],
     store: Store,
-    device: str,
+    device: Device,
+    batch: int = 1,
 ) -> Plan:
     """Check everything that was asked for and return the plan of it.
 
@@ -216,7 +232,6 @@ def make_plan(
     """
     if not codecs:
         raise UsageError("there is no codec to measure", where="--codecs", hint="write --codecs jpeg,vvc")
-    device = resolve_device(device)
     choice = _choose_detector(detector, weights, task, dataset)
     ladders = parse_qualities(qualities)
     points = [] if choice is None else [OperatingPoint()]
@@ -225,11 +240,13 @@ def make_plan(
         if any(point.codec == spec for point in points):
             raise UsageError(f"'{text}' names {spec} again", where="--codecs")
         override = ladders.pop(str(Spec.parse(text)), None) or ladders.pop(str(spec), None)
-        points += [_point(spec, quality) for quality in override or ladder_of(cls, dict(spec.options))]
+        points += [
+            _point(spec, quality, device.name) for quality in override or ladder_of(cls, dict(spec.options))
+        ]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
-    version, published = (None, None) if choice is None else _examine(choice, task, device)
-    return Plan(dataset, task, choice, version, published, tuple(points), store, device)
+    version, published = (None, None) if choice is None else _examine(choice, task, device.name)
+    return Plan(dataset, task, choice, version, published, tuple(points), store, device, batch)
 
 
 def _examine(choice: DetectorChoice, task: Task, device: str) -> tuple[str, float | None]:
@@ -255,10 +272,11 @@ def stored_as(spec: Spec, quality: Quality) -> tuple[Spec, Quality]:
     return _stored_as(spec, quality, create_codec(spec, quality, "cpu"))
 
 
-def _point(spec: Spec, quality: Quality) -> OperatingPoint:
-    codec = create_codec(spec, quality, "cpu")
+def _point(spec: Spec, quality: Quality, device: str) -> OperatingPoint:
+    codec = create_codec(spec, quality, device)
     stored = _stored_as(spec, quality, codec)
-    return OperatingPoint(spec, quality, codec.version(), None if stored == (spec, quality) else stored)
+    other = None if stored == (spec, quality) else stored
+    return OperatingPoint(spec, quality, codec.version(), other, runs_on(codec))
 
 
 def _stored_as(spec: Spec, quality: Quality, codec: Codec) -> tuple[Spec, Quality]:

@@ -1,14 +1,13 @@
-"""Runs: plan, subtract what is on disk, map one function over an executor, write what comes back, score it."""
+"""Runs: plan, subtract what is on disk, run the stages on an engine, write what comes back, score it."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,16 @@ from icm_bench.curves import result
 from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, default_detector
 from icm_bench.detector import Task
-from icm_bench.error import IcmBenchError, ResultError
+from icm_bench.error import ResultError
 from icm_bench.pipeline import provenance, store
+from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
-from icm_bench.pipeline.worker import Job, Measured, measure, process_pool
+from icm_bench.pipeline.stage import Job, Measured
+from icm_bench.pipeline.worker import end_if_loaded_by_worker
+
+_UNKNOWN_WORKERS = 32
+"""How many workers an executor is taken to have that does not say."""
 
 Progress = Callable[[int, int, str], None]
 """Called with shards done, all of them, and the operating point of the last one."""
@@ -76,6 +80,8 @@ def run(
     runs: str | Path = "runs",
     device: str = "auto",
     workers: int | None = None,
+    gpus: int | None = None,
+    batch: int = 1,
     bootstrap: int = 1000,
     fresh: bool = False,
     executor: Executor | None = None,
@@ -94,16 +100,19 @@ def run(
         qualities: Ladder overrides, each ``spec=quality,quality...``.
         results: Folder for the curves.
         runs: Folder for the coded and predicted stores.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        workers: Processes; None for one a core on a CPU, one on a GPU.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
+        workers: Processes that code; None for one a core. One, with no GPU, is this process itself.
+        gpus: Processes that predict, one a GPU; None for every GPU of the device. With none, who codes predicts.
+        batch: Images that a detector gets at once, where it takes batches.
         bootstrap: Resamples of the images for the intervals; 0 for none.
         fresh: Measure again what is on disk.
-        executor: Runs the jobs in place of the local process pool; its workers call what they are given.
+        executor: Runs the jobs in place of this machine's processes; its workers call what they are given.
         progress: Told of each finished shard.
 
     Raises:
         IcmBenchError: An image, a codec or a detector failed; what was finished before stays on disk.
     """
+    end_if_loaded_by_worker()
     began = time.perf_counter()
     plan = make_plan(
         dataset=dataset,
@@ -113,7 +122,8 @@ def run(
         weights=weights,
         qualities=qualities,
         store=store.Store(Path(runs)),
-        device=device,
+        device=resolve_device(device, gpus),
+        batch=batch,
     )
     summary = Summary()
     if fresh:
@@ -121,20 +131,10 @@ def run(
     plan.sweep()
     ledger = Ledger(plan, Path(results), bootstrap)
     _check_neighbours(plan, Path(results))
-    originals = plan.ladder(None)
-    coded = [point for point in plan.points if point not in originals]
-    todo = [list(plan.jobs(originals)), list(plan.jobs(coded))]
-    total = sum(map(len, todo))
-    with contextlib.ExitStack() as stack:
-        pool = executor
-        if pool is None and total:
-            pool = stack.enter_context(process_pool(workers, plan.device))
-        summary.workers = getattr(pool, "_max_workers", workers or 1) if total else 0
-        for jobs in todo:
-            if pool is not None:
-                _execute(plan, jobs, pool, summary, total, progress)
-            if jobs is todo[0]:
-                ledger.check_published()
+    todo = list(plan.jobs(plan.points))
+    with _engine(executor, workers, plan, [job for _, _, job in todo]) as engine:
+        summary.workers = engine.workers if todo else 0
+        _execute(plan, todo, engine, ledger, summary, progress)
     for codec in plan.codecs:
         clock = time.perf_counter()
         made, path = ledger.settle(codec)
@@ -145,12 +145,20 @@ def run(
     return summary
 
 
+def _engine(
+    executor: Executor | None, workers: int | None, plan: Plan, jobs: Sequence[Job]
+) -> AbstractContextManager[Engine]:
+    if executor is None:
+        return local_engine(workers, plan.device, jobs)
+    return nullcontext(Pools(executor, getattr(executor, "_max_workers", _UNKNOWN_WORKERS)))
+
+
 def _execute(
     plan: Plan,
-    jobs: Iterable[tuple[OperatingPoint, int, Job]],
-    pool: Executor,
+    todo: Sequence[tuple[OperatingPoint, int, Job]],
+    engine: Engine,
+    ledger: Ledger,
     summary: Summary,
-    total: int,
     progress: Progress | None,
 ) -> None:
     header = {
@@ -159,26 +167,21 @@ def _execute(
         "commit": provenance.commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    waiting: dict[Future[Measured], tuple[OperatingPoint, int]] = {}
-    try:
-        for point, shard, job in jobs:
-            waiting[pool.submit(measure, job)] = (point, shard)
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                point, shard = waiting.pop(future)
-                _keep(plan, point, shard, future.result(), header, summary)
-                summary.n_jobs += 1
-                if progress is not None:
-                    progress(summary.n_jobs, total, _label(point))
-    except BrokenProcessPool as error:
-        raise IcmBenchError(
-            "a worker process died (killed, or out of memory)",
-            hint="run again to continue, with fewer --workers if memory is short",
-        ) from error
-    finally:
-        for future in waiting:
-            future.cancel()
+    n_originals = sum(point.codec is None for point, _, _ in todo)
+    if not n_originals:
+        ledger.check_published()
+    for index, measured, is_done in engine.run([job for _, _, job in todo]):
+        point, shard, _ = todo[index]
+        _keep(plan, point, shard, measured, header, summary)
+        if not is_done:
+            continue
+        summary.n_jobs += 1
+        if progress is not None:
+            progress(summary.n_jobs, len(todo), _label(point))
+        if point.codec is None:
+            n_originals -= 1
+            if not n_originals:
+                ledger.check_published()
 
 
 def _keep(

@@ -31,6 +31,7 @@ from icm_bench.dataset import Dataset, default_detector, open_dataset
 from icm_bench.detector import Task
 from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
 from icm_bench.pipeline import store
+from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.runner import run
 from icm_bench.report.verdict import Judgement, judge
@@ -81,7 +82,7 @@ def measured(
         weights=None,
         qualities=ladders,
         store=store.Store(runs),
-        device="auto",
+        device=Device("cpu"),
     )
     return [_version(plan, plan.ladder(codec)) for codec in plan.codecs]
 

@@ -31,6 +31,7 @@ from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.image import Image, mse, pixel_digest
 from icm_bench.pipeline import store
+from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.provenance import machine
 from icm_bench.pipeline.runner import run
@@ -192,7 +193,7 @@ def lay_out(folder: Path, n_images: int) -> Dataset:
         weights=None,
         qualities=ladder,
         store=store.Store(folder / "runs"),
-        device="cpu",
+        device=Device("cpu"),
     )
     lay_out_stores(plan, pictures, rng)
     run(

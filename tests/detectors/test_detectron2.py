@@ -36,7 +36,7 @@ from icm_bench.detectors.checkpoint import Checkpoint
 from icm_bench.detectors.detectron2 import ZOO, Detectron2, _completed, fetch_weights, read_weights
 from icm_bench.error import DetectorError, DownloadError, UsageError
 from icm_bench.image import Image, read_image
-from icm_bench.pipeline.worker import DetectorChoice
+from icm_bench.pipeline.stage import DetectorChoice
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector, photograph
 

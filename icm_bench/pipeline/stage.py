@@ -1,0 +1,328 @@
+"""The two stages of a run, each a pure function of its inputs: code (encode, decode, compare) and predict.
+
+The code stage needs a processor core, or a GPU for a learned codec on CUDA. The predict stage needs the GPU where there
+is one. Decoded images go from one to the next in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from icm_bench import registry
+from icm_bench.codec import Codec, Quality, Resource, header_bytes, load
+from icm_bench.dataset import ImageRecord
+from icm_bench.detector import Detector, Prediction, PredictsBatches
+from icm_bench.error import CodecError, DatasetError, DetectorError, IcmBenchError, StoreError
+from icm_bench.image import Image, mse, pixel_digest
+from icm_bench.metrics.fidelity import distortion
+from icm_bench.pipeline import store
+from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, create_codec
+
+
+@dataclass(frozen=True)
+class DetectorChoice:
+    """A detector and where its weights come from.
+
+    Attributes:
+        spec: The detector.
+        weights: A file, or None for the published ones.
+    """
+
+    spec: Spec
+    weights: Path | None = None
+
+    def create(self, device: str) -> Detector:
+        """Return the detector on a device (``cpu``, ``cuda``, ...)."""
+        cls = registry.load("detector", self.spec.name)
+        detector: Detector = cls(
+            weights=self.weights, device=device, **arguments(self.spec, cls, DETECTOR_SUPPLIED)
+        )
+        return detector
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard at one operating point, and what of it is still to be done.
+
+    Attributes:
+        images: The shard's images.
+        codec: The codec, or None for the uncompressed images.
+        quality: The operating point, None with no codec.
+        coded: The finished coded shard, or None where the images are still to be coded.
+        is_compared: Whether the decoded images' distortion is on disk, or there is none to measure.
+        detector: The detector, or None where the predictions are on disk or not wanted.
+        device: Where the detector runs, and a codec that runs on a GPU: ``cpu`` or ``cuda``.
+        resource: What the code stage needs.
+        batch: Images that a detector gets at once, where it takes batches.
+    """
+
+    images: tuple[ImageRecord, ...]
+    codec: Spec | None
+    quality: Quality | None
+    coded: Path | None
+    is_compared: bool
+    detector: DetectorChoice | None
+    device: str = "cpu"
+    resource: Resource = "cpu"
+    batch: int = 1
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the shard's decoded images."""
+        return sum(3 * record.width * record.height for record in self.images)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a stage found: rows of the coded, the compared and the predicted store, None where none were asked for.
+
+    Attributes:
+        seconds: Wall time by step: load, read, encode, decode, check, compare, detect.
+    """
+
+    coded: pa.Table | None = None
+    compared: pa.Table | None = None
+    predicted: pa.Table | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def measure(job: Job) -> Measured:
+    """Do both stages of a job, image by image.
+
+    Raises:
+        IcmBenchError: An image failed; the error names the codec and the image.
+    """
+    coding = _Coding(job)
+    predicted = _predict(job, coding.images(), coding.clock)
+    return dataclasses.replace(coding.measured(), predicted=predicted)
+
+
+def code(job: Job) -> tuple[Measured, list[Image]]:
+    """Do the code stage: encode and decode a shard's images, or decode its stored bitstreams, and compare them.
+
+    Returns:
+        Rows of the coded and the compared store, and the decoded images.
+
+    Raises:
+        IcmBenchError: An image failed; the error names the codec and the image.
+    """
+    coding = _Coding(job)
+    images = list(coding.images())
+    return coding.measured(), images
+
+
+def predict(job: Job, images: Iterable[Image]) -> Measured:
+    """Do the predict stage: have the job's detector look at decoded images.
+
+    Args:
+        job: The job.
+        images: The job's images as they were decoded, in order.
+
+    Raises:
+        IcmBenchError: An image failed; the error names the codec and the image.
+    """
+    clock = _Clock()
+    return Measured(predicted=_predict(job, images, clock), seconds=clock.seconds)
+
+
+def forget() -> None:
+    """Let go of the codecs, detectors and images that this process keeps between jobs."""
+    for kept in (_original, _ready_codec, _detector):
+        kept.cache_clear()
+
+
+class _Coding:
+    """The code stage of one job, which yields its images one at a time and gathers rows meanwhile."""
+
+    def __init__(self, job: Job) -> None:
+        self.clock = _Clock()
+        self._job = job
+        self._coded: list[dict[str, Any]] = []
+        self._compared: list[dict[str, Any]] = []
+
+    def images(self) -> Iterator[Image]:
+        job = self._job
+        stored = None if job.coded is None else store.read(job.coded).to_pylist()
+        for index, record in enumerate(job.images):
+            with _named(job, record, CodecError if job.codec else DatasetError):
+                if job.codec is None:
+                    with self.clock("read"):
+                        image = _source(record)
+                elif stored is None:
+                    image = self._code(record)
+                else:
+                    image = self._decode_stored(stored[index])
+                if not job.is_compared:
+                    with self.clock("compare"):
+                        measured = distortion(_original(record)[0], image)
+                    self._compared.append({"image_id": record.id, **dataclasses.asdict(measured)})
+            yield image
+
+    def measured(self) -> Measured:
+        return Measured(
+            coded=pa.Table.from_pylist(self._coded, store.CODED) if self._coded else None,
+            compared=pa.Table.from_pylist(self._compared, store.COMPARED) if self._compared else None,
+            seconds=self.clock.seconds,
+        )
+
+    def _codec(self) -> Codec:
+        job = self._job
+        if job.codec is None or job.quality is None:
+            raise CodecError("the uncompressed images have no codec")
+        with self.clock("load"):
+            return _ready_codec(job.codec, job.quality, job.device if job.resource == "gpu" else "cpu")
+
+    def _code(self, record: ImageRecord) -> Image:
+        codec = self._codec()
+        with self.clock("read"):
+            source = _source(record)
+        with self.clock("encode") as encoding:
+            data = codec.encode(source)
+        if not isinstance(data, bytes) or not data:
+            raise CodecError("encode returned no bytes")
+        with self.clock("decode") as decoding:
+            image = _decode(codec, data, source.shape)
+        with self.clock("check"):
+            self._coded.append(
+                {
+                    "image_id": record.id,
+                    "width": source.shape[1],
+                    "height": source.shape[0],
+                    "bitstream": data,
+                    "n_bytes": len(data),
+                    "header_bytes": header_bytes(codec, data),
+                    "encode_s": encoding.seconds,
+                    "decode_s": decoding.seconds,
+                    "source_sha256": _original(record)[1],
+                    "decoded_sha256": pixel_digest(image),
+                    "mse": mse(source, image),
+                }
+            )
+        return image
+
+    def _decode_stored(self, row: dict[str, Any]) -> Image:
+        codec = self._codec()
+        with self.clock("decode"):
+            image = _decode(codec, row["bitstream"], (row["height"], row["width"], 3))
+        with self.clock("check"):
+            is_same = pixel_digest(image) == row["decoded_sha256"]
+        if not is_same:
+            raise StoreError(
+                "the stored bitstream no longer decodes to the pixels that were measured",
+                hint="the decoder or the machine changed: give --fresh to measure again",
+            )
+        return image
+
+
+def _predict(job: Job, images: Iterable[Image], clock: _Clock) -> pa.Table | None:
+    if job.detector is None:
+        for _ in images:  # coded for their own sake
+            pass
+        return None
+    rows: list[dict[str, Any]] = []
+    decoded = iter(images)
+    for records in _batches(job):
+        batch = list(islice(decoded, len(records)))
+        with _named(job, records[0], DetectorError):
+            with clock("load"):
+                detector = _detector(job.detector, job.device)
+            with clock("detect") as detecting:
+                found = _look(detector, batch)
+        for record, predictions in zip(records, found, strict=True):
+            detect_s = detecting.seconds / len(records)
+            rows.append({"image_id": record.id, "detect_s": detect_s, "predictions": predictions})
+    return pa.Table.from_pylist(rows, store.PREDICTED)
+
+
+def _batches(job: Job) -> Iterator[tuple[ImageRecord, ...]]:
+    for first in range(0, len(job.images), job.batch):
+        yield job.images[first : first + job.batch]
+
+
+def _look(detector: Detector, images: list[Image]) -> list[list[Prediction]]:
+    if len(images) > 1 and isinstance(detector, PredictsBatches):
+        found = detector.predict_batch(images)
+        if len(found) != len(images):
+            raise DetectorError(f"predict_batch returned {len(found)} results for {len(images)} images")
+        return found
+    return [detector.predict(image) for image in images]
+
+
+def _decode(codec: Codec, data: bytes, shape: tuple[int, ...]) -> Image:
+    image = codec.decode(data)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != shape:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise CodecError(f"decode returned {found} where uint8 {shape} was encoded")
+    return image
+
+
+def _source(record: ImageRecord) -> Image:
+    # A copy, since a codec may write to what it is given.
+    return _original(record)[0].copy()
+
+
+@functools.lru_cache(maxsize=store.SHARD_IMAGES)
+def _original(record: ImageRecord) -> tuple[Image, str]:
+    image = record.read()
+    return image, pixel_digest(image)
+
+
+# What is dear to make is kept until forget(), or the end of the worker process, which is the end of the run.
+@functools.lru_cache(maxsize=32)
+def _ready_codec(spec: Spec, quality: Quality, device: str) -> Codec:
+    codec = create_codec(spec, quality, device)
+    load(codec)
+    return codec
+
+
+@functools.lru_cache(maxsize=2)
+def _detector(choice: DetectorChoice, device: str) -> Detector:
+    return choice.create(device)
+
+
+@dataclass
+class _Lap:
+    seconds: float = 0.0
+
+
+class _Clock:
+    """Adds up wall time by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, step: str) -> Iterator[_Lap]:
+        lap = _Lap()
+        began = time.perf_counter()
+        try:
+            yield lap
+        finally:
+            lap.seconds = time.perf_counter() - began
+            self.seconds[step] = self.seconds.get(step, 0.0) + lap.seconds
+
+
+@contextlib.contextmanager
+def _named(job: Job, record: ImageRecord, fallback: type[IcmBenchError]) -> Iterator[None]:
+    """Add codec and image to an error that passes, and turn a plug-in's own exceptions into ours."""
+    path = str(record.path)
+    where = path if job.codec is None else f"{job.codec} at {job.quality}, {path}"
+    try:
+        yield
+    except IcmBenchError as error:
+        if error.where is not None and error.where not in where:
+            where = f"{where} ({error.where})"
+        raise type(error)(error.what, where=where, hint=error.hint) from error
+    except Exception as error:
+        raise fallback(f"raised {type(error).__name__}: {error}", where=where) from error
