@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from icm_bench.codec import Codec
-    from icm_bench.curves.bdrate import BdRate, bd_rate
+    from icm_bench.curves.bdrate import bd_accuracy, bd_rate, rate_at
     from icm_bench.curves.curve import Curve, Point
+    from icm_bench.curves.estimate import Estimate
     from icm_bench.curves.result import Result, load_results
     from icm_bench.dataset import Dataset, open_dataset
     from icm_bench.detector import Detector
@@ -21,38 +22,42 @@ if TYPE_CHECKING:
     from icm_bench.report.plot import plot
 
 _HOMES = {
-    "BdRate": "curves.bdrate",
     "Codec": "codec",
     "Curve": "curves.curve",
     "Dataset": "dataset",
     "Detector": "detector",
+    "Estimate": "curves.estimate",
     "IcmBenchError": "error",
     "Image": "image",
     "Point": "curves.curve",
     "Result": "curves.result",
     "Summary": "pipeline.runner",
+    "bd_accuracy": "curves.bdrate",
     "bd_rate": "curves.bdrate",
     "load_results": "curves.result",
     "open_dataset": "dataset",
     "plot": "report.plot",
+    "rate_at": "curves.bdrate",
     "run": "pipeline.runner",
 }
 
 __all__ = [
-    "BdRate",
     "Codec",
     "Curve",
     "Dataset",
     "Detector",
+    "Estimate",
     "IcmBenchError",
     "Image",
     "Point",
     "Result",
     "Summary",
+    "bd_accuracy",
     "bd_rate",
     "load_results",
     "open_dataset",
     "plot",
+    "rate_at",
     "run",
 ]
 

@@ -94,10 +94,10 @@ def test_a_run_ends_with_tables_and_a_plot_and_the_other_commands_read_its_resul
     for target in (-5.0, 1.0):
         for codec, column in (("fake", f"bpp_at_{target:g}"), ("jpeg", f"anchor_bpp_at_{target:g}")):
             rate = rates[codec, target]
-            for figure, ending in ((rate.bpp, ""), (rate.low, "_low"), (rate.high, "_high")):
+            for figure, ending in ((rate.value, ""), (rate.low, "_low"), (rate.high, "_high")):
                 assert (float(row[column + ending]) if row[column + ending] else None) == figure
             assert row[f"{column}_reason"] == (rate.reason or "")
-            assert (rate.bpp is None) <= bool(rate.reason)
+            assert (rate.value is None) <= bool(rate.reason)
 
     for format_, start in (
         ("table", "BD-rate"),

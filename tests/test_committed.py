@@ -28,7 +28,7 @@ def test_every_group_is_of_one_dataset_detector_and_convention(group: list[Resul
     assert len({result.meta["dataset"]["fingerprint"] for result in group}) == 1
     assert len({result.meta["detector"].get("version") for result in group}) == 1
     for result in group:
-        assert result.draws is not None
+        assert result.replicates is not None
         assert len(set(result.meta["bitstreams"])) == len(result.qualities)
 
 
@@ -44,8 +44,8 @@ def test_the_readme_prints_the_bd_rates_of_the_committed_curves(group: list[Resu
     for item in compare_with_anchor(group, anchor=ANCHORS[group[0].dataset], metric=main_metric(group)):
         rate, gain = item.bd_rate, item.bd_accuracy
         figures = (
-            f"| {rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] | {rate.overlap:.2f}",
-            f"| {gain.difference:+.2f} | [{gain.low:+.1f}, {gain.high:+.1f}] |",
+            f"| {rate.value:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] | {rate.overlap:.2f}",
+            f"| {gain.value:+.2f} | [{gain.low:+.1f}, {gain.high:+.1f}] |",
         )
         rows = [line for line in README.splitlines() if line.startswith(f"| `{item.codec}`")]
         assert any(all(figure in row for figure in figures) for row in rows), figures
@@ -80,7 +80,7 @@ def test_the_readme_prints_the_rates_at_fixed_accuracies(group: list[Result]) ->
     for figure in fixed_accuracies(group):
         rate = figure.rate
         interval = "none ¹" if rate.low is None else f"[{rate.low:.3f}, {rate.high:.3f}]"
-        cells = "| not reached |  |" if rate.bpp is None else f"| {rate.bpp:.4f} | {interval} |"
+        cells = "| not reached |  |" if rate.value is None else f"| {rate.value:.4f} | {interval} |"
         rows[figure.codec] = rows.get(figure.codec, f"| `{figure.codec}` |")[:-1] + cells
     missing = [row for row in rows.values() if row not in README.splitlines()]
     assert not missing
@@ -117,9 +117,9 @@ def test_the_readme_prints_the_fidelity_of_the_kodak_curves() -> None:
     (group,) = [group for group in GROUPS if group[0].group == ("kodak", "fidelity", "none")]
     for figure in fixed_accuracies(group, (28.0, 32.0, 36.0), metric="psnr-rgb"):
         rows = [line for line in README.splitlines() if line.startswith(f"| `{figure.codec}`")]
-        shown = "none" if figure.rate.bpp is None else f"{figure.rate.bpp:.3f}"
+        shown = "none" if figure.rate.value is None else f"{figure.rate.value:.3f}"
         assert any(f"| {shown} |" in row for row in rows), (figure.codec, figure.target, shown)
     for item in compare_with_anchor(group, anchor=ANCHORS["kodak"], metric="ms-ssim-rgb-db"):
         rate = item.bd_rate
         rows = [line for line in README.splitlines() if line.startswith(f"| `{item.codec}`")]
-        assert any(f"| {rate.percent:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] |" in row for row in rows)
+        assert any(f"| {rate.value:+.2f} % | [{rate.low:+.1f}, {rate.high:+.1f}] |" in row for row in rows)

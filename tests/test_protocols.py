@@ -113,7 +113,7 @@ def test_the_pages_spread_of_methods_is_that_of_the_published_points() -> None:
             ("test", (published["tests"]["factorized"]["bpp"], published["tests"]["factorized"]["map"])),
         )
     ]
-    cubic, pchip = (bd_rate(*curves, method=method).percent for method in ("cubic", "pchip"))
+    cubic, pchip = (bd_rate(*curves, method=method).value for method in ("cubic", "pchip"))
     assert cubic is not None
     assert pchip is not None
     assert f"{cubic:.0f} % more bits than VTM by a cubic and {pchip:.0f} % more by PCHIP" in PAGE

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
-from icm_bench.curves.bdrate import BdAccuracy, BdRate, Method, RateAt, bd_accuracy, bd_rate, rate_at
-from icm_bench.curves.curve import Monotone
-from icm_bench.curves.interval import bd_accuracy_interval, bd_rate_interval, rate_at_interval, with_interval
+from icm_bench.curves.bdrate import prepared_bd_accuracy, prepared_bd_rate, prepared_rate_at
+from icm_bench.curves.estimate import Estimate, Options, Settings
+from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError, UsageError, unknown
@@ -49,7 +49,7 @@ class Comparison:
         anchor: The anchor's spec.
         bd_rate: The mean difference in rate, or why there is none.
         bd_accuracy: The mean difference in accuracy, or why there is none.
-        mixed: In which conventions the two curves' rates differ; a figure of such a pair means little.
+        mixed: In which conventions the two curves' rates differ; an estimate of such a pair means little.
     """
 
     dataset: str
@@ -58,13 +58,13 @@ class Comparison:
     metric: str
     codec: str
     anchor: str
-    bd_rate: BdRate
-    bd_accuracy: BdAccuracy
+    bd_rate: Estimate
+    bd_accuracy: Estimate
     mixed: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """Return the comparison as one flat row; None where there is no figure."""
-        figure, gain = self.bd_rate, self.bd_accuracy
+        """Return the comparison as one flat row; None where there is no value."""
+        rate, gain = self.bd_rate, self.bd_accuracy
         return {
             "dataset": self.dataset,
             "task": self.task,
@@ -72,15 +72,15 @@ class Comparison:
             "metric": self.metric,
             "anchor": self.anchor,
             "codec": self.codec,
-            "method": figure.method,
-            "bd_rate_percent": figure.percent,
-            "low": figure.low,
-            "high": figure.high,
-            "overlap": figure.overlap,
-            "reason": figure.reason,
-            "resamples": figure.n_resamples,
-            "resamples_without": figure.n_without,
-            "bd_accuracy": gain.difference,
+            "method": rate.method,
+            "bd_rate_percent": rate.value,
+            "low": rate.low,
+            "high": rate.high,
+            "overlap": rate.overlap,
+            "reason": rate.reason,
+            "resamples": rate.n_resamples,
+            "resamples_without": rate.n_without,
+            "bd_accuracy": gain.value,
             "bd_accuracy_low": gain.low,
             "bd_accuracy_high": gain.high,
             "mixed_conventions": "; ".join(self.mixed) or None,
@@ -98,7 +98,7 @@ class FixedAccuracy:
         metric: The column of the results.
         codec: The codec's spec.
         target: The accuracy as it was asked for: absolute, or negative for points below the uncompressed images'.
-        rate: The figure, or why there is none.
+        rate: Bits per pixel, or why there is no value.
         mixed: In which conventions the codec's rates differ from those of the group's first.
     """
 
@@ -108,14 +108,14 @@ class FixedAccuracy:
     metric: str
     codec: str
     target: float
-    rate: RateAt
+    rate: Estimate
     mixed: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """Return the figure in columns named for the target, such as ``bpp_at_-1``; None where there is none."""
+        """Return the rate in columns named for the target, such as ``bpp_at_-1``; None where there is no value."""
         name = f"bpp_at_{self.target:g}"
         return {
-            name: self.rate.bpp,
+            name: self.rate.value,
             f"{name}_low": self.rate.low,
             f"{name}_high": self.rate.high,
             f"{name}_reason": self.rate.reason,
@@ -179,12 +179,7 @@ def find_anchor(results: Sequence[Result], text: str | None) -> Result:
 
 
 def compare_with_anchor(
-    results: Sequence[Result],
-    *,
-    anchor: str | None = None,
-    metric: str = "map",
-    method: Method = "pchip",
-    monotone: Monotone = "pareto",
+    results: Sequence[Result], *, anchor: str | None = None, **options: Unpack[Options]
 ) -> list[Comparison]:
     """Compare each curve of a group with the group's anchor.
 
@@ -193,50 +188,43 @@ def compare_with_anchor(
         ResultError: No curve has the metric.
     """
     chosen = find_anchor(results, anchor)
-    if not any(metric in result.results for result in results):
+    settings = Settings(**options)
+    if not any(settings.metric in result.results for result in results):
         known = ", ".join(sorted(chosen.results))
-        raise ResultError(f"no curve has the metric '{metric}'", hint=f"known: {known}")
-    return [_compared(chosen, result, metric, method, monotone) for result in results if result is not chosen]
+        raise ResultError(f"no curve has the metric '{settings.metric}'", hint=f"known: {known}")
+    reference = _Candidate(chosen, settings)
+    return [_compared(reference, _Candidate(result, settings)) for result in results if result is not chosen]
 
 
-def compare_all(
-    results: Sequence[Result], *, metric: str = "map", method: Method = "pchip", monotone: Monotone = "pareto"
-) -> list[Comparison]:
+def compare_all(results: Sequence[Result], **options: Unpack[Options]) -> list[Comparison]:
     """Compare every curve of a group with every other."""
-    return [
-        _compared(anchor, result, metric, method, monotone)
-        for result in results
-        for anchor in results
-        if result is not anchor
-    ]
+    candidates = [_Candidate(result, Settings(**options)) for result in results]
+    return [_compared(anchor, test) for test in candidates for anchor in candidates if test is not anchor]
 
 
 def fixed_accuracies(
     results: Sequence[Result],
     targets: Sequence[float] = (-1.0, -2.0, -5.0),
-    *,
-    metric: str = "map",
-    method: Method = "pchip",
-    monotone: Monotone = "pareto",
+    **options: Unpack[Options],
 ) -> list[FixedAccuracy]:
     """Return the rate at which each curve of a group reaches each accuracy.
 
     Args:
         results: The group's curves.
-        targets: Accuracies; a negative one counts from the uncompressed images' accuracy, in every resample its own.
-        metric: A column of the results.
-        method: How a curve runs between its points.
-        monotone: What to do where accuracy does not rise with rate.
+        targets: Accuracies; a negative one counts from the uncompressed images' accuracy, in every replicate its own.
+        options: ``metric``, ``method`` and ``monotone``.
     """
-    figures = []
+    settings = Settings(**options)
+    found = []
     for result in results:
         mixed = tuple(differing(results[0].meta, result.meta)) if result is not results[0] else ()
-        original = (result.meta.get("uncompressed") or {}).get(metric)
+        original = (result.meta.get("uncompressed") or {}).get(settings.metric)
+        candidate = _Candidate(result, settings)
         for target in targets:
             if target >= 0 or original is not None:
-                rate = _rate_at(result, target, metric, method, monotone)
-                figures.append(FixedAccuracy(*result.group, metric, result.codec, target, rate, mixed))
-    return figures
+                rate = candidate.rate_at(target, original)
+                found.append(FixedAccuracy(*result.group, settings.metric, result.codec, target, rate, mixed))
+    return found
 
 
 def records(comparisons: Sequence[Comparison], rates: Sequence[FixedAccuracy] = ()) -> list[dict[str, Any]]:
@@ -257,29 +245,33 @@ def records(comparisons: Sequence[Comparison], rates: Sequence[FixedAccuracy] = 
     return [item.record() | of(item.codec, "") | of(item.anchor, "anchor_") for item in comparisons]
 
 
-def _compared(anchor: Result, test: Result, metric: str, method: Method, monotone: Monotone) -> Comparison:
-    rate = bd_rate(anchor.curve, test.curve, metric=metric, method=method, monotone=monotone)
-    gain = bd_accuracy(anchor.curve, test.curve, metric=metric, method=method, monotone=monotone)
-    if _are_drawn(metric, monotone, anchor, test) and anchor.draws and test.draws:
-        options: Any = {"metric": metric, "method": method, "monotone": monotone}
-        rate = with_interval(rate, bd_rate_interval(anchor.draws, test.draws, **options))
-        gain = with_interval(gain, bd_accuracy_interval(anchor.draws, test.draws, **options))
-    mixed = tuple(differing(anchor.meta, test.meta))
-    return Comparison(*test.group, metric, test.codec, anchor.codec, rate, gain, mixed)
+class _Candidate:
+    """A result, prepared to be compared with many others."""
+
+    def __init__(self, result: Result, settings: Settings) -> None:
+        self.result, self.metric = result, settings.metric
+        replicates = result.replicates if settings.monotone != "error" else None
+        if replicates is not None and settings.metric not in replicates.metrics:
+            replicates = None
+        self.replicates = replicates
+        self.prepared = Prepared(result.curve, settings, replicates)
+
+    def rate_at(self, target: float, original: float | None) -> Estimate:
+        """Return the rate at an accuracy, or at one so far below the uncompressed images'."""
+        if target >= 0 or original is None:
+            return prepared_rate_at(self.prepared, target)
+        wanted = None if self.replicates is None else self.replicates.uncompressed[self.metric] + target
+        return prepared_rate_at(self.prepared, original + target, wanted)
 
 
-def _rate_at(result: Result, target: float, metric: str, method: Method, monotone: Monotone) -> RateAt:
-    original = 0.0 if target >= 0 else float(result.meta["uncompressed"][metric])
-    figure = rate_at(result.curve, original + target, metric=metric, method=method, monotone=monotone)
-    if not (_are_drawn(metric, monotone, result) and result.draws):
-        return figure
-    wanted = target if target >= 0 else result.draws.uncompressed[metric] + target
-    return with_interval(
-        figure, rate_at_interval(result.draws, wanted, metric=metric, method=method, monotone=monotone)
-    )
-
-
-def _are_drawn(metric: str, monotone: Monotone, *results: Result) -> bool:
-    return monotone != "error" and all(
-        result.draws is not None and metric in result.draws.metrics for result in results
+def _compared(anchor: _Candidate, test: _Candidate) -> Comparison:
+    mixed = tuple(differing(anchor.result.meta, test.result.meta))
+    return Comparison(
+        *test.result.group,
+        test.metric,
+        test.result.codec,
+        anchor.result.codec,
+        prepared_bd_rate(anchor.prepared, test.prepared),
+        prepared_bd_accuracy(anchor.prepared, test.prepared),
+        mixed,
     )

@@ -20,8 +20,7 @@ Monotone: TypeAlias = Literal["pareto", "error", "isotonic"]
 
 - ``pareto``: keep the points that no other point beats in both rate and accuracy.
 - ``error``: refuse the curve, naming the points.
-- ``isotonic``: replace accuracies by the closest rising ones (least squares, pool adjacent violators); points
-that
+- ``isotonic``: replace accuracies by the closest rising ones (least squares, pool adjacent violators); points that
   come to share an accuracy become one, at the geometric mean of their rates.
 """
 
@@ -33,7 +32,7 @@ class Point:
     Attributes:
         quality: The codec's own setting; None where an imported curve does not tell it.
         bpp: Bits per pixel, above 0.
-        metrics: Figures by name, AP and AR in percent, PSNR in dB; None where a figure is not defined.
+        metrics: Values by name, AP and AR in percent, PSNR in dB; None where one is not defined.
     """
 
     quality: Quality | None
@@ -71,7 +70,7 @@ def rate_accuracy(curve: Curve, metric: str = "map", monotone: Monotone = "paret
         Bits per pixel, and the metric in its own unit.
 
     Raises:
-        ResultError: A point lacks the metric, a figure is not finite or a rate not above 0; or the policy is
+        ResultError: A point lacks the metric, a value is not finite or a rate not above 0; or the policy is
             ``error`` and the curve does not rise.
         UsageError: The policy is unknown.
     """
@@ -85,7 +84,7 @@ def measured(curve: Curve, metric: str) -> tuple[Floats, Floats]:
     """Return a curve's rates and accuracies as they were measured, in the order of its points.
 
     Raises:
-        ResultError: A point lacks the metric, a figure is not finite or a rate not above 0.
+        ResultError: A point lacks the metric, a value is not finite or a rate not above 0.
     """
     accuracies = []
     for index, point in enumerate(curve.points):
@@ -118,8 +117,37 @@ def rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, F
         return _isotonic(rates, accuracies)
     front = _pareto(accuracies)
     if monotone == "error" and len(front) < len(order):
-        raise ResultError(f"{len(order) - len(front)} of {len(order)} points do not rise", hint=_MEND)
+        raise ResultError(f"{len(order) - len(front)} of {len(order)} points do not rise", hint=_HINT)
     return np.array([rates[index] for index in front]), np.array([accuracies[index] for index in front])
+
+
+def all_rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return the points of many sets as the policy leaves them.
+
+    Args:
+        bpp: Bits per pixel, sets x points.
+        accuracy: Sets x points; points whose accuracy is NaN are left out.
+        monotone: ``pareto`` or ``isotonic``.
+
+    Returns:
+        Rates, accuracies, and which of the points are kept: sets x points, both strictly rising along those.
+
+    Raises:
+        UsageError: The policy is unknown.
+    """
+    if monotone == "pareto":
+        order = np.lexsort((-accuracy, bpp), axis=-1)
+        rates, accuracies = (np.take_along_axis(values, order, axis=-1) for values in (bpp, accuracy))
+        best = np.maximum.accumulate(np.where(np.isnan(accuracies), -np.inf, accuracies), axis=-1)
+        before = np.concatenate([np.full((len(best), 1), -np.inf), best[:, :-1]], axis=1)[:, : best.shape[1]]
+        return rates, accuracies, accuracies > before
+    rates, accuracies = np.ones(bpp.shape), np.full(bpp.shape, np.nan)
+    kept = np.zeros(bpp.shape, dtype=bool)
+    for index, (own_bpp, own_accuracy) in enumerate(zip(bpp, accuracy, strict=True)):
+        own_rates, own_accuracies = rising(own_bpp, own_accuracy, monotone)
+        own = slice(len(own_rates))
+        rates[index, own], accuracies[index, own], kept[index, own] = own_rates, own_accuracies, True
+    return rates, accuracies, kept
 
 
 def on_front(bpp: Floats, accuracy: Floats) -> list[int]:
@@ -128,7 +156,7 @@ def on_front(bpp: Floats, accuracy: Floats) -> list[int]:
     return [order[index] for index in _pareto(accuracy[order].tolist())]
 
 
-_MEND = "choose the pareto or isotonic policy, or measure again"
+_HINT = "choose the pareto or isotonic policy, or measure again"
 
 
 def _by_rate(bpp: Floats, accuracy: Floats) -> list[int]:
@@ -173,4 +201,4 @@ def _check_rises(curve: Curve, bpp: Floats, accuracy: Floats, metric: str) -> No
         named = "; ".join(
             f"{curve.label(index)} ({bpp[index]:.4g} bpp, {accuracy[index]:.4g})" for index in beaten
         )
-        raise ResultError(f"{metric} does not rise with rate: {named}", hint=_MEND)
+        raise ResultError(f"{metric} does not rise with rate: {named}", hint=_HINT)

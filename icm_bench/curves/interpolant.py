@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ class Interpolant:
     coefficients: Floats
 
     def at(self, x: Floats) -> Floats:
-        """Return each set's value at its own x."""
+        """Return each set's value at its own x; of fewer x than sets, of the first sets."""
         piece, distance = self._locate(x)
         c0, c1, c2, c3 = np.moveaxis(self._coefficients_of(piece), -1, 0)
         return np.asarray(c0 + distance * (c1 + distance * (c2 + distance * c3)))
@@ -34,21 +35,38 @@ class Interpolant:
         """Return each set's integral between its own limits."""
         return self._integral_to(high) - self._integral_to(low)
 
-    def _integral_to(self, x: Floats) -> Floats:
-        widths = np.diff(self.breaks, axis=1)
+    def falls(self, low: Floats, high: Floats) -> NDArray[np.bool_]:
+        """Return which sets' curves fall somewhere between their own limits."""
+        breaks = self.breaks[: len(low)]
+        starts, ends = breaks[:, :-1], breaks[:, 1:]
+        first, last = (np.clip(limit[:, np.newaxis], starts, ends) - starts for limit in (low, high))
+        _, c1, c2, c3 = np.moveaxis(self.coefficients[: len(low)], -1, 0)
+        # A parabola is least at an end, or where its own slope is zero.
+        lowest = np.clip(-c2 / np.where(c3 == 0, np.nan, 3 * c3), first, last)
+        slopes = [c1 + d * (2 * c2 + d * 3 * c3) for d in (first, last, np.where(c3 == 0, first, lowest))]
+        return np.asarray(((np.minimum.reduce(slopes) < 0) & (last > first)).any(axis=1))
+
+    @cached_property
+    def _whole(self) -> Floats:
+        """The integral from a set's first break to each."""
         whole = np.zeros_like(self.breaks)
-        np.cumsum(_antiderivative(self.coefficients, widths), axis=1, out=whole[:, 1:])
+        np.cumsum(_antiderivative(self.coefficients, np.diff(self.breaks, axis=1)), axis=1, out=whole[:, 1:])
+        return whole
+
+    def _integral_to(self, x: Floats) -> Floats:
         piece, distance = self._locate(x)
-        before = np.take_along_axis(whole, piece[:, np.newaxis], axis=1)[:, 0]
+        before = self._whole[np.arange(len(x)), piece]
         return np.asarray(before + _antiderivative(self._coefficients_of(piece), distance))
 
     def _locate(self, x: Floats) -> tuple[NDArray[np.int64], Floats]:
         n_pieces = self.coefficients.shape[1]
-        piece = np.minimum((self.breaks[:, 1:] <= x[:, np.newaxis]).sum(axis=1), n_pieces - 1)
-        return piece, x - np.take_along_axis(self.breaks, piece[:, np.newaxis], axis=1)[:, 0]
+        # Of more sets than arguments, the first are meant.
+        breaks = self.breaks[: len(x)]
+        piece = np.minimum((breaks[:, 1:] <= x[:, np.newaxis]).sum(axis=1), n_pieces - 1)
+        return piece, x - breaks[np.arange(len(x)), piece]
 
     def _coefficients_of(self, piece: NDArray[np.int64]) -> Floats:
-        return np.take_along_axis(self.coefficients, piece[:, np.newaxis, np.newaxis], axis=1)[:, 0]
+        return np.asarray(self.coefficients[np.arange(len(piece)), piece])
 
 
 def _antiderivative(coefficients: Floats, distance: Floats) -> Floats:
@@ -58,6 +76,34 @@ def _antiderivative(coefficients: Floats, distance: Floats) -> Floats:
 
 Maker: TypeAlias = Callable[[Floats, Floats], Interpolant]
 """Makes an interpolant of x and y, both sets x points, x strictly rising along each set."""
+
+
+def through(x: Floats, y: Floats, kept: NDArray[np.bool_], make: Maker, n_least: int) -> Interpolant:
+    """Return the interpolants of sets that keep points of their own, as one.
+
+    Args:
+        x: Sets x points.
+        y: Sets x points.
+        kept: Which points a set keeps; x rises strictly along these.
+        make: Makes the interpolant.
+        n_least: Sets with fewer points have NaN everywhere.
+    """
+    n_points = kept.sum(axis=1)
+    n_breaks = max(x.shape[1], 2)
+    breaks = np.full((len(x), n_breaks), np.nan)
+    coefficients = np.full((len(x), n_breaks - 1, 4), np.nan)
+    for n in np.unique(n_points[n_points >= n_least]).tolist():
+        alike = np.flatnonzero(n_points == n)
+        own_x, own_y = (values[alike][kept[alike]].reshape(-1, n) for values in (x, y))
+        made = make(own_x, own_y)
+        n_pieces = made.coefficients.shape[1]
+        breaks[alike] = made.breaks[:, -1:]
+        breaks[alike, : n_pieces + 1] = made.breaks
+        # Pieces of no width at the end hold the last value, so that all sets have as many.
+        coefficients[alike] = 0.0
+        coefficients[alike, :, 0] = made.at(made.breaks[:, -1])[:, np.newaxis]
+        coefficients[alike, :n_pieces] = made.coefficients
+    return Interpolant(breaks, coefficients)
 
 
 def linear(x: Floats, y: Floats) -> Interpolant:

@@ -3,7 +3,7 @@
 ::
 
     <root>/<dataset>/<task>/<detector>/<codec>.json                 the curve and what it was measured under
-    <root>/<dataset>/<task>/<detector>/<codec>.resamples.parquet    rate and accuracy on resamples of the images
+    <root>/<dataset>/<task>/<detector>/<codec>.resamples.parquet    rate and accuracy on bootstrap replicates
     <root>/<dataset>/<task>/<detector>/<codec>.timings.json         seconds, and the machine that they are of
 
 Timings stand in a file of their own, so that the curve's file is a function of what was measured: the same
@@ -20,15 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from icm_bench.curves.curve import Curve, Point
+from icm_bench.curves.replicates import Replicates, read_replicates, write_replicates
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
 from icm_bench.file import replacing
-from icm_bench.metrics.fidelity import with_decibels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,24 +36,8 @@ SCHEMA = 1
 MAIN_METRICS = ("map", "map50-oic", "psnr-rgb")
 """What curves are compared on where nobody asks for another: COCO's AP, the Open Images Challenge's, or PSNR."""
 
-_ORIGINAL = -1
 _RESAMPLES = ".resamples.parquet"
 _TIMINGS = ".timings.json"
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Rate and accuracy on bootstrap resamples of a dataset's images, the same resamples for every codec.
-
-    Attributes:
-        bpp: Bits per pixel, points x resamples.
-        metrics: Each metric in its unit, points x resamples; NaN where a resample has no such figure.
-        uncompressed: The metrics that the uncompressed images have, one value a resample.
-    """
-
-    bpp: NDArray[np.float64]
-    metrics: Mapping[str, NDArray[np.float64]]
-    uncompressed: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -109,12 +90,12 @@ class Result:
         )
 
     @cached_property
-    def draws(self) -> Draws | None:
-        """The resamples' figures, or None where none are stored beside the curve."""
+    def replicates(self) -> Replicates | None:
+        """Rates and accuracies on bootstrap replicates, or None where none are stored beside the curve."""
         if self.source is None:
             return None
         path = _beside(self.source, _RESAMPLES)
-        return _read_draws(path) if path.is_file() else None
+        return read_replicates(path) if path.is_file() else None
 
     def _rates(self) -> list[float]:
         rates = list(self.results["bpp"])
@@ -140,26 +121,15 @@ def path_of(root: Path, dataset: str, task: str, detector: str, codec_file_name:
     return root / dataset / task / detector / f"{codec_file_name}.json"
 
 
-def save(result: Result, path: Path, draws: Draws | None) -> None:
+def save(result: Result, path: Path, replicates: Replicates | None) -> None:
     """Write a curve's files; each is whole or not there, and the JSON, which makes the curve exist, comes last.
 
     Raises:
         ResultError: The folder cannot be written.
-        ValueError: A figure is NaN or infinite.
+        ValueError: A value is NaN or infinite.
     """
-    if draws is not None:
-        with replacing(_beside(path, _RESAMPLES), ResultError) as temporary:
-            table = _draws_table(draws)
-            figures = [name for name in table.column_names if name != "point"]
-            # Near-random digits compress best with their bytes apart and no dictionary.
-            pq.write_table(
-                table,
-                temporary,
-                compression="zstd",
-                compression_level=15,
-                use_dictionary=False,
-                use_byte_stream_split=figures,
-            )
+    if replicates is not None:
+        write_replicates(replicates, _beside(path, _RESAMPLES))
     if result.timings:
         _write_json(_beside(path, _TIMINGS), result.timings)
     content = {
@@ -277,7 +247,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    # Ten digits are more than any figure here is good for, and hide the last bits that summation order moves.
+    # Ten digits are more than any value here is good for, and hide the last bits that summation order moves.
     if isinstance(value, float | np.floating):
         return float(f"{value:.10g}")
     if isinstance(value, np.integer):
@@ -299,39 +269,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ResultError("is not a result file", where=path, hint="remove it, or run again")
     return content
-
-
-def _draws_table(draws: Draws) -> pa.Table:
-    n_points, n_resamples = draws.bpp.shape
-    point = np.repeat(np.arange(_ORIGINAL, n_points, dtype=np.int16), n_resamples)
-    nothing = np.full(n_resamples, np.nan)
-    columns = {"point": pa.array(point), "bpp": _column(np.concatenate([nothing, draws.bpp.ravel()]))}
-    for key, values in sorted(draws.metrics.items()):
-        original = draws.uncompressed.get(key, nothing)
-        columns[key] = _column(np.concatenate([original, values.ravel()]))
-    return pa.table(columns)
-
-
-def _column(values: NDArray[np.float64]) -> pa.Array:
-    # Single precision: a draw's rounding is four orders below its spread. Absent figures are nulls, not NaN.
-    return pa.array(values.astype(np.float32), mask=np.isnan(values))
-
-
-def _read_draws(path: Path) -> Draws:
-    try:
-        table = pq.ParquetFile(path).read()
-        point = table["point"].to_numpy()
-        n_points = int(point.max()) + 1
-        columns = {
-            key: table[key].to_numpy().astype(np.float64).reshape(n_points + 1, -1)
-            for key in table.column_names
-            if key != "point"
-        }
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise ResultError(f"cannot be read ({error})", where=path, hint="remove it, or run again") from error
-    bpp = columns.pop("bpp")[1:]
-    return Draws(
-        bpp,
-        with_decibels({key: values[1:] for key, values in columns.items()}),
-        {key: values[0] for key, values in columns.items() if not np.isnan(values[0]).all()},
-    )

@@ -22,7 +22,8 @@ from icm_bench.curves import result
 from icm_bench.curves.curve import on_front
 from icm_bench.curves.interval import interval
 from icm_bench.curves.rate_convention import MEASURED
-from icm_bench.curves.result import Draws, Result, main_metric, titled
+from icm_bench.curves.replicates import Replicates
+from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.dataset import Dataset
 from icm_bench.error import DetectorError, IcmBenchError, ResultError
 from icm_bench.metrics import fidelity
@@ -82,12 +83,12 @@ class Ledger:
         basis = self._basis(points, digests)
         with contextlib.suppress(ResultError):
             found = result.load(path)
-            if found.meta.get("basis") == basis and (found.draws is not None or not self._bootstrap):
+            if found.meta.get("basis") == basis and (found.replicates is not None or not self._bootstrap):
                 return found, path
-        made, draws = self._measured(codec, points)
+        made, replicates = self._measured(codec, points)
         made = replace(made, meta={**made.meta, "bitstreams": digests, "basis": basis})
-        made, draws = reduced(made, draws)
-        result.save(made, path, draws)
+        made, replicates = reduced(made, replicates)
+        result.save(made, path, replicates)
         return result.load(path), path
 
     def _basis(self, points: Sequence[OperatingPoint], digests: Sequence[str]) -> str:
@@ -106,7 +107,7 @@ class Ledger:
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _measured(self, codec: Spec, points: Sequence[OperatingPoint]) -> tuple[Result, Draws | None]:
+    def _measured(self, codec: Spec, points: Sequence[OperatingPoint]) -> tuple[Result, Replicates | None]:
         plan = self._plan
         rates = [_Rates.of(plan, point) for point in points]
         distortions = [_fidelity(plan, point) for point in points]
@@ -124,16 +125,16 @@ class Ledger:
         columns = {
             key: values for key, values in columns.items() if any(value is not None for value in values)
         }
-        draws = None
+        replicates = None
         if self._weights is not None:
-            draws = Draws(
+            replicates = Replicates(
                 bpp=np.stack([rate.resampled(self._weights) for rate in rates]),
                 metrics={
-                    key: np.stack([each.draws[key] for each in figures])
-                    for key in figures[0].draws
+                    key: np.stack([each.replicates[key] for each in figures])
+                    for key in figures[0].replicates
                     if key in columns and key not in fidelity.DERIVED
                 },
-                uncompressed=original.draws,
+                uncompressed=original.replicates,
             )
         names = plan.dataset.categories if scores else {}
         return Result(
@@ -177,7 +178,7 @@ class Ledger:
                 },
                 "machine": store.read_header(plan.coded_path(points[0], 0))["machine"],
             },
-        ), draws
+        ), replicates
 
     def _intervals(
         self, rates: Sequence[_Rates], figures: Sequence[_Figures], columns: Collection[str]
@@ -201,7 +202,7 @@ class Ledger:
         return np.asarray(of_pictures[:, pictures])
 
     @property
-    def _drawn(self) -> tuple[str, ...]:
+    def _replicated_metrics(self) -> tuple[str, ...]:
         return evaluation_of(self._plan.dataset).figures
 
     @cached_property
@@ -214,8 +215,8 @@ class Ledger:
         return self._score(self._plan.points[0])
 
     def _compared(self, distortion: Fidelity) -> _Figures:
-        drawn = {} if self._weights is None else distortion.resampled(self._weights)
-        return _Figures.of(distortion.metrics(), drawn)
+        replicated = {} if self._weights is None else distortion.resampled(self._weights)
+        return _Figures.of(distortion.metrics(), replicated)
 
     def _score(self, point: OperatingPoint) -> _Scored:
         plan = self._plan
@@ -226,9 +227,12 @@ class Ledger:
                 detect_s.append(row["detect_s"])
                 rows += [{"image_id": row["image_id"], **found} for found in row["predictions"]]
         scored = evaluation_of(plan.dataset).score(self._ground_truth, rows, plan.task)
-        drawn = {} if self._weights is None else scored.resampled(self._weights)
+        replicated = {} if self._weights is None else scored.resampled(self._weights)
         return _Scored(
-            figures=_Figures.of(scored.metrics(), {key: drawn[key] for key in self._drawn if key in drawn}),
+            figures=_Figures.of(
+                scored.metrics(),
+                {key: replicated[key] for key in self._replicated_metrics if key in replicated},
+            ),
             per_category=scored.per_category(),
             detect_s=float(np.mean(detect_s)),
         )
@@ -236,25 +240,27 @@ class Ledger:
 
 @dataclass(frozen=True)
 class _Figures:
-    """Metrics of one operating point; of some also draws and intervals."""
+    """Metrics of one operating point; of some also replicates and intervals."""
 
     metrics: Mapping[str, float | None]
-    draws: Mapping[str, NDArray[np.float64]]
+    replicates: Mapping[str, NDArray[np.float64]]
     intervals: Mapping[str, list[float | None]]
 
     @classmethod
-    def of(cls, metrics: Mapping[str, float | None], draws: Mapping[str, NDArray[np.float64]]) -> _Figures:
+    def of(
+        cls, metrics: Mapping[str, float | None], replicates: Mapping[str, NDArray[np.float64]]
+    ) -> _Figures:
         # Where there is no figure, the resamples that have one say nothing of it.
         intervals: dict[str, list[float | None]] = {
             key: [None, None] if metrics[key] is None else _finite(interval(values, LEVEL))
-            for key, values in draws.items()
+            for key, values in replicates.items()
         }
-        return cls(metrics, draws, intervals)
+        return cls(metrics, replicates, intervals)
 
     def __or__(self, other: _Figures) -> _Figures:
         return _Figures(
             {**self.metrics, **other.metrics},
-            {**self.draws, **other.draws},
+            {**self.replicates, **other.replicates},
             {**self.intervals, **other.intervals},
         )
 
@@ -316,8 +322,8 @@ class _Rates:
         return float(self.seconds["decode_s"].mean())
 
     def resampled(self, weights: NDArray[np.int32]) -> NDArray[np.float64]:
-        drawn: NDArray[np.float64] = (weights @ self.n_bits) / (weights @ self.n_pixels)
-        return drawn
+        replicated: NDArray[np.float64] = (weights @ self.n_bits) / (weights @ self.n_pixels)
+        return replicated
 
 
 def _fidelity(plan: Plan, point: OperatingPoint) -> Fidelity:
@@ -361,7 +367,7 @@ def _finite(bounds: tuple[float | None, float | None]) -> list[float | None]:
     return [None if bound is None or not math.isfinite(bound) else bound for bound in bounds]
 
 
-def front(result: Result, draws: Draws | None, metric: str) -> tuple[Result, Draws | None]:
+def front(result: Result, replicates: Replicates | None, metric: str) -> tuple[Result, Replicates | None]:
     """Return a curve's Pareto front: the operating points that no other beats in both rate and accuracy.
 
     The front is of the figures over the whole dataset and the same for every other metric and in every resample:
@@ -369,7 +375,7 @@ def front(result: Result, draws: Draws | None, metric: str) -> tuple[Result, Dra
 
     Args:
         result: The curve; points without the metric are left out.
-        draws: Its resamples.
+        replicates: Its resamples.
         metric: The accuracy.
 
     Returns:
@@ -379,7 +385,7 @@ def front(result: Result, draws: Draws | None, metric: str) -> tuple[Result, Dra
     accuracies = np.array(result.results.get(metric, ()), dtype=np.float64)
     chosen = on_front(np.array(result.results["bpp"], dtype=np.float64)[: len(accuracies)], accuracies)
     if not chosen:
-        return result, draws
+        return result, replicates
     meta = {
         **result.meta,
         **{key: _each(result.meta[key], chosen) for key in _POINTWISE if key in result.meta},
@@ -399,10 +405,12 @@ def front(result: Result, draws: Draws | None, metric: str) -> tuple[Result, Dra
         meta=meta,
         timings=timings,
     )
-    if draws is None:
+    if replicates is None:
         return kept, None
     return kept, replace(
-        draws, bpp=draws.bpp[chosen], metrics={key: values[chosen] for key, values in draws.metrics.items()}
+        replicates,
+        bpp=replicates.bpp[chosen],
+        metrics={key: values[chosen] for key, values in replicates.metrics.items()},
     )
 
 
@@ -410,15 +418,15 @@ def _each(values: Sequence[_T], chosen: Sequence[int]) -> list[_T]:
     return [values[index] for index in chosen]
 
 
-def reduced(result: Result, draws: Draws | None) -> tuple[Result, Draws | None]:
+def reduced(result: Result, replicates: Replicates | None) -> tuple[Result, Replicates | None]:
     """Return what is kept of a curve: of a codec whose class keeps a front, the front alone.
 
     The front is of the dataset's own accuracy where the dataset has not that metric.
     """
     metric = _front_metric(result.codec)
     if metric is None:
-        return result, draws
-    return front(result, draws, metric if metric in result.results else main_metric([result]))
+        return result, replicates
+    return front(result, replicates, metric if metric in result.results else main_metric([result]))
 
 
 def _front_metric(codec: str) -> str | None:

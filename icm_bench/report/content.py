@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icm_bench.curves.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
+from icm_bench.curves.bdrate import prepared_bd_rate
 from icm_bench.curves.comparison import METRIC_NAMES, unit
-from icm_bench.curves.interval import bd_rate_interval, with_interval
+from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Method, Settings
+from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.error import ResultError
 
@@ -35,7 +36,7 @@ class Group:
 
     results: tuple[Result, ...]
     metric: str
-    matrix: Mapping[tuple[str, str], BdRate]
+    matrix: Mapping[tuple[str, str], Estimate]
 
     @property
     def title(self) -> str:
@@ -58,10 +59,11 @@ def make_group(results: Sequence[Result], metric: str, method: Method = "pchip")
     """
     matrix = {}
     metric = main_metric(results, metric)
-    for anchor, test in itertools.combinations(results, 2):
-        figure = _bd_rate(anchor, test, metric, method)
-        matrix[test.codec, anchor.codec] = figure
-        matrix[anchor.codec, test.codec] = _mirrored(figure)
+    prepared = {result.codec: _prepared(result, Settings(metric, method)) for result in results}
+    for anchor, test in itertools.combinations(prepared, 2):
+        estimate = _bd_rate(prepared[anchor], prepared[test])
+        matrix[test, anchor] = estimate
+        matrix[anchor, test] = _mirrored(estimate)
     return Group(tuple(results), metric, matrix)
 
 
@@ -165,24 +167,28 @@ def embedded_json(content: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _bd_rate(anchor: Result, test: Result, metric: str, method: Method) -> BdRate:
+def _prepared(result: Result, settings: Settings) -> Prepared:
+    replicates = result.replicates
+    if replicates is not None and settings.metric not in replicates.metrics:
+        replicates = None
+    return Prepared(result.curve, settings, replicates)
+
+
+def _bd_rate(anchor: Prepared, test: Prepared) -> Estimate:
     try:
-        figure = bd_rate(anchor.curve, test.curve, metric=metric, method=method)
-        if anchor.draws is None or test.draws is None or metric not in anchor.draws.metrics:
-            return figure
-        return with_interval(figure, bd_rate_interval(anchor.draws, test.draws, metric=metric, method=method))
+        return prepared_bd_rate(anchor, test)
     except ResultError as error:
-        return BdRate(None, None, None, None, method, str(error))
+        return Estimate(value=None, method=anchor.settings.method, reason=str(error))
 
 
-def _mirrored(figure: BdRate) -> BdRate:
+def _mirrored(estimate: Estimate) -> Estimate:
     """Return the BD-rate of the anchor against the test: logarithms of rates change their sign."""
 
     def mirror(percent: float | None) -> float | None:
         return None if percent is None else 100 * (1 / (1 + percent / 100) - 1)
 
     return dataclasses.replace(
-        figure, percent=mirror(figure.percent), low=mirror(figure.high), high=mirror(figure.low)
+        estimate, value=mirror(estimate.value), low=mirror(estimate.high), high=mirror(estimate.low)
     )
 
 
@@ -255,17 +261,17 @@ def _plain(value: Any) -> str:
     return _text(str(value))
 
 
-def _matrix_cell(figure: BdRate | None) -> str:
-    if figure is None:
+def _matrix_cell(estimate: Estimate | None) -> str:
+    if estimate is None:
         return '<td class="self">–</td>'
-    if figure.percent is None:
-        return f'<td class="none">none<small>{_text(figure.reason or "")}</small></td>'
-    sure = figure.low is not None and figure.high is not None and (figure.high < 0 or figure.low > 0)
-    kind = ("less" if figure.percent < 0 else "more") if sure else "open"
-    flag = " !" if figure.is_low_overlap else ""
-    limits = "" if figure.low is None else f"[{figure.low:+.1f}, {figure.high:+.1f}]"
-    overlap = "" if figure.overlap is None else f"overlap {figure.overlap:.2f}{flag}"
-    return f'<td class="{kind}">{figure.percent:+.1f} %<small>{limits}<br>{overlap}</small></td>'
+    if estimate.value is None:
+        return f'<td class="none">none<small>{_text(estimate.reason or "")}</small></td>'
+    sure = estimate.low is not None and estimate.high is not None and (estimate.high < 0 or estimate.low > 0)
+    kind = ("less" if estimate.value < 0 else "more") if sure else "open"
+    flag = " !" if estimate.is_low_overlap else ""
+    limits = "" if estimate.low is None else f"[{estimate.low:+.1f}, {estimate.high:+.1f}]"
+    overlap = "" if estimate.overlap is None else f"overlap {estimate.overlap:.2f}{flag}"
+    return f'<td class="{kind}">{estimate.value:+.1f} %<small>{limits}<br>{overlap}</small></td>'
 
 
 def _cell(value: Any, digits: int | None) -> str:

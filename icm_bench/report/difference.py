@@ -166,13 +166,13 @@ def _notes(regression: Regression) -> list[str]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     figure, difference = row.bd_rate, row.difference
-    has_percent = figure is not None and figure.percent is not None
+    has_percent = figure is not None and figure.value is not None
     overlap = None if figure is None else figure.overlap
     flag = " !" if figure is not None and figure.is_low_overlap else ""
     return (
         row.codec,
         row.verdict,
-        f"{figure.percent:+.2f} %" if figure is not None and has_percent else "",
+        f"{figure.value:+.2f} %" if figure is not None and has_percent else "",
         _limits(figure.low, figure.high) if figure is not None and has_percent else "",
         "" if overlap is None else f"{overlap:.2f}{flag}",
         "" if difference is None else f"{difference.mean:+.2f}",
@@ -249,6 +249,9 @@ def _markdown_details(row: Row) -> str:
 
 def _record(row: Row) -> dict[str, Any]:
     record = dataclasses.asdict(row)
+    if record["bd_rate"] is not None:
+        # The name that readers of this JSON know.
+        record["bd_rate"]["percent"] = record["bd_rate"].pop("value")
     for key in ("bits", "encode_s", "decode_s"):
         record[key]["percent"] = getattr(row, key).percent
     for at, filed in zip(row.at_rates, record["at_rates"], strict=True):

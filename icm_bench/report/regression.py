@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from icm_bench.curves.bdrate import BdRate, Method
 from icm_bench.curves.curve import Monotone
-from icm_bench.curves.result import MAIN_METRICS, Draws, Result, find, main_metric
+from icm_bench.curves.estimate import Estimate, Method
+from icm_bench.curves.replicates import Replicates
+from icm_bench.curves.result import MAIN_METRICS, Result, find, main_metric
 from icm_bench.error import ResultError, UsageError
 from icm_bench.report.verdict import AccuracyAt, Difference, Verdict, judge
 
@@ -115,7 +116,7 @@ class Row:
     codec: str
     verdict: Verdict
     reason: str | None = None
-    bd_rate: BdRate | None = None
+    bd_rate: Estimate | None = None
     difference: Difference | None = None
     at_rates: tuple[AccuracyAt, ...] = ()
     points: tuple[PointPair, ...] = ()
@@ -188,7 +189,9 @@ def compare(
     if not tolerance_percent >= 0:
         raise UsageError(f"a tolerance of {tolerance_percent:g} %", hint="give 0 or more")
     if monotone == "error":
-        raise UsageError("resamples cannot be refused for a dip", hint="choose the pareto or isotonic policy")
+        raise UsageError(
+            "bootstrap replicates cannot be refused for a dip", hint="choose the pareto or isotonic policy"
+        )
     sides = [_keyed(find(folder), folder) for folder in (base, head)]
     if not any(sides):
         raise ResultError("neither side holds curves", where=f"{base}, {head}")
@@ -241,12 +244,16 @@ def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings
     if refusal:
         return replace(row, reason=refusal)
     if _is_identical(base, head):
-        return replace(row, verdict="identical", bd_rate=BdRate(0.0, 1.0, 0.0, 0.0, settings.method, None))
+        return replace(
+            row,
+            verdict="identical",
+            bd_rate=Estimate(value=0.0, low=0.0, high=0.0, method=settings.method, overlap=1.0),
+        )
     try:
         judged = judge(
             base.curve,
             head.curve,
-            *_same_resamples(base.draws, head.draws),
+            *_common(base.replicates, head.replicates),
             metric=metric,
             tolerance_percent=settings.tolerance_percent,
             method=settings.method,
@@ -295,20 +302,12 @@ def _is_identical(base: Result, head: Result) -> bool:
     )
 
 
-def _same_resamples(base: Draws | None, head: Draws | None) -> tuple[Draws | None, Draws | None]:
-    """Return the resamples that both have: of one dataset, fewer are the beginning of more."""
+def _common(base: Replicates | None, head: Replicates | None) -> tuple[Replicates | None, Replicates | None]:
+    """Return the bootstrap replicates that both have."""
     if base is None or head is None:
         return base, head
-    n_resamples = min(base.bpp.shape[1], head.bpp.shape[1])
-    return _first(base, n_resamples), _first(head, n_resamples)
-
-
-def _first(draws: Draws, n_resamples: int) -> Draws:
-    return Draws(
-        draws.bpp[:, :n_resamples],
-        {key: values[:, :n_resamples] for key, values in draws.metrics.items()},
-        {key: values[:n_resamples] for key, values in draws.uncompressed.items()},
-    )
+    n_replicates = min(base.bpp.shape[1], head.bpp.shape[1])
+    return base.first(n_replicates), head.first(n_replicates)
 
 
 def _paired(base: Result, head: Result, metric: str) -> tuple[PointPair, ...]:

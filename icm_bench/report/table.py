@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from icm_bench.curves.bdrate import LOW_OVERLAP, BdRate
 from icm_bench.curves.comparison import METRIC_NAMES, Comparison, FixedAccuracy
+from icm_bench.curves.estimate import LOW_OVERLAP, Estimate
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.detector import NO_DETECTOR
 
@@ -154,10 +154,10 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
         rows.append(
             (
                 item.codec,
-                "none" if rate.percent is None else f"{rate.percent:+.2f} %",
+                "none" if rate.value is None else f"{rate.value:+.2f} %",
                 _bounds(rate.low, rate.high, "+.1f"),
                 "" if rate.overlap is None else f"{rate.overlap:.2f}{' !' if rate.is_low_overlap else ''}",
-                "none" if gain.difference is None else f"{gain.difference:+.2f}",
+                "none" if gain.value is None else f"{gain.value:+.2f}",
                 _bounds(gain.low, gain.high, "+.1f"),
                 f"{MIXED} {_remark(rate)}".strip() if item.mixed else _remark(rate),
             )
@@ -184,10 +184,10 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
 
     def cell(codec: str, anchor: str) -> str:
         item = found.get((codec, anchor))
-        if item is None or item.bd_rate.percent is None:
+        if item is None or item.bd_rate.value is None:
             return "" if item is None else "none"
         low = " !" if item.bd_rate.is_low_overlap else ""
-        return f"{item.bd_rate.percent:+.1f} %{low}{' ' + MIXED if item.mixed else ''}"
+        return f"{item.bd_rate.value:+.1f} %{low}{' ' + MIXED if item.mixed else ''}"
 
     metric = METRIC_NAMES.get(first.metric, first.metric)
     return Table(
@@ -214,7 +214,7 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
     def cells(codec: str) -> Iterator[str]:
         for target in targets:
             rate = found[codec, target]
-            yield "none" if rate.bpp is None else f"{rate.bpp:.4f}"
+            yield "none" if rate.value is None else f"{rate.value:.4f}"
             yield _bounds(rate.low, rate.high, ".3f")
 
     def name(target: float) -> str:
@@ -338,10 +338,10 @@ def _mixtures(items: Sequence[Comparison] | Sequence[FixedAccuracy]) -> list[str
     return [f"{MIXED} rates of different conventions: {'; '.join(kinds)}."] if kinds else []
 
 
-def _remark(rate: BdRate) -> str:
+def _remark(rate: Estimate) -> str:
     if rate.reason:
         return rate.reason
-    return f"{rate.n_without} of {rate.n_resamples} resamples without a figure" if rate.n_without else ""
+    return f"{rate.n_without} of {rate.n_resamples} replicates without a value" if rate.n_without else ""
 
 
 def _escape(text: str) -> str:

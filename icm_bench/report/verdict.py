@@ -1,21 +1,24 @@
 """One curve judged against an earlier one of the same codec: better, worse, or neither.
 
-Every figure is of head against base: a negative BD-rate means fewer bits for the same accuracy, a positive difference
+Every estimate is of head against base: a negative BD-rate means fewer bits for the same accuracy, a positive difference
 of accuracy means more of it for the same bits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, TypedDict
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from icm_bench.curves.bdrate import LOW_OVERLAP, BdRate, Method, bd_rate
+from icm_bench.curves.bdrate import prepared_bd_rate, replicated_bd_rate
 from icm_bench.curves.curve import Curve, Monotone, measured, rising
-from icm_bench.curves.interval import Draws, Interval, bd_rate_interval, interval, with_interval
+from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Method, Settings
+from icm_bench.curves.interval import interval, with_interval
+from icm_bench.curves.prepared import Prepared
+from icm_bench.curves.replicates import Replicates
 
 Floats: TypeAlias = NDArray[np.float64]
 Verdict: TypeAlias = Literal["identical", "unchanged", "better", "worse", "not comparable", "new", "removed"]
@@ -84,7 +87,7 @@ class Judgement:
 
     verdict: Verdict
     reason: str | None
-    bd_rate: BdRate
+    bd_rate: Estimate
     at_rates: tuple[AccuracyAt, ...]
     difference: Difference | None
 
@@ -92,8 +95,8 @@ class Judgement:
 def judge(
     base: Curve,
     head: Curve,
-    base_draws: Draws | None,
-    head_draws: Draws | None,
+    base_replicates: Replicates | None,
+    head_replicates: Replicates | None,
     *,
     metric: str = "map",
     tolerance_percent: float = 0.5,
@@ -104,54 +107,49 @@ def judge(
 
     The verdict goes by the BD-rate: worse where it is above the tolerance and its paired interval of level ``SURE``
     above zero, better where both are below. A curve that has fallen so far that there is no BD-rate, or one that
-    rests on too little of the range, is judged by accuracy at the same rates instead: no collapse passes for want of
-    overlap.
+    rests on too little of the range, is judged by accuracy at the same rates instead, so that a curve that collapses
+    does not pass because it has too little overlap.
 
     Args:
         base: The earlier curve.
         head: The later curve.
-        base_draws: Base's figures on resamples of the images, or None.
-        head_draws: Head's figures on the same resamples, or None.
+        base_replicates: Base's rates and accuracies on bootstrap replicates, or None.
+        head_replicates: Head's on the same replicates, or None.
         metric: The name of the accuracy.
         tolerance_percent: The BD-rate that is let pass, percent, 0 or more.
         method: How a curve runs between its points.
         monotone: ``pareto`` or ``isotonic``.
 
     Raises:
-        ResultError: A curve or its draws lack the metric, or the draws differ in number.
+        ResultError: A curve or its replicates lack the metric, or the replicates differ in number.
         UsageError: The method or the policy is unknown.
     """
-    figure = bd_rate(base, head, metric=metric, method=method, monotone=monotone)
+    settings = Settings(metric, method, monotone)
     curves = [measured(curve, metric) for curve in (base, head)]
-    if base_draws is None or head_draws is None:
+    if base_replicates is None or head_replicates is None:
+        estimate = prepared_bd_rate(Prepared(base, settings), Prepared(head, settings))
         at_rates, difference, _ = _at_matched_rates(curves, None, monotone)
-        side = "base" if base_draws is None else "head"
-        missing = f"no resamples are stored for {side}, so a change cannot be told from chance"
-        return Judgement("not comparable", missing, figure, at_rates, difference)
-    options: _Options = {"metric": metric, "method": method, "monotone": monotone}
-    figure = with_interval(figure, bd_rate_interval(base_draws, head_draws, **options))
-    pair = [(draws.bpp, draws.metrics[metric]) for draws in (base_draws, head_draws)]
-    at_rates, difference, drawn = _at_matched_rates(curves, pair, monotone)
-    if figure.percent is not None and figure.low is not None and not figure.is_low_overlap:
-        sure = bd_rate_interval(base_draws, head_draws, level=SURE, **options)
-        verdict, reason = _by_rate(figure, sure, tolerance_percent)
+        side = "base" if base_replicates is None else "head"
+        missing = f"no bootstrap replicates are stored for {side}, so a change cannot be told from chance"
+        return Judgement("not comparable", missing, estimate, at_rates, difference)
+    prepared = Prepared(base, settings, base_replicates), Prepared(head, settings, head_replicates)
+    estimate = prepared_bd_rate(*prepared)
+    pair = [(each.bpp, each.metrics[metric]) for each in (base_replicates, head_replicates)]
+    at_rates, difference, replicated = _at_matched_rates(curves, pair, monotone)
+    if estimate.value is not None and estimate.low is not None and not estimate.is_low_overlap:
+        sure = with_interval(estimate, replicated_bd_rate(*prepared), SURE)
+        verdict, reason = _by_rate(sure, tolerance_percent)
     elif difference is not None:
-        verdict, remark = _by_accuracy(difference.mean, drawn)
-        reason = f"{_why_not_by_rate(figure)}; by {metric} at the same rates: {remark}"
+        verdict, remark = _by_accuracy(difference.mean, replicated)
+        reason = f"{_why_not_by_rate(estimate)}; by {metric} at the same rates: {remark}"
     else:
         verdict, remark = _by_dominance(curves, pair)
-        reason = f"{_why_not_by_rate(figure)}; no rate in common; {remark}"
-    return Judgement(verdict, reason, figure, at_rates, difference)
+        reason = f"{_why_not_by_rate(estimate)}; no rate in common; {remark}"
+    return Judgement(verdict, reason, estimate, at_rates, difference)
 
 
-class _Options(TypedDict):
-    metric: str
-    method: Method
-    monotone: Monotone
-
-
-def _by_rate(figure: BdRate, sure: Interval, tolerance_percent: float) -> tuple[Verdict, str | None]:
-    percent, low, high = figure.percent or 0.0, sure.low or 0.0, sure.high or 0.0
+def _by_rate(sure: Estimate, tolerance_percent: float) -> tuple[Verdict, str | None]:
+    percent, low, high = sure.value or 0.0, sure.low or 0.0, sure.high or 0.0
     if percent > tolerance_percent and low > 0:
         return "worse", None
     if percent < -tolerance_percent and high < 0:
@@ -161,10 +159,10 @@ def _by_rate(figure: BdRate, sure: Interval, tolerance_percent: float) -> tuple[
     return "unchanged", f"chance cannot be ruled out: the {100 * SURE:g} % interval holds zero"
 
 
-def _by_accuracy(mean: float, drawn: Floats) -> tuple[Verdict, str]:
-    low, high = interval(drawn, SURE)
+def _by_accuracy(mean: float, replicated: Floats) -> tuple[Verdict, str]:
+    low, high = interval(replicated, SURE)
     if low is None or high is None:
-        return "not comparable", "too many resamples have no figure"
+        return "not comparable", "too many replicates have no value"
     if mean < -ACCURACY_TOLERANCE and high < 0:
         return "worse", f"{mean:+.2f}"
     if mean > ACCURACY_TOLERANCE and low > 0:
@@ -173,14 +171,14 @@ def _by_accuracy(mean: float, drawn: Floats) -> tuple[Verdict, str]:
 
 
 def _by_dominance(
-    curves: list[tuple[Floats, Floats]], draws: list[tuple[Floats, Floats]]
+    curves: list[tuple[Floats, Floats]], replicates: list[tuple[Floats, Floats]]
 ) -> tuple[Verdict, str]:
     """Judge curves of which one needs more bits at every point: it must at least be more accurate somewhere."""
     (base_bpp, _), (head_bpp, _) = curves
-    best = [np.max(accuracy, axis=0) for _, accuracy in draws]
+    best = [np.max(accuracy, axis=0) for _, accuracy in replicates]
     low, high = interval(best[1] - best[0], SURE)
     if low is None or high is None:
-        return "not comparable", "too many resamples have no figure"
+        return "not comparable", "too many replicates have no value"
     if head_bpp.min() > base_bpp.max() and high < 0:
         return "worse", "more bits at every point, and less accuracy than base's best"
     if head_bpp.max() < base_bpp.min() and low > 0:
@@ -188,59 +186,65 @@ def _by_dominance(
     return "not comparable", "measure both at ladders that meet"
 
 
-def _why_not_by_rate(figure: BdRate) -> str:
-    if figure.percent is not None and figure.is_low_overlap:
-        return f"the BD-rate rests on an overlap of {figure.overlap:.2f}, below {LOW_OVERLAP}"
-    return figure.reason or "no BD-rate"
+def _why_not_by_rate(estimate: Estimate) -> str:
+    if estimate.value is not None and estimate.is_low_overlap:
+        return f"the BD-rate rests on an overlap of {estimate.overlap:.2f}, below {LOW_OVERLAP}"
+    return estimate.reason or "no BD-rate"
 
 
 def _at_matched_rates(
-    curves: list[tuple[Floats, Floats]], draws: list[tuple[Floats, Floats]] | None, monotone: Monotone
+    curves: list[tuple[Floats, Floats]], replicates: list[tuple[Floats, Floats]] | None, monotone: Monotone
 ) -> tuple[tuple[AccuracyAt, ...], Difference | None, Floats]:
-    """Return both accuracies at base's rates within head's range, their mean difference, and its draws.
+    """Return both accuracies at base's rates within head's range, their mean difference, and its replicates.
 
     The difference is the mean of that at base's rates and that at head's: between its points a curve is only
     estimated, and at one side's rates alone the other would seem worse wherever their ladders differ.
     """
-    points, forth, forth_drawn = _at_first(curves, draws, monotone)
-    swapped = None if draws is None else draws[::-1]
-    _, back, back_drawn = _at_first(curves[::-1], swapped, monotone)
+    points, forth, forth_replicated = _at_first(curves, replicates, monotone)
+    swapped = None if replicates is None else replicates[::-1]
+    _, back, back_replicated = _at_first(curves[::-1], swapped, monotone)
     if forth is None or back is None:
         found = forth if back is None else -back
-        drawn = forth_drawn if back is None else -back_drawn
-        return points, None if found is None else Difference(found, *interval(drawn)), drawn
-    drawn = (forth_drawn - back_drawn) / 2.0
-    return points, Difference((forth - back) / 2.0, *interval(drawn)), drawn
+        replicated = forth_replicated if back is None else -back_replicated
+        return points, None if found is None else Difference(found, *interval(replicated)), replicated
+    replicated = (forth_replicated - back_replicated) / 2.0
+    return points, Difference((forth - back) / 2.0, *interval(replicated)), replicated
 
 
 def _at_first(
-    curves: list[tuple[Floats, Floats]], draws: list[tuple[Floats, Floats]] | None, monotone: Monotone
+    curves: list[tuple[Floats, Floats]], replicates: list[tuple[Floats, Floats]] | None, monotone: Monotone
 ) -> tuple[tuple[AccuracyAt, ...], float | None, Floats]:
-    """Return both accuracies at the first curve's rates within the second's range, the mean difference, its draws."""
+    """Return both accuracies at the first's rates within the second's range, the mean difference, its replicates."""
     (first_bpp, _), (second_bpp, _) = curves
     matched = np.flatnonzero((first_bpp >= second_bpp.min()) & (first_bpp <= second_bpp.max()))
     matched = matched[np.argsort(first_bpp[matched], kind="stable")]
     if not matched.size:
         return (), None, np.empty(0)
     first, second = (_reached(*curve, first_bpp[matched], monotone) for curve in curves)
-    drawn = np.empty((len(matched), 0)) if draws is None else _drawn_differences(draws, matched, monotone)
-    limits = [interval(row) for row in drawn]
+    replicated = (
+        np.empty((len(matched), 0))
+        if replicates is None
+        else _replicated_differences(replicates, matched, monotone)
+    )
+    limits = [interval(row) for row in replicated]
     points = tuple(
         AccuracyAt(float(rate), float(was), float(now), low, high)
         for rate, was, now, (low, high) in zip(first_bpp[matched], first, second, limits, strict=True)
     )
-    return points, float((second - first).mean()), drawn.mean(axis=0)
+    return points, float((second - first).mean()), replicated.mean(axis=0)
 
 
-def _drawn_differences(
-    draws: list[tuple[Floats, Floats]], matched: NDArray[np.intp], monotone: Monotone
+def _replicated_differences(
+    replicates: list[tuple[Floats, Floats]], matched: NDArray[np.intp], monotone: Monotone
 ) -> Floats:
-    # In each resample the rates are base's own there: both curves' rates move together with the images.
-    base_bpp = draws[0][0]
+    # In each replicate the rates are base's own there: both curves' rates move together with the images.
+    base_bpp = replicates[0][0]
     differences = np.empty((len(matched), base_bpp.shape[1]))
     for index in range(base_bpp.shape[1]):
         at = base_bpp[matched, index]
-        base, head = (_reached(bpp[:, index], accuracy[:, index], at, monotone) for bpp, accuracy in draws)
+        base, head = (
+            _reached(bpp[:, index], accuracy[:, index], at, monotone) for bpp, accuracy in replicates
+        )
         differences[:, index] = head - base
     return differences
 

@@ -12,7 +12,8 @@ from icm_baselines.pareto import VtmPareto, VvcPareto
 from icm_baselines.vvc import Vvc
 from icm_bench.curves.comparison import compare_with_anchor
 from icm_bench.curves.curve import rate_accuracy
-from icm_bench.curves.result import Draws, Result
+from icm_bench.curves.replicates import Replicates
+from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from icm_bench.pipeline.runner import Summary, run
@@ -132,8 +133,8 @@ def test_the_curve_is_the_front_by_rate_and_ap_of_the_whole_dataset(together: Su
         if quality is not None and quality > 10000:
             assert bpp == plain.results["bpp"][plain.qualities.index(quality - 10000)]
     n_points = len(anchor.qualities)
-    assert anchor.draws is not None
-    assert anchor.draws.bpp.shape == (n_points, 30)
+    assert anchor.replicates is not None
+    assert anchor.replicates.bpp.shape == (n_points, 30)
     assert len(anchor.meta["bitstreams"]) == len(anchor.timings["results"]["encode_s"]) == n_points
     assert all(len(anchor.meta["intervals"][key]) == n_points for key in ("bpp", "map"))
 
@@ -156,7 +157,7 @@ def test_the_report_shows_the_pictures_of_the_front(
 
 
 @pytest.fixture
-def interleaved() -> tuple[Result, Draws]:
+def interleaved() -> tuple[Result, Replicates]:
     """Five points: the second is beaten by the first, the fourth has no accuracy."""
     bpp, accuracy = [0.4, 0.1, 0.2, 0.3, 0.05], [30.0, 10.0, 20.0, None, 12.0]
     meta = {
@@ -176,31 +177,33 @@ def interleaved() -> tuple[Result, Draws]:
         categories={"cat": [1.0, 2.0, None, 4.0, 5.0]},
         timings={"results": {"encode_s": [1.0, 2.0, 3.0, 4.0, 5.0]}, "machine": "this"},
     )
-    draws = Draws(np.arange(10.0).reshape(5, 2), {"map": np.arange(10.0).reshape(5, 2)}, {"map": np.ones(2)})
-    return result, draws
+    replicates = Replicates(
+        np.arange(10.0).reshape(5, 2), {"map": np.arange(10.0).reshape(5, 2)}, {"map": np.ones(2)}
+    )
+    return result, replicates
 
 
-def test_all_that_belongs_to_a_point_goes_with_it(interleaved: tuple[Result, Draws]) -> None:
-    kept, draws = front(*interleaved, "map")
+def test_all_that_belongs_to_a_point_goes_with_it(interleaved: tuple[Result, Replicates]) -> None:
+    kept, replicates = front(*interleaved, "map")
     assert kept.results == {"bpp": [0.05, 0.2, 0.4], "map": [12.0, 20.0, 30.0]}
     assert kept.qualities == [5, 3, 1]
     assert kept.meta["codec_version"] == ["e", "c", "a"]
     assert kept.meta["intervals"] == {"level": 0.95, "map": [[4, 4], [2, 2], [0, 0]]}
     assert kept.categories == {"cat": [5.0, None, 1.0]}
     assert kept.timings == {"results": {"encode_s": [5.0, 3.0, 1.0]}, "machine": "this"}
-    assert draws is not None
-    assert draws.bpp[:, 0].tolist() == draws.metrics["map"][:, 0].tolist() == [8.0, 4.0, 0.0]
-    assert front(kept, draws, "map")[0].results == kept.results
+    assert replicates is not None
+    assert replicates.bpp[:, 0].tolist() == replicates.metrics["map"][:, 0].tolist() == [8.0, 4.0, 0.0]
+    assert front(kept, replicates, "map")[0].results == kept.results
 
 
-def test_a_curve_without_the_metric_stays_whole(interleaved: tuple[Result, Draws]) -> None:
+def test_a_curve_without_the_metric_stays_whole(interleaved: tuple[Result, Replicates]) -> None:
     result, _ = interleaved
     assert front(result, None, "psnr-rgb") == (result, None)
 
 
 @pytest.mark.parametrize(("codec", "n_points"), [("vvc-pareto:preset=fast", 3), ("vvc", 5), ("VTM 12.0", 5)])
 def test_only_codecs_that_are_a_front_are_reduced_to_it(
-    codec: str, n_points: int, interleaved: tuple[Result, Draws]
+    codec: str, n_points: int, interleaved: tuple[Result, Replicates]
 ) -> None:
     kept, _ = reduced(replace(interleaved[0], codec=codec), None)
     assert len(kept.qualities) == n_points

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench.curves.bdrate import bd_rate, bd_rate_draws
+from icm_bench.curves.bdrate import bd_rate, replicated_bd_rate
+from icm_bench.curves.estimate import Settings
 from icm_bench.curves.interval import interval
+from icm_bench.curves.prepared import Prepared
+from icm_bench.curves.replicates import Replicates
 from icm_bench.metrics.bootstrap import pooled_bpp, resample_weights
 from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
 
@@ -150,7 +153,7 @@ def codec_coverage(n_datasets: int, n_images: int, n_resamples: int) -> float:
         )
         for codec in (0, 1)
     ]
-    truth = bd_rate(curves[0], curves[1]).percent
+    truth = bd_rate(curves[0], curves[1]).value
     if truth is None:
         raise RuntimeError("the simulated codecs share no accuracy")
     n_held = 0
@@ -158,14 +161,15 @@ def codec_coverage(n_datasets: int, n_images: int, n_resamples: int) -> float:
     for index in range(n_datasets):
         bits, scorers = _codecs(rng, n_images)
         weights = resample_weights(n_images, f"dataset {index}", n_resamples)
-        draws = [
-            (
+        anchor, test = (
+            Replicates(
                 np.stack([pooled_bpp(point, pixels, weights) for point in bits[codec]]),
-                np.stack([scorer.resampled(weights)["map"] for scorer in scorers[codec]]),
+                {"map": np.stack([scorer.resampled(weights)["map"] for scorer in scorers[codec]])},
             )
             for codec in (0, 1)
-        ]
-        n_held += _holds(bd_rate_draws(draws[0], draws[1], "pchip", "pareto"), truth)
+        )
+        prepared = (Prepared(curves[0], Settings(), each) for each in (anchor, test))
+        n_held += _holds(replicated_bd_rate(*prepared), truth)
     return n_held / n_datasets
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.curve import Curve, Point
-from icm_bench.curves.result import Draws
+from icm_bench.curves.replicates import Replicates
 from icm_bench.dataset import Dataset, default_detector, open_dataset
 from icm_bench.detector import Task
 from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
@@ -125,7 +125,7 @@ def curve(rates: Floats, accuracies: Floats) -> Curve:
 def losing(base: Version, head: Version, percent: float) -> Version:
     """Return head with its bits scaled so that its BD-rate against base on the population is the given one."""
     once = np.ones((1, len(base.n_pixels)), dtype=np.int32)
-    found = bd_rate(*(curve(v.rates(once)[:, 0], v.accuracies(once)[:, 0]) for v in (base, head))).percent
+    found = bd_rate(*(curve(v.rates(once)[:, 0], v.accuracies(once)[:, 0]) for v in (base, head))).value
     if found is None:
         raise SystemExit("the two versions have no BD-rate")
     # The curves' log-rates move by one constant, and so does the mean of their difference.
@@ -149,7 +149,7 @@ def judged(
     for factor in factors:
         sides = [(rates[0], accuracies[0]), (factor * rates[1], accuracies[1])]
         curves = [curve(bpp[:, 0], ap[:, 0]) for bpp, ap in sides]
-        draws = [Draws(bpp[:, 1:], {"map": ap[:, 1:]}, {}) for bpp, ap in sides]
+        draws = [Replicates(bpp[:, 1:], {"map": ap[:, 1:]}, {}) for bpp, ap in sides]
         judgements.append(judge(curves[0], curves[1], draws[0], draws[1]))
     return judgements
 
@@ -200,7 +200,7 @@ def main() -> None:
         for index, loss in enumerate(losses):
             column = [row[index] for row in rows]
             counted = Counter(item.verdict for item in column)
-            figures = np.array([item.bd_rate.percent for item in column if item.bd_rate.percent is not None])
+            figures = np.array([item.bd_rate.value for item in column if item.bd_rate.value is not None])
             shares = ", ".join(
                 f"{verdict} {100 * n / len(rows):.1f} %" for verdict, n in counted.most_common()
             )

@@ -14,16 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icm_bench.curves.bdrate import (
-    BdRate,
-    Method,
     bd_accuracy,
-    bd_accuracy_draws,
     bd_rate,
-    bd_rate_draws,
     rate_at,
-    rate_at_draws,
+    replicated_bd_accuracy,
+    replicated_bd_rate,
+    replicated_rate_at,
 )
 from icm_bench.curves.curve import Curve, Monotone, Point
+from icm_bench.curves.estimate import Estimate, Method, Settings
+from icm_bench.curves.prepared import Prepared
+from icm_bench.curves.replicates import Replicates
 from icm_bench.error import ResultError, UsageError
 
 CONFORMANCE = Path(__file__).parents[3] / "shared" / "data" / "conformance" / "bdrate"
@@ -44,7 +45,7 @@ def expected() -> Any:
 def _agrees(anchor: Columns, test: Columns, figures: dict[Method, float]) -> None:
     for method, figure in figures.items():
         found = bd_rate(anchor, test, method=method)
-        assert found.percent == pytest.approx(figure, abs=1e-5), method
+        assert found.value == pytest.approx(figure, abs=1e-5), method
 
 
 @pytest.mark.parametrize("name", ["example1", "example2"])
@@ -76,7 +77,7 @@ def test_straight_lines_between_published_points(expected: Any) -> None:
     test = detection["tests"]["factorized"]
     anchor = (detection["anchor"]["bpp"], detection["anchor"]["map"])
     found = bd_rate(anchor, (test["bpp"], test["map"]), method="linear")
-    assert found.percent == pytest.approx(25.9, abs=0.05)
+    assert found.value == pytest.approx(25.9, abs=0.05)
     assert found.is_low_overlap
 
 
@@ -95,41 +96,42 @@ def test_random_curves_agree_with_another_implementation(method: Method) -> None
     while n_compared < 1000:
         anchor, test = _random_curve(rng), _random_curve(rng)
         ours = bd_rate(anchor, test, method=method)
-        if ours.overlap == 0:
+        if ours.value is None:
+            assert ours.overlap == 0 or "turns back" in (ours.reason or "")
             continue
         n_compared += 1
         options: Any = {"method": method, "require_matching_points": False, "min_overlap": 0}
         theirs = float(bjontegaard.bd_rate(*anchor, *test, **options))
-        assert ours.percent == pytest.approx(theirs, abs=1e-6, rel=1e-8)
+        assert ours.value == pytest.approx(theirs, abs=1e-6, rel=1e-8)
         accuracy = bd_accuracy(anchor, test, method=method)
-        if accuracy.overlap:
+        if accuracy.value is not None:
             theirs = float(bjontegaard.bd_psnr(*anchor, *test, **options))
-            assert accuracy.difference == pytest.approx(theirs, abs=1e-6)
+            assert accuracy.value == pytest.approx(theirs, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_curve_against_itself_is_exactly_zero(method: Method) -> None:
     found = bd_rate(ANCHOR, ANCHOR, method=method)
-    assert found.percent == 0
+    assert found.value == 0
     assert found.overlap == 1
-    assert bd_accuracy(ANCHOR, ANCHOR, method=method).difference == 0
+    assert bd_accuracy(ANCHOR, ANCHOR, method=method).value == 0
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_half_the_bits_are_minus_fifty_percent(method: Method) -> None:
     halved = ([rate / 2 for rate in ANCHOR[0]], ANCHOR[1])
-    assert bd_rate(ANCHOR, halved, method=method).percent == pytest.approx(-50)
-    assert bd_rate(halved, ANCHOR, method=method).percent == pytest.approx(100)
+    assert bd_rate(ANCHOR, halved, method=method).value == pytest.approx(-50)
+    assert bd_rate(halved, ANCHOR, method=method).value == pytest.approx(100)
 
 
 def test_more_accuracy_at_the_same_rate_is_positive() -> None:
     better = (ANCHOR[0], [figure + 2 for figure in ANCHOR[1]])
     found = bd_accuracy(ANCHOR, better)
-    assert found.difference == pytest.approx(2)
+    assert found.value == pytest.approx(2)
     assert found.overlap == 1
     rate = bd_rate(ANCHOR, better)
-    assert rate.percent is not None
-    assert rate.percent < 0
+    assert rate.value is not None
+    assert rate.value < 0
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -142,24 +144,24 @@ def test_the_order_of_the_points_does_not_matter(method: Method) -> None:
 def test_no_overlap_is_a_reason() -> None:
     high = (ANCHOR[0], [figure + 50 for figure in ANCHOR[1]])
     found = bd_rate(ANCHOR, high)
-    assert found.percent is None
+    assert found.value is None
     assert found.overlap == 0
     assert found.reason == "no overlap in map: anchor has 20 to 34, test has 70 to 84"
     assert found.is_low_overlap
-    assert bd_accuracy(ANCHOR, high).difference == pytest.approx(50)
+    assert bd_accuracy(ANCHOR, high).value == pytest.approx(50)
 
 
 def test_no_shared_rates_are_a_reason() -> None:
     dear = ([rate * 100 for rate in ANCHOR[0]], ANCHOR[1])
     found = bd_accuracy(ANCHOR, dear)
-    assert found.difference is None
+    assert found.value is None
     assert found.reason == "no overlap in bpp: anchor has 0.1 to 0.8, test has 10 to 80"
-    assert bd_rate(ANCHOR, dear).percent == pytest.approx(9900)
+    assert bd_rate(ANCHOR, dear).value == pytest.approx(9900)
 
 
 def test_curves_that_touch_share_nothing() -> None:
     above = (ANCHOR[0], [figure + 14 for figure in ANCHOR[1]])
-    assert bd_rate(ANCHOR, above).percent is None
+    assert bd_rate(ANCHOR, above).value is None
 
 
 def test_the_overlap_is_that_of_both_ranges() -> None:
@@ -175,11 +177,11 @@ def test_the_overlap_is_that_of_both_ranges() -> None:
 def test_too_few_points_are_a_reason(method: Method, n_points: int) -> None:
     few: Columns = (ANCHOR[0][: n_points - 1], ANCHOR[1][: n_points - 1])
     found = bd_rate(ANCHOR, few, method=method)
-    assert found.percent is None
+    assert found.value is None
     assert found.reason is not None
     assert found.reason.startswith(f"test has {n_points - 1} rising point")
-    assert bd_rate(ANCHOR, (ANCHOR[0][:n_points], ANCHOR[1][:n_points]), method=method).percent is not None
-    assert bd_rate(ANCHOR, ([], []), method=method).percent is None
+    assert bd_rate(ANCHOR, (ANCHOR[0][:n_points], ANCHOR[1][:n_points]), method=method).value is not None
+    assert bd_rate(ANCHOR, ([], []), method=method).value is None
 
 
 def test_too_few_points_to_fit_are_a_reason() -> None:
@@ -202,14 +204,14 @@ def test_too_few_points_to_fit_are_a_reason() -> None:
         ([0.1, 0.10000001, 0.4, 0.8, 1.6], [20.0, 26.0, 26.0000001, 30.0, 33.0]),
     ],
 )
-def test_nasty_curves_give_a_figure_or_a_reason(method: Method, monotone: Monotone, curve: Columns) -> None:
+def test_nasty_curves_give_a_value_or_a_reason(method: Method, monotone: Monotone, curve: Columns) -> None:
     for anchor, test in ((ANCHOR, curve), (curve, ANCHOR), (curve, curve)):
         rate = bd_rate(anchor, test, method=method, monotone=monotone)
-        assert (rate.percent is None) != (rate.reason is None)
-        assert rate.percent is None or np.isfinite(rate.percent)
+        assert (rate.value is None) != (rate.reason is None)
+        assert rate.value is None or np.isfinite(rate.value)
         accuracy = bd_accuracy(anchor, test, method=method, monotone=monotone)
-        assert (accuracy.difference is None) != (accuracy.reason is None)
-        assert accuracy.difference is None or np.isfinite(accuracy.difference)
+        assert (accuracy.value is None) != (accuracy.reason is None)
+        assert accuracy.value is None or np.isfinite(accuracy.value)
 
 
 _near = st.sampled_from(
@@ -231,25 +233,25 @@ _curves = _curves_of(st.floats(0.01, 4), st.floats(0, 100) | _near)
 
 @given(_any_curves, _any_curves, st.sampled_from(METHODS), st.sampled_from(["pareto", "isotonic"]))
 @settings(deadline=None, max_examples=300, derandomize=True)
-def test_any_curves_give_a_finite_figure_or_a_reason(
+def test_any_curves_give_a_finite_value_or_a_reason(
     anchor: Columns, test: Columns, method: Method, monotone: Monotone
 ) -> None:
     found = bd_rate(anchor, test, method=method, monotone=monotone)
-    assert (found.percent is None) != (found.reason is None)
-    assert found.percent is None or np.isfinite(found.percent)
+    assert (found.value is None) != (found.reason is None)
+    assert found.value is None or np.isfinite(found.value)
     assert found.overlap is None or 0 <= found.overlap <= 1
     gain = bd_accuracy(anchor, test, method=method, monotone=monotone)
-    assert (gain.difference is None) != (gain.reason is None)
-    assert gain.difference is None or np.isfinite(gain.difference)
+    assert (gain.value is None) != (gain.reason is None)
+    assert gain.value is None or np.isfinite(gain.value)
     reached = rate_at(anchor, 20.0, method=method, monotone=monotone)
-    assert (reached.bpp is None) != (reached.reason is None)
-    assert reached.bpp is None or np.isfinite(reached.bpp)
+    assert (reached.value is None) != (reached.reason is None)
+    assert reached.value is None or np.isfinite(reached.value)
 
 
 @given(_curves, _curves)
 @settings(deadline=None, max_examples=200, derandomize=True)
 def test_swapping_the_curves_inverts_the_ratio(anchor: Columns, test: Columns) -> None:
-    there, back = bd_rate(anchor, test).percent, bd_rate(test, anchor).percent
+    there, back = bd_rate(anchor, test).value, bd_rate(test, anchor).value
     assert (there is None) == (back is None)
     if there is not None and back is not None:
         assert (1 + there / 100) * (1 + back / 100) == pytest.approx(1)
@@ -261,7 +263,7 @@ def test_a_dip_is_an_error_where_that_is_asked_for() -> None:
         bd_rate(ANCHOR, dip, monotone="error")
 
 
-def test_an_undefined_figure_is_a_reason_and_an_unknown_one_an_error() -> None:
+def test_an_undefined_value_is_a_reason_and_an_unknown_one_an_error() -> None:
     curve = Curve("vvc", (Point(37, 0.1, {"map_small": None}), Point(32, 0.2, {"map_small": 1.0})))
     found = bd_rate(curve, curve, metric="map_small")
     assert found.reason == "map_small is not defined for vvc at 37, vvc at 37"
@@ -286,45 +288,82 @@ def test_columns_of_unequal_length_are_refused() -> None:
 def test_the_rate_at_a_points_accuracy_is_its_rate(method: Method) -> None:
     exact = method not in ("cubic", "monotone-cubic")
     found = rate_at(ANCHOR, 26.0, method=method)
-    assert found.bpp == pytest.approx(0.2, rel=1e-9 if exact else 0.2)
+    assert found.value == pytest.approx(0.2, rel=1e-9 if exact else 0.2)
 
 
 def test_a_rate_is_not_extrapolated() -> None:
     assert rate_at(ANCHOR, 34.5).reason == "curve reaches 34 map, not 34.5"
     assert rate_at(ANCHOR, 19.0).reason == "curve starts at 20 map, above 19"
-    assert rate_at(ANCHOR, 34.0).bpp == pytest.approx(0.8)
-    assert rate_at(ANCHOR, 20.0).bpp == pytest.approx(0.1)
+    assert rate_at(ANCHOR, 34.0).value == pytest.approx(0.8)
+    assert rate_at(ANCHOR, 20.0).value == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("monotone", ["pareto", "isotonic"])
-def test_many_draws_at_once_equal_each_alone(method: Method, monotone: Monotone) -> None:
+def test_many_replicates_at_once_equal_each_alone(method: Method, monotone: Monotone) -> None:
     rng = np.random.default_rng(5)
-    draws = []
+    replicates = []
     for shift in (0.0, 1.0):
         bpp = np.array([0.1, 0.2, 0.4, 0.7, 1.1])[:, np.newaxis] * rng.uniform(0.9, 1.1, (5, 40))
-        draws.append((bpp, 30 + shift + 6 * np.log(bpp) - np.log(bpp) ** 2 + rng.normal(0, 1.5, bpp.shape)))
-    draws[1][1][:, 7] += 90
-    rates = bd_rate_draws(draws[0], draws[1], method, monotone)
-    accuracies = bd_accuracy_draws(draws[0], draws[1], method, monotone)
-    reached = rate_at_draws(draws[0], 28.0, method, monotone)
+        accuracy = 30 + shift + 6 * np.log(bpp) - np.log(bpp) ** 2 + rng.normal(0, 1.5, bpp.shape)
+        replicates.append(Replicates(bpp, {"map": accuracy}))
+    replicates[1].metrics["map"][:, 7] += 90
+    options = Settings(method=method, monotone=monotone)
+    first, second = (Prepared(ANCHOR, options, each) for each in replicates)
+    rates, accuracies = replicated_bd_rate(first, second), replicated_bd_accuracy(first, second)
+    reached = replicated_rate_at(first, 28.0)
     for index in range(40):
-        anchor, test = ((bpp[:, index].tolist(), values[:, index].tolist()) for bpp, values in draws)
-        rate = bd_rate(anchor, test, method=method, monotone=monotone).percent
-        assert rates[index] == pytest.approx(np.nan if rate is None else rate, nan_ok=True)
-        difference = bd_accuracy(anchor, test, method=method, monotone=monotone).difference
-        assert accuracies[index] == pytest.approx(np.nan if difference is None else difference, nan_ok=True)
-        bpp = rate_at(anchor, 28.0, method=method, monotone=monotone).bpp
-        assert reached[index] == pytest.approx(np.nan if bpp is None else bpp, nan_ok=True)
+        anchor, test = (
+            (each.bpp[:, index].tolist(), each.metrics["map"][:, index].tolist()) for each in replicates
+        )
+        for found, alone in (
+            (rates, bd_rate(anchor, test, method=method, monotone=monotone)),
+            (accuracies, bd_accuracy(anchor, test, method=method, monotone=monotone)),
+            (reached, rate_at(anchor, 28.0, method=method, monotone=monotone)),
+        ):
+            assert found[index] == pytest.approx(np.nan if alone.value is None else alone.value, nan_ok=True)
     if method != "monotone-cubic":
         assert np.isnan(rates[7])
+
+
+LEVEL: Columns = ([0.1, 0.2, 0.4, 0.8, 1.6], [21.0, 27.0, 31.0, 35.0, 38.0])
+
+
+@pytest.mark.parametrize("method", ["akima", "cubic", "cubic-spline"])
+def test_a_curve_that_overshoots_between_its_points_gives_a_reason_in_both_directions(method: Method) -> None:
+    near: Columns = ([0.1, 0.2, 0.4, 0.8], [20.0, 33.0, 33.01, 40.0])
+    for anchor, test in ((LEVEL, near), (near, LEVEL)):
+        found = bd_rate(anchor, test, method=method)
+        assert found.value is None
+        assert found.reason is not None
+        assert found.reason.startswith(f"the {method} curve turns back between its points")
+        assert found.overlap == pytest.approx(17 / 20)
+        assert bd_rate(anchor, test, method="pchip").value is not None
+    reached = rate_at(near, 36.0, method=method)
+    assert reached.value is None or 0.2 < reached.value < 0.8
+
+
+def test_a_curve_that_turns_back_a_little_keeps_its_value() -> None:
+    found = bd_rate(ANCHOR, TEST, method="cubic")
+    assert found.value == pytest.approx(bd_rate(ANCHOR, TEST, method="linear").value, abs=2)
+
+
+@given(_curves, _curves, st.sampled_from(["akima", "cubic", "cubic-spline"]))
+@settings(deadline=None, max_examples=300, derandomize=True)
+def test_no_interpolant_is_far_from_straight_lines_unless_it_rises_throughout(
+    anchor: Columns, test: Columns, method: Method
+) -> None:
+    there, back = bd_rate(anchor, test, method=method), bd_rate(test, anchor, method=method)
+    assert (there.value is None) == (back.value is None)
+    if there.value is not None and back.value is not None:
+        assert (1 + there.value / 100) * (1 + back.value / 100) == pytest.approx(1)
 
 
 def test_no_warning_reaches_the_caller() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         steep = ([1e-300, 1e-200, 1e-100, 1e300], [1.0, 2.0, 3.0, 4.0])
-        assert isinstance(bd_rate(ANCHOR, steep), BdRate)
+        assert isinstance(bd_rate(ANCHOR, steep), Estimate)
         found = bd_rate(([1e-300, 1e-299], [1.0, 2.0]), ([1e300, 1e301], [1.0, 2.0]))
-    assert found.percent is None
+    assert found.value is None
     assert found.reason == "the pchip curve runs out of all bounds"

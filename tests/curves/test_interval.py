@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from icm_bench.curves.bdrate import BdRate, bd_accuracy, bd_rate, rate_at
-from icm_bench.curves.interval import (
-    Interval,
-    bd_accuracy_interval,
-    bd_rate_interval,
-    interval,
-    rate_at_interval,
-    with_interval,
+from icm_bench.curves.bdrate import (
+    bd_accuracy,
+    bd_rate,
+    prepared_bd_accuracy,
+    prepared_bd_rate,
+    prepared_rate_at,
+    rate_at,
 )
+from icm_bench.curves.curve import Curve, Point
+from icm_bench.curves.estimate import Estimate, Options, Settings
+from icm_bench.curves.interval import interval, with_interval
+from icm_bench.curves.prepared import Prepared
+from icm_bench.curves.replicates import Replicates
 from icm_bench.error import ResultError, UsageError
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Draws:
-    bpp: Floats
-    metrics: Mapping[str, Floats]
+CURVE = [0.1, 0.2, 0.4], [20.0, 25.0, 28.0]
 
 
 def test_the_interval_is_that_of_the_percentiles() -> None:
@@ -38,7 +33,7 @@ def test_the_interval_is_that_of_the_percentiles() -> None:
     assert interval(np.arange(1001.0), 0.5) == pytest.approx((250.0, 750.0))
 
 
-def test_undefined_draws_are_left_out() -> None:
+def test_undefined_values_are_left_out() -> None:
     assert interval(np.array([np.nan, 3.0, np.nan])) == (3.0, 3.0)
     assert interval(np.array([np.nan])) == (None, None)
     assert interval(np.zeros(0)) == (None, None)
@@ -50,88 +45,112 @@ def test_a_level_that_is_no_share_is_refused(level: float) -> None:
         interval(np.arange(3.0), level)
 
 
-def _draws(shift: float, n_resamples: int = 1000, seed: int = 0) -> _Draws:
-    """Draw a codec whose rate and accuracy move with the images, as those of any other codec do."""
+def _replicates(shift: float, n: int = 1000, seed: int = 0) -> Replicates:
+    """Make up a codec whose rate and accuracy move with the images, as those of any other codec do."""
     rng = np.random.default_rng(0)
-    hardness = rng.normal(0, 1, n_resamples)
-    own = np.random.default_rng(seed + 1).normal(0, 0.05, (5, n_resamples))
+    hardness = rng.normal(0, 1, n)
+    own = np.random.default_rng(seed + 1).normal(0, 0.05, (5, n))
     bpp = np.array([0.1, 0.2, 0.4, 0.7, 1.1])[:, np.newaxis] * np.exp(0.05 * hardness)
-    return _Draws(bpp, {"map": 30 + shift + 6 * np.log(bpp) - np.log(bpp) ** 2 - hardness + own})
+    return Replicates(bpp, {"map": 30 + shift + 6 * np.log(bpp) - np.log(bpp) ** 2 - hardness + own})
 
 
-def _width(found: Interval) -> float:
+def _prepared(replicates: Replicates, **options: Unpack[Options]) -> Prepared:
+    """Return the curve of the replicates' means."""
+    columns = (values.mean(axis=1).tolist() for values in (replicates.bpp, replicates.metrics["map"]))
+    bpp, accuracy = columns
+    settings = Settings(**options)
+    name = settings.metric
+    points = tuple(Point(None, rate, {name: value}) for rate, value in zip(bpp, accuracy, strict=True))
+    return Prepared(Curve("any", points), settings, replicates)
+
+
+def _width(found: Estimate) -> float:
     assert found.low is not None
     assert found.high is not None
     return found.high - found.low
 
 
 def test_images_that_are_hard_for_both_codecs_do_not_widen_the_interval() -> None:
-    paired = bd_rate_interval(_draws(0.0), _draws(1.0, seed=1))
-    unpaired = _Draws(_draws(1.0).bpp[:, ::-1], {"map": _draws(1.0, seed=1).metrics["map"][:, ::-1]})
-    apart = bd_rate_interval(_draws(0.0), unpaired)
+    anchor, test = _replicates(0.0), _replicates(1.0, seed=1)
+    paired = prepared_bd_rate(_prepared(anchor), _prepared(test))
+    unpaired = Replicates(test.bpp[:, ::-1], {"map": test.metrics["map"][:, ::-1]})
+    apart = prepared_bd_rate(_prepared(anchor), _prepared(unpaired))
     assert _width(paired) < 0.2 * _width(apart)
     assert (paired.n_resamples, paired.n_without, paired.reason) == (1000, 0, None)
 
 
-def test_resamples_equal_to_the_data_give_an_interval_of_no_width() -> None:
-    columns = ([0.1, 0.2, 0.4], [20.0, 25.0, 28.0]), ([0.09, 0.19, 0.41], [21.0, 25.0, 29.0])
+def test_replicates_equal_to_the_data_give_an_interval_of_no_width() -> None:
+    columns = CURVE, ([0.09, 0.19, 0.41], [21.0, 25.0, 29.0])
     anchor, test = (
-        _Draws(*(np.array(bpp)[:, None].repeat(3, 1), {"map": np.array(a)[:, None].repeat(3, 1)}))
+        Prepared(
+            (bpp, a),
+            Settings(),
+            Replicates(*(np.array(bpp)[:, None].repeat(3, 1), {"map": np.array(a)[:, None].repeat(3, 1)})),
+        )
         for bpp, a in columns
     )
-    percent = bd_rate(*columns).percent
-    found = bd_rate_interval(anchor, test)
-    assert [found.low, found.high] == pytest.approx([percent, percent])
-    difference = bd_accuracy(*columns).difference
-    assert bd_accuracy_interval(anchor, test).low == pytest.approx(difference)
-    assert rate_at_interval(anchor, 24.0).high == pytest.approx(rate_at(columns[0], 24.0).bpp)
+    found = prepared_bd_rate(anchor, test)
+    assert found.value == bd_rate(*columns).value
+    assert [found.low, found.high] == pytest.approx([found.value, found.value])
+    assert prepared_bd_accuracy(anchor, test).low == pytest.approx(bd_accuracy(*columns).value)
+    assert prepared_rate_at(anchor, 24.0).high == pytest.approx(rate_at(columns[0], 24.0).value)
 
 
-def test_resamples_without_overlap_are_counted() -> None:
-    anchor, test = _draws(0.0), _draws(1.0)
+def test_replicates_without_overlap_are_counted() -> None:
+    anchor, test = _replicates(0.0), _replicates(1.0)
+    curve = _prepared(test).curve
     test.metrics["map"][:, :30] += 100
-    found = bd_rate_interval(anchor, test)
+    found = prepared_bd_rate(_prepared(anchor), Prepared(curve, Settings(), test))
     assert found.n_without == 30
     assert found.low is not None
     test.metrics["map"][:, :51] += 100
-    found = bd_rate_interval(anchor, test)
+    found = prepared_bd_rate(_prepared(anchor), Prepared(curve, Settings(), test))
     assert (found.low, found.high, found.n_without) == (None, None, 51)
-    assert found.reason == "no interval: 51 of 1000 resamples have no figure"
+    assert found.reason == "no interval: 51 of 1000 replicates have no value"
 
 
-def test_an_accuracy_can_be_each_resamples_own() -> None:
-    draws = _draws(0.0)
-    own = draws.metrics["map"][2]
-    found = rate_at_interval(draws, own)
-    assert [found.low, found.high] == pytest.approx(np.quantile(draws.bpp[2], [0.025, 0.975]))
+def test_an_accuracy_can_be_each_replicates_own() -> None:
+    replicates = _replicates(0.0)
+    own = replicates.metrics["map"][2]
+    found = prepared_rate_at(_prepared(replicates), float(own.mean()), own)
+    assert [found.low, found.high] == pytest.approx(np.quantile(replicates.bpp[2], [0.025, 0.975]))
 
 
-def test_a_figure_takes_its_interval() -> None:
-    figure = BdRate(-10.0, 0.9, None, None, "pchip", None)
-    sure = with_interval(figure, Interval(-12.0, -8.0, 1000, 3, None))
-    assert sure == BdRate(-10.0, 0.9, -12.0, -8.0, "pchip", None, 1000, 3)
-    unsure = with_interval(figure, Interval(None, None, 1000, 300, "no interval: ..."))
-    assert unsure == BdRate(-10.0, 0.9, None, None, "pchip", "no interval: ...", 1000, 300)
+def test_an_estimate_takes_its_interval() -> None:
+    estimate = Estimate(value=-10.0, overlap=0.9, method="pchip")
+    sure = with_interval(estimate, np.array([*np.full(998, -11.0), np.nan, np.nan]))
+    assert sure == Estimate(
+        value=-10.0, low=-11.0, high=-11.0, overlap=0.9, method="pchip", n_resamples=1000, n_without=2
+    )
 
 
-def test_a_figure_that_is_not_defined_takes_no_interval() -> None:
-    figure = BdRate(None, 0.0, None, None, "pchip", "no overlap")
-    counted = with_interval(figure, Interval(-12.0, -8.0, 1000, 40, None))
-    assert counted == BdRate(None, 0.0, None, None, "pchip", "no overlap", 1000, 40)
+def test_an_estimate_without_a_value_takes_no_interval() -> None:
+    estimate = Estimate(value=None, overlap=0.0, method="pchip", reason="no overlap")
+    counted = with_interval(estimate, np.array([-12.0, -8.0, np.nan]))
+    assert counted == Estimate(
+        value=None, overlap=0.0, method="pchip", reason="no overlap", n_resamples=3, n_without=1
+    )
 
 
-def test_draws_that_do_not_match_are_refused() -> None:
+def test_replicates_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(ResultError, match="choose among map"):
-        bd_rate_interval(_draws(0.0), _draws(1.0), metric="map50")
-    with pytest.raises(ResultError, match="differ in number"):
-        bd_rate_interval(_draws(0.0), _draws(1.0, n_resamples=999))
+        _prepared(_replicates(0.0), metric="map50")
     with pytest.raises(UsageError, match="dip"):
-        bd_rate_interval(_draws(0.0), _draws(1.0), monotone="error")
+        _prepared(_replicates(0.0), monotone="error")
 
 
-def test_no_resamples_give_a_reason() -> None:
-    found = bd_rate_interval(_draws(0.0, 0), _draws(1.0, 0))
-    assert found.reason == "no interval: there are no resamples"
+def test_of_unequal_numbers_of_replicates_the_common_ones_are_compared() -> None:
+    many, few = _replicates(0.0), _replicates(1.0).first(100)
+    found = prepared_bd_rate(_prepared(many), _prepared(few))
+    assert found.n_resamples == 100
+    same = prepared_bd_rate(Prepared(_prepared(many).curve, Settings(), many.first(100)), _prepared(few))
+    assert found == same
+
+
+def test_no_replicates_give_a_reason() -> None:
+    none = Prepared(CURVE, Settings(), _replicates(0.0, 0))
+    found = prepared_bd_rate(none, none)
+    assert found.reason == "no interval: there are no bootstrap replicates"
 
 
 @pytest.fixture(scope="module")

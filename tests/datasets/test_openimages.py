@@ -296,8 +296,8 @@ def test_a_run_ends_with_the_challenges_accuracy_and_its_intervals(
     low, high = original["intervals"]["map50-oic"]
     assert 0 < low <= original["map50-oic"] + 5
     assert high <= 100
-    assert found.draws is not None
-    assert found.draws.metrics["map50-oic"].shape == (4, 50)
+    assert found.replicates is not None
+    assert found.replicates.metrics["map50-oic"].shape == (4, 50)
     table = call("bdrate", "results", "--anchor", "fake", "--format", "json")
     assert {row["metric"] for row in json.loads(table)} == {"map50-oic"}
     assert (

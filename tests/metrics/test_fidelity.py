@@ -237,19 +237,19 @@ def test_a_run_without_a_detector_measures_the_pixels_of_real_bitstreams(
 def test_every_metric_has_intervals_and_resamples_that_bd_rates_take_theirs_from(finished: Path) -> None:
     results = list(find(finished / "results"))
     for result in results:
-        assert result.draws is not None
-        assert set(result.draws.metrics) == set(METRICS)
-        assert result.draws.uncompressed == {}
+        assert result.replicates is not None
+        assert set(result.replicates.metrics) == set(METRICS)
+        assert result.replicates.uncompressed == {}
         for metric in METRICS:
             for value, (low, high) in zip(
                 result.results[metric], result.meta["intervals"][metric], strict=True
             ):
                 assert low <= value <= high
-            drawn = result.draws.metrics[metric].mean(axis=1)
+            drawn = result.replicates.metrics[metric].mean(axis=1)
             assert drawn == pytest.approx(np.array(result.results[metric], dtype=np.float64), rel=0.1)
     for metric in METRICS:
         (item,) = compare_with_anchor(results, anchor="jpeg", metric=metric)
-        assert item.bd_rate.percent is not None
+        assert item.bd_rate.value is not None
         assert item.bd_rate.low is not None
 
 
@@ -302,8 +302,8 @@ def test_a_small_picture_leaves_ms_ssim_out_of_the_curve_and_says_why(
     }
     assert result.meta["fidelity"]["undefined"]["ms-ssim-rgb"] == "1 of 6 images have a side below 161 pixels"
     assert "NaN" not in paths["fake"].read_text()
-    assert result.draws is not None
-    assert not any(key.startswith("ms-ssim") for key in result.draws.metrics)
+    assert result.replicates is not None
+    assert not any(key.startswith("ms-ssim") for key in result.replicates.metrics)
     with pytest.raises(ResultError, match="no curve has the metric 'ms-ssim-rgb'"):
         compare_with_anchor([result, result], metric="ms-ssim-rgb")
 
@@ -328,10 +328,10 @@ def test_a_run_with_a_detector_measures_the_pixels_too(blobs: Dataset, plugins: 
     )
     (result,) = summary.results
     assert set(result.results) >= {"map", "psnr-rgb", "psnr-rgb-pooled", "psnr-luma", "psnr-luma-pooled"}
-    assert result.draws is not None
-    assert set(result.draws.metrics) >= {"map", "psnr-luma"}
-    assert "map" in result.draws.uncompressed
-    assert "psnr-luma" not in result.draws.uncompressed
+    assert result.replicates is not None
+    assert set(result.replicates.metrics) >= {"map", "psnr-luma"}
+    assert "map" in result.replicates.uncompressed
+    assert "psnr-luma" not in result.replicates.uncompressed
     # The stores of one task serve the other: nothing is coded or compared twice.
     again = run(
         blobs.limit(4),

@@ -107,9 +107,9 @@ def test_rate_and_accuracy_rise_along_the_ladder_up_to_the_uncompressed_accuracy
         assert original > 30
         for bounds, value in zip(result.meta["intervals"]["map"], accuracy, strict=True):
             assert bounds[0] <= value <= bounds[1]
-        assert result.draws is not None
-        assert result.draws.bpp.shape == (len(result.qualities), 50)
-        assert np.mean(result.draws.metrics["map"][-1]) == pytest.approx(accuracy[-1], abs=5)
+        assert result.replicates is not None
+        assert result.replicates.bpp.shape == (len(result.qualities), 50)
+        assert np.mean(result.replicates.metrics["map"][-1]) == pytest.approx(accuracy[-1], abs=5)
 
 
 def test_a_finished_run_measures_nothing_and_writes_nothing(blobs: Dataset, uninterrupted: Path) -> None:

@@ -20,7 +20,8 @@ import pytest
 from PIL import Image as Pillow
 
 from icm_bench.curves.rate_convention import MEASURED
-from icm_bench.curves.result import Draws, Result, save
+from icm_bench.curves.replicates import Replicates
+from icm_bench.curves.result import Result, save
 from icm_bench.dataset import Dataset
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.metrics.coco_match import GroundTruth, match
@@ -50,16 +51,16 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this 
 
 
 def write_curve(
-    root: Path, codec: str, rate: float, *, dataset: str = "blobs", with_draws: bool = True
+    root: Path, codec: str, rate: float, *, dataset: str = "blobs", with_replicates: bool = True
 ) -> Path:
     """Write a synthetic curve: four points, a rate that is a factor of jpeg's."""
-    rng_draws = None
+    replicates = None
     accuracies = [10.0, 20.0, 26.0, 29.0]
     rates = [rate * bpp for bpp in (0.1, 0.2, 0.4, 0.8)]
-    if with_draws:
+    if with_replicates:
         rng = np.random.default_rng(3)
         wobble = rng.normal(0, 1, 200)
-        rng_draws = Draws(
+        replicates = Replicates(
             np.array(rates)[:, None] * (1 + 0.02 * wobble),
             {"map": np.array(accuracies)[:, None] + wobble},
             {"map": 30 + wobble},
@@ -84,7 +85,7 @@ def write_curve(
         timings={"results": {"encode_s": [0.1] * 4, "decode_s": [0.2] * 4}, "machine": {"cores": 2}},
     )
     path = root / dataset / "detection" / "fake" / f"{re.sub('[^a-z0-9]', '', codec)}.json"
-    save(result, path, rng_draws)
+    save(result, path, replicates)
     return path
 
 
@@ -199,8 +200,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_curves_without_resamples_or_intervals_are_reported(tmp_path: Path) -> None:
-    write_curve(tmp_path / "results", "jpeg", 1.0, with_draws=False)
-    path = write_curve(tmp_path / "results", "icm", 0.5, with_draws=False)
+    write_curve(tmp_path / "results", "jpeg", 1.0, with_replicates=False)
+    path = write_curve(tmp_path / "results", "icm", 0.5, with_replicates=False)
     content = json.loads(path.read_text())
     for key in ("intervals", "uncompressed", "versions", "command"):
         del content["meta"][key]

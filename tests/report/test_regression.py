@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from icm_bench import cli
 from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.curve import Curve, Point
-from icm_bench.curves.result import Draws, find, load, save
+from icm_bench.curves.replicates import Replicates
+from icm_bench.curves.result import find, load, save
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.bootstrap import resample_weights
@@ -118,7 +119,7 @@ def test_no_change_is_identical(measure: Measure) -> None:
     row = only(found)
     assert (row.verdict, row.reason, row.changes) == ("identical", None, ())
     assert row.bd_rate is not None
-    assert row.bd_rate.percent == 0
+    assert row.bd_rate.value == 0
     assert all(point.same_bitstreams for point in row.points)
     assert not found.is_worse
 
@@ -127,7 +128,7 @@ def test_other_bytes_of_the_same_length_and_quality_are_unchanged_with_an_interv
     row = only(compare(measure(), measure(byte="y")))
     assert row.verdict == "unchanged"
     assert row.bd_rate is not None
-    assert (row.bd_rate.percent, row.bd_rate.low, row.bd_rate.high) == (0, 0, 0)
+    assert (row.bd_rate.value, row.bd_rate.low, row.bd_rate.high) == (0, 0, 0)
     assert [point.same_bitstreams for point in row.points] == [False] * 5
     assert [change.name for change in row.changes] == ["codec_version"]
 
@@ -139,9 +140,9 @@ def test_five_percent_more_bits_are_worse_and_the_way_back_is_better(measure: Me
     assert (row.verdict, found.is_worse) == ("worse", True)
     assert row.bd_rate is not None
     # 1.155 / 1.1, less the four bytes of the count.
-    assert row.bd_rate.percent == pytest.approx(5.0, abs=0.3)
+    assert row.bd_rate.value == pytest.approx(5.0, abs=0.3)
     curves = [load(next((folder / "blobs").rglob("padded.json"))).curve for folder in (base, head)]
-    assert row.bd_rate.percent == bd_rate(*curves).percent
+    assert row.bd_rate.value == bd_rate(*curves).value
     assert row.bits.percent == pytest.approx(5.0, abs=0.3)
     assert row.bd_rate.low is not None
     assert row.bd_rate.low > 0
@@ -156,7 +157,7 @@ def test_five_percent_more_bits_are_worse_and_the_way_back_is_better(measure: Me
 def test_a_codec_that_forgets_the_picture_is_worse_though_it_has_no_bd_rate(measure: Measure) -> None:
     row = only(compare(measure(), measure(blank=True)))
     assert row.bd_rate is not None
-    assert row.bd_rate.percent is None
+    assert row.bd_rate.value is None
     assert row.verdict == "worse"
     assert "by map at the same rates" in (row.reason or "")
     assert only(compare(measure(blank=True), measure())).verdict == "better"
@@ -205,20 +206,20 @@ def test_without_resamples_a_change_is_not_called(measure: Measure, tmp_path: Pa
     next(head.rglob("*.resamples.parquet")).unlink()
     row = only(compare(measure(), head))
     assert row.verdict == "not comparable"
-    assert "no resamples are stored for head" in (row.reason or "")
+    assert "no bootstrap replicates are stored for head" in (row.reason or "")
     assert row.bd_rate is not None
-    assert row.bd_rate.percent == pytest.approx(5, abs=0.3)
+    assert row.bd_rate.value == pytest.approx(5, abs=0.3)
 
 
 def test_fewer_resamples_are_compared_with_the_beginning_of_more(measure: Measure, tmp_path: Path) -> None:
     head = tmp_path / "results"
     (result,) = find(measure(byte="y"))
-    draws = result.draws
-    assert draws is not None
-    fewer = Draws(
-        draws.bpp[:, :50],
-        {key: values[:, :50] for key, values in draws.metrics.items()},
-        {key: values[:50] for key, values in draws.uncompressed.items()},
+    replicates = result.replicates
+    assert replicates is not None
+    fewer = Replicates(
+        replicates.bpp[:, :50],
+        {key: values[:, :50] for key, values in replicates.metrics.items()},
+        {key: values[:50] for key, values in replicates.uncompressed.items()},
     )
     save(result, head / "blobs/detection/fake/padded.json", fewer)
     row = only(compare(measure(), head))
@@ -384,7 +385,9 @@ N_IMAGES, N_RESAMPLES = 120, 400
 WEIGHTS = resample_weights(N_IMAGES, "any", N_RESAMPLES)
 
 
-def drawn_pair(seed: int, *, loss: float, chance: float = 1.0) -> tuple[Curve, Curve, Draws, Draws]:
+def made_up_pair(
+    seed: int, *, loss: float, chance: float = 1.0
+) -> tuple[Curve, Curve, Replicates, Replicates]:
     """Return a codec and its changed self, which needs more bits by a true factor of 1 + loss.
 
     At chance 1 the BD-rate of a pair is off by 2.5 % (one standard deviation).
@@ -396,7 +399,7 @@ def drawn_pair(seed: int, *, loss: float, chance: float = 1.0) -> tuple[Curve, C
     spread = 0.15 * chance
     changed_bits = bits * (1 + loss) * rng.lognormal(-(spread**2) / 2, spread, bits.shape)
     changed_score = score + rng.normal(0, 3 * chance, score.shape)
-    curves, draws = [], []
+    curves, replicates = [], []
     for n_bits, scores in ((bits, score), (changed_bits, changed_score)):
         bpp, accuracy = n_bits.sum(axis=1) / pixels.sum(), scores.mean(axis=1)
         curves.append(
@@ -406,22 +409,22 @@ def drawn_pair(seed: int, *, loss: float, chance: float = 1.0) -> tuple[Curve, C
             )
         )
         drawn_bpp = (n_bits @ WEIGHTS.T) / (pixels @ WEIGHTS.T)
-        draws.append(
-            Draws(drawn_bpp, {"map": (scores @ WEIGHTS.T) / N_IMAGES}, {"map": np.zeros(N_RESAMPLES)})
+        replicates.append(
+            Replicates(drawn_bpp, {"map": (scores @ WEIGHTS.T) / N_IMAGES}, {"map": np.zeros(N_RESAMPLES)})
         )
-    return curves[0], curves[1], draws[0], draws[1]
+    return curves[0], curves[1], replicates[0], replicates[1]
 
 
 @pytest.mark.slow
 def test_of_200_changes_by_chance_alone_at_most_two_and_a_half_percent_are_called_worse() -> None:
-    verdicts = [judge(*drawn_pair(seed, loss=0)).verdict for seed in range(200)]
+    verdicts = [judge(*made_up_pair(seed, loss=0)).verdict for seed in range(200)]
     assert verdicts.count("worse") <= 5
     assert verdicts.count("better") <= 5
     assert set(verdicts) <= {"worse", "better", "unchanged"}
 
 
 def test_a_true_loss_of_five_percent_is_called() -> None:
-    verdicts = [judge(*drawn_pair(1000 + seed, loss=0.05, chance=0.4)).verdict for seed in range(40)]
+    verdicts = [judge(*made_up_pair(1000 + seed, loss=0.05, chance=0.4)).verdict for seed in range(40)]
     assert verdicts.count("worse") >= 36
     assert "better" not in verdicts
 
@@ -434,8 +437,10 @@ def moved(curve: Curve, *, rate: float = 1.0, accuracy: float = 0.0) -> Curve:
     return Curve(curve.codec, tuple(points))
 
 
-def moved_draws(draws: Draws, *, rate: float = 1.0, accuracy: float = 0.0) -> Draws:
-    return Draws(rate * draws.bpp, {"map": draws.metrics["map"] + accuracy}, draws.uncompressed)
+def moved_replicates(replicates: Replicates, *, rate: float = 1.0, accuracy: float = 0.0) -> Replicates:
+    return Replicates(
+        rate * replicates.bpp, {"map": replicates.metrics["map"] + accuracy}, replicates.uncompressed
+    )
 
 
 @pytest.mark.parametrize(
@@ -453,46 +458,55 @@ def moved_draws(draws: Draws, *, rate: float = 1.0, accuracy: float = 0.0) -> Dr
 def test_a_collapse_is_called_though_the_curves_do_not_meet(
     rate: float, accuracy: float, verdict: str
 ) -> None:
-    base, _, base_draws, _ = drawn_pair(0, loss=0)
+    base, _, base_replicates, _ = made_up_pair(0, loss=0)
     head = moved(base, rate=rate, accuracy=accuracy)
-    judged = judge(base, head, base_draws, moved_draws(base_draws, rate=rate, accuracy=accuracy))
+    judged = judge(
+        base, head, base_replicates, moved_replicates(base_replicates, rate=rate, accuracy=accuracy)
+    )
     assert judged.verdict == verdict
     assert judged.reason
 
 
 def test_a_curve_that_saturates_early_is_worse_though_its_lower_half_is_as_before() -> None:
-    base, _, base_draws, _ = drawn_pair(0, loss=0)
+    base, _, base_replicates, _ = made_up_pair(0, loss=0)
     cap = base.points[1].metrics["map"] or 0
     points = tuple(replace(p, metrics={"map": min(p.metrics["map"] or 0, cap)}) for p in base.points)
-    capped = np.minimum(base_draws.metrics["map"], base_draws.metrics["map"][1])
-    judged = judge(base, Curve("any", points), base_draws, replace(base_draws, metrics={"map": capped}))
+    capped = np.minimum(base_replicates.metrics["map"], base_replicates.metrics["map"][1])
+    judged = judge(
+        base, Curve("any", points), base_replicates, replace(base_replicates, metrics={"map": capped})
+    )
     assert judged.bd_rate.is_low_overlap
     assert judged.verdict == "worse"
 
 
 def test_a_ladder_that_grows_downwards_is_unchanged() -> None:
-    head, _, head_draws, _ = drawn_pair(0, loss=0)
+    head, _, head_replicates, _ = made_up_pair(0, loss=0)
     base = Curve("any", head.points[2:])
-    base_draws = Draws(head_draws.bpp[2:], {"map": head_draws.metrics["map"][2:]}, head_draws.uncompressed)
-    assert judge(base, head, base_draws, head_draws).verdict == "unchanged"
+    base_replicates = Replicates(
+        head_replicates.bpp[2:], {"map": head_replicates.metrics["map"][2:]}, head_replicates.uncompressed
+    )
+    assert judge(base, head, base_replicates, head_replicates).verdict == "unchanged"
 
 
 def test_another_ladder_of_the_same_arc_is_unchanged_however_little_the_two_share() -> None:
     """Points of one bent line at other rates: between its points a curve must not seem lower than it is."""
 
-    def ladder(*rates: float) -> tuple[Curve, Draws]:
+    def ladder(*rates: float) -> tuple[Curve, Replicates]:
         accuracy = np.array([60.0 * (1.0 - np.exp(-4.0 * rate)) for rate in rates])
         points = tuple(
             Point(k, rate, {"map": float(a)}) for k, (rate, a) in enumerate(zip(rates, accuracy, strict=True))
         )
         noise = np.random.default_rng(1).normal(0, 0.5, 200)
-        draws = Draws(
+        replicates = Replicates(
             np.repeat(np.array(rates)[:, None], 200, 1), {"map": accuracy[:, None] + noise}, {"map": noise}
         )
-        return Curve("any", points), draws
+        return Curve("any", points), replicates
 
-    (base, base_draws), (head, head_draws) = ladder(0.1, 0.22, 0.48), ladder(0.15, 0.33, 0.9)
-    for was, is_ in (((base, base_draws), (head, head_draws)), ((head, head_draws), (base, base_draws))):
+    (base, base_replicates), (head, head_replicates) = ladder(0.1, 0.22, 0.48), ladder(0.15, 0.33, 0.9)
+    for was, is_ in (
+        ((base, base_replicates), (head, head_replicates)),
+        ((head, head_replicates), (base, base_replicates)),
+    ):
         judged = judge(was[0], is_[0], was[1], is_[1])
         assert judged.bd_rate.is_low_overlap
         assert judged.verdict == "unchanged", judged.reason

@@ -1,0 +1,105 @@
+"""Rate and accuracy of a curve's operating points on bootstrap replicates of the dataset's images, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from icm_bench.error import ResultError
+from icm_bench.file import replacing
+from icm_bench.metrics.fidelity import with_decibels
+
+Floats: TypeAlias = NDArray[np.float64]
+
+_UNCOMPRESSED = -1
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Rate and accuracy on bootstrap replicates of a dataset's images, the same replicates for every codec.
+
+    Attributes:
+        bpp: Bits per pixel, points x replicates.
+        metrics: Each metric in its unit, points x replicates; NaN where a replicate has no such value.
+        uncompressed: The metrics that the uncompressed images have, one value a replicate.
+    """
+
+    bpp: Floats
+    metrics: Mapping[str, Floats]
+    uncompressed: Mapping[str, Floats] = field(default_factory=dict)
+
+    def first(self, n: int) -> Replicates:
+        """Return the first replicates; of one dataset, fewer are the beginning of more."""
+        return Replicates(
+            self.bpp[:, :n],
+            {key: values[:, :n] for key, values in self.metrics.items()},
+            {key: values[:n] for key, values in self.uncompressed.items()},
+        )
+
+
+def write_replicates(replicates: Replicates, path: Path) -> None:
+    """Write replicates as a Parquet file, whole or not at all.
+
+    Raises:
+        ResultError: The folder cannot be written.
+    """
+    table = _table(replicates)
+    values = [name for name in table.column_names if name != "point"]
+    with replacing(path, ResultError) as temporary:
+        # Near-random digits compress best with their bytes apart and no dictionary.
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=15,
+            use_dictionary=False,
+            use_byte_stream_split=values,
+        )
+
+
+def read_replicates(path: Path) -> Replicates:
+    """Read what :func:`write_replicates` wrote.
+
+    Raises:
+        ResultError: The file is missing or is not such a file.
+    """
+    try:
+        table = pq.ParquetFile(path).read()
+        point = table["point"].to_numpy()
+        n_points = int(point.max()) + 1
+        columns = {
+            key: table[key].to_numpy().astype(np.float64).reshape(n_points + 1, -1)
+            for key in table.column_names
+            if key != "point"
+        }
+        bpp = columns.pop("bpp")[1:]
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise ResultError(f"cannot be read ({error})", where=path, hint="remove it, or run again") from error
+    return Replicates(
+        bpp,
+        with_decibels({key: values[1:] for key, values in columns.items()}),
+        {key: values[0] for key, values in columns.items() if not np.isnan(values[0]).all()},
+    )
+
+
+def _table(replicates: Replicates) -> pa.Table:
+    n_points, n_replicates = replicates.bpp.shape
+    point = np.repeat(np.arange(_UNCOMPRESSED, n_points, dtype=np.int16), n_replicates)
+    nothing = np.full(n_replicates, np.nan)
+    columns = {"point": pa.array(point), "bpp": _column(np.concatenate([nothing, replicates.bpp.ravel()]))}
+    for key, values in sorted(replicates.metrics.items()):
+        original = replicates.uncompressed.get(key, nothing)
+        columns[key] = _column(np.concatenate([original, values.ravel()]))
+    return pa.table(columns)
+
+
+def _column(values: Floats) -> pa.Array:
+    # Single precision: a replicate's rounding is four orders below its spread. What is not defined is null, not NaN.
+    return pa.array(values.astype(np.float32), mask=np.isnan(values))
