@@ -9,8 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icm_bench.codec import (
+    always_named,
+    coded_as,
+    complete_options,
+    front_of,
+    header_bytes,
+    label_of,
+    load,
+    n_parameters,
+    objective_of,
+    runs_on,
+    trained_through,
+)
 from icm_bench.error import UsageError
-from icm_bench.spec import CODEC_SUPPLIED, DETECTOR_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
+from icm_bench.spec import (
+    CODEC_SUPPLIED,
+    DETECTOR_SUPPLIED,
+    Spec,
+    arguments,
+    create_codec,
+    parse_qualities,
+    resolve_codec,
+)
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)
 VALUES = st.text(
@@ -116,6 +137,36 @@ def test_ladders_are_read_per_codec() -> None:
 def test_a_broken_ladder_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_qualities([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("icm:domain=scenes:objective=detection", "icm"),
+        ("icm:domain=scenes:objective=detection:roi=off", "icm, no ROI"),
+        ("icm:domain=scenes:objective=mse", "icm, for fidelity"),
+        ("icm:weights=there/mine.safetensors", "icm, mine"),
+        ("vvc:preset=medium", "VVC medium"),
+        ("vvc:preset=medium:scale=50", "VVC medium, scale 50"),
+        ("vvc-pareto:preset=fast", "VVC fast, front"),
+        ("vtm:dir=/opt/vtm", "VTM"),
+        ("avif", "AVIF aom"),
+        ("jpeg:subsampling=444", "jpeg, subsampling=444"),
+    ],
+)
+def test_legends_have_a_short_label(text: str, label: str) -> None:
+    spec, cls = resolve_codec(text)
+    assert label_of(cls, dict(spec.options)) == label
+
+
+def test_a_codec_without_hooks_has_their_defaults() -> None:
+    codec = create_codec(Spec.parse("png"), 0, "cpu")
+    load(codec)
+    assert (objective_of(codec), trained_through(codec), n_parameters(codec)) == (None, (), 0)
+    assert (coded_as(codec), runs_on(codec), header_bytes(codec, b"")) == (None, "cpu", None)
+    cls = type(codec)
+    assert (front_of(cls), always_named(cls)) == (None, ())
+    assert complete_options(cls, {"a": "b"}, task="", provider="") == {"a": "b"}
 
 
 def test_an_option_that_belongs_to_the_identity_is_always_named() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import envelope, ffmpeg, obu
-from icm_baselines.option import whole
+from icm_baselines.option import short_label, whole
 from icm_baselines.still import Still
 from icm_bench.codec import Quality
 from icm_bench.color import PlaneFormat
@@ -52,6 +53,11 @@ class Avif:
             raise UsageError(f"{speed} is not a speed from 0 to {_LARGEST_SPEED}", where="avif:speed")
         self._encoder = encoder
         self._speed = str(speed)
+
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return the name with the encoder and what else the options say: ``AVIF aom``."""
+        return short_label("AVIF", options, named="encoder")
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import envelope, ffmpeg, nal
-from icm_baselines.option import whole
+from icm_baselines.option import short_label, whole
 from icm_baselines.still import Still
 from icm_bench.codec import Quality
 from icm_bench.color import Chroma, PlaneFormat
@@ -63,6 +64,11 @@ class Hevc:
         self._qp = whole(quality, 0, 51, where="hevc QP")
         self._preset = preset
         self._still = Still(PlaneFormat(chroma, 10, "bt709", "limited"), "hevc")
+
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return the name with the preset and what else the options say: ``HEVC medium``."""
+        return short_label("HEVC", options, named="preset")
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
+
+
+def short_label(name: str, options: Mapping[str, str], *, named: str = "", unsaid: str = "") -> str:
+    """Return a label: the name with one option's value behind it, and the other options.
+
+    Args:
+        name: The format's name.
+        options: A canonical spec's.
+        named: The option whose value needs no name.
+        unsaid: The option that makes no difference to what is measured.
+    """
+    others = [f"{key} {value}" for key, value in options.items() if key not in (named, unsaid)]
+    return ", ".join([" ".join(filter(None, [name, options.get(named, "")])), *others])
 
 
 def whole(value: Quality, low: int, high: int, *, where: str) -> int:

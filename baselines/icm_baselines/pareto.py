@@ -10,6 +10,7 @@ stored as that codec's and coded once for both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from icm_baselines.option import whole
@@ -81,6 +82,11 @@ class VvcPareto(_Front):
     name: ClassVar[str] = "vvc-pareto"
     always_named: ClassVar[tuple[str, ...]] = ("preset",)
 
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return the label of the codec without the front, and that it is one."""
+        return f"{Vvc.label(options)}, front"
+
     def __init__(self, quality: Quality, *, device: str = "cpu", preset: Preset = "fast") -> None:
         percent, qp = _scale_and_qp(quality, self.name)
         codec = Vvc(qp, device=device, preset=preset, scale=percent)
@@ -98,6 +104,11 @@ class VtmPareto(_Front):
     """
 
     name: ClassVar[str] = "vtm-pareto"
+
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return the label of the codec without the front, and that it is one."""
+        return f"{Vtm.label(options)}, front"
 
     def __init__(
         self,

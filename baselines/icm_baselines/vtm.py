@@ -6,13 +6,14 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
 from icm_baselines import envelope, nal, vvc
 from icm_baselines import scale as scaling
-from icm_baselines.option import whole
+from icm_baselines.option import short_label, whole
 from icm_baselines.scale import Percent
 from icm_bench import color
 from icm_bench.codec import Quality
@@ -62,6 +63,11 @@ class Vtm:
         self._form = color.PlaneFormat(chroma, 10, "bt709", "limited")
         self._percent = scale
         self._folder = dir
+
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return the name and what the options say, but for the folder."""
+        return short_label("VTM", options, unsaid="dir")
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import envelope, ffmpeg, nal
 from icm_baselines import scale as scaling
-from icm_baselines.option import whole
+from icm_baselines.option import short_label, whole
 from icm_baselines.scale import Percent
 from icm_baselines.still import Still
 from icm_bench.codec import Quality
@@ -84,6 +85,11 @@ class Vvc:
         self._qp = whole(quality, 0, 63, where="vvc QP")
         self._preset = preset
         self._percent = scale
+
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return the name with the preset and what else the options say: ``VVC medium``."""
+        return short_label("VVC", options, named="preset")
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""

@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from icm_bench.codec import Quality
+from icm_bench.codec import Quality, Resource
 from icm_bench.download import Patience, Progress, download
 from icm_bench.error import CodecError, DownloadError, UsageError, WeightsError
 from icm_bench.image import Image, first_line, printable
@@ -156,6 +156,18 @@ class ZooCodec:
     def header_bytes(self, data: bytes) -> int:
         """Return how many bytes of the bitstream are not the entropy coder's."""
         return self._unpack(data).header_bytes + (_LENGTH_BYTES if self._is_hierarchical else 0)
+
+    def objective(self) -> str:
+        """Return what the weights were trained for."""
+        return self._metric
+
+    def trained_through(self) -> tuple[str, ...]:
+        """Return none: the published weights were trained for fidelity."""
+        return ()
+
+    def runs_on(self) -> Resource:
+        """Return "gpu" where the networks run on one, else "cpu"."""
+        return "gpu" if self._device.startswith("cuda") else "cpu"
 
     def n_parameters(self) -> int:
         """Return how many learned values the networks have."""

@@ -8,14 +8,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from icm_bench.codec import Quality
+from icm_bench.codec import Quality, Resource
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image, printable
 from icm_codecs.bitstream.container import Frame, check_size, unpack
+
+if TYPE_CHECKING:
+    from icm_codecs.bitstream.weights_file import TrainingRecord
 
 MOST_QUALITIES = 16
 """The most rate points that a bitstream of a ladder can tell apart."""
@@ -70,7 +73,9 @@ class LearnedCodec(ABC, Generic[_Networks]):
     """A codec with a weights file, whose networks are loaded when the first image is coded."""
 
     name: ClassVar[str]
+    _fidelity: ClassVar[str] = "mse"
     _path: Path
+    _device: str
 
     def version(self) -> str:
         """Name the package, the libraries that compute and code, and the weights.
@@ -94,6 +99,32 @@ class LearnedCodec(ABC, Generic[_Networks]):
     def n_parameters(self) -> int:
         """Return how many learned values the networks have."""
         return self._coder.n_parameters
+
+    def runs_on(self) -> Resource:
+        """Return "gpu" where the networks run on one, else "cpu"."""
+        return "gpu" if self._device.startswith("cuda") else "cpu"
+
+    def objective(self) -> str:
+        """Return what the weights were trained for.
+
+        Raises:
+            CodecError: The weights cannot be read.
+        """
+        return self._training.objective
+
+    def trained_through(self) -> tuple[str, ...]:
+        """Return the detectors that the weights were trained through.
+
+        Raises:
+            CodecError: The weights cannot be read.
+        """
+        return self._training.detectors
+
+    @cached_property
+    def _training(self) -> TrainingRecord:
+        from icm_codecs.bitstream.weights_file import training_record
+
+        return training_record(self._path, self._fidelity)
 
     @abstractmethod
     def _open(self) -> _Networks:

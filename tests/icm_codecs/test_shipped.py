@@ -20,7 +20,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from icm_bench.codec import Quality
+from icm_bench.codec import Quality, objective_of, runs_on, trained_through
 from icm_bench.dataset import open_dataset
 from icm_bench.error import CodecError
 from icm_bench.image import Image
@@ -107,6 +107,27 @@ def test_weights_are_small_and_have_a_recipe_and_a_card(name: str) -> None:
     assert path.stat().st_size <= 8 * 2**20
     assert find_recipe(name).is_file()
     assert path.with_suffix(".md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "detectors"),
+    [
+        ("content-weighted", "mse+ssim", ()),
+        ("hyperprior", "mse", ()),
+        ("icm-mse", "mse", ()),
+        ("icm-scenes", "detection", ("fasterrcnn_scenes", "maskrcnn_scenes")),
+        ("icm-scenes-mse", "mse", ()),
+        ("rnn-gdn", "mae", ()),
+        ("tucodec", "mse+ssim", ()),
+    ],
+)
+def test_weights_say_what_they_were_trained_for_and_through_which_detectors(
+    name: str, objective: str, detectors: tuple[str, ...]
+) -> None:
+    codec = open_shipped(name, RECORDED.get(name, (4,))[0])
+    assert objective_of(codec) == objective
+    assert trained_through(codec) == detectors
+    assert runs_on(codec) == "cpu"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,11 +7,12 @@ What encoder and decoder must agree on is stored as integers, never recomputed.
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -96,6 +97,34 @@ def read_facts(path: Path, kind: str, former: Mapping[str, str] = _NO_NAMES) -> 
     facts = {names.get(name, name): value for name, value in json.loads(metadata[kind]).items()}
     facts["shape"] = {names.get(name, name): value for name, value in facts["shape"].items()}
     return facts
+
+
+class TrainingRecord(NamedTuple):
+    """What weights were trained for, and the detectors that they were trained through, sorted."""
+
+    objective: str
+    detectors: tuple[str, ...]
+
+
+def training_record(path: Path, fidelity: str) -> TrainingRecord:
+    """Return what a weights file of any codec records of its training.
+
+    Args:
+        path: The file.
+        fidelity: What a training without a task minimises.
+
+    Raises:
+        CodecError: The file is missing or damaged.
+    """
+    with reading(path), safe_open(path, framework="pt") as file:
+        (content,) = (file.metadata() or {}).values() or ("{}",)
+        facts = json.loads(content)
+        recipe = tomllib.loads(facts.get("recipe", ""))
+        task, roi = recipe.get("task", {}), recipe.get("roi", recipe.get("attention", {}))
+        structure = recipe.get("loss", {}).get("structure", 0.0)
+        objective = "detection" if task else f"{fidelity}+ssim" if structure else fidelity
+        detectors = {task.get("detector", ""), roi.get("begin", ""), *facts.get("detectors", "").split(",")}
+        return TrainingRecord(recipe.get("objective", objective), tuple(sorted(detectors - {""})))
 
 
 @contextmanager

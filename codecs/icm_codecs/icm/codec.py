@@ -49,6 +49,9 @@ _SHIPPED = MappingProxyType(
     }
 )
 
+_SHARED_FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"icm-scenes": ("maskrcnn_scenes",)})
+"""Detectors that weights were trained through by their features, which another detector's training shares with them."""
+
 _LADDERS: Mapping[str, tuple[Quality, ...]] = MappingProxyType({"icm-scenes": (1, 2, 4, 6, 9, 10)})
 """Shipped weights of which fewer rate points give the same BD-rates, to a tenth of a point, in half of the time."""
 
@@ -121,6 +124,24 @@ class Icm(HyperpriorCodec):
         named = (options.get("domain", "photos"), options.get("objective", "mse"))
         path = Path(weights) if weights else _shipped_weights(*named)
         return _rates(path) if weights else _LADDERS.get(path.stem, _rates(path))
+
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return the short name: ``icm``; ``icm, no ROI``; ``icm, for fidelity``; ``icm, FILE``."""
+        names = [cls.name]
+        if "weights" in options:
+            names.append(Path(options["weights"]).stem)
+        elif options.get("objective", "mse") == "mse":
+            names.append("for fidelity")
+        return ", ".join([*names, "no ROI"] if options.get("roi") == "off" else names)
+
+    def trained_through(self) -> tuple[str, ...]:
+        """Return the detectors that the weights were trained through.
+
+        Raises:
+            CodecError: The weights cannot be read.
+        """
+        return tuple(sorted({*super().trained_through(), *_SHARED_FEATURES.get(self._path.stem, ())}))
 
     def _open(self) -> Coder:
         from icm_codecs.icm.checkpoint import load_checkpoint

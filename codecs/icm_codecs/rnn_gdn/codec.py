@@ -47,6 +47,7 @@ class RnnGdn(LearnedCodec["Coder"]):
     """
 
     name: ClassVar[str] = "rnn-gdn"
+    _fidelity: ClassVar[str] = "mae"
     qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 6, 8, 12, 16)
 
     def __init__(
