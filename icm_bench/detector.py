@@ -24,7 +24,7 @@ class Detector(Protocol):
     """A frozen detector.
 
     The class says what its instances may do; one whose options choose a variant may narrow ``tasks`` and ``published``
-    to that variant's.
+    to that variant's. One whose instances alone know their categories has none as a class.
 
     Attributes:
         name: The detector's name: entry point, command line, file names and legends.
@@ -66,5 +66,23 @@ class PredictsBatches(Protocol):
 
         Raises:
             DetectorError: The detector cannot run.
+        """
+        ...
+
+
+@runtime_checkable
+class NamedByWeights(Protocol):
+    """A detector class that takes any file of weights: the file's name belongs to the detector's."""
+
+    @classmethod
+    def name_by_weights(cls, options: Mapping[str, str], *, weights: Path | None) -> dict[str, str]:
+        """Return a spec's options with one that names the weights, which becomes part of the identity.
+
+        Args:
+            options: As written.
+            weights: The file, or None for the published ones.
+
+        Raises:
+            DetectorError: The weights cannot be read.
         """
         ...

@@ -7,11 +7,13 @@ import re
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 from icm_bench import registry
 from icm_bench.codec import Codec, Quality, always_named, complete_options
+from icm_bench.detector import Detector, NamedByWeights
 from icm_bench.error import UsageError, unknown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -109,6 +111,27 @@ def create_codec(spec: Spec, quality: Quality, device: str) -> Codec:
     return codec
 
 
+def resolve_detector(text: str, *, weights: Path | None) -> tuple[Spec, type[Detector]]:
+    """Return the canonical spec and the class of a detector, its options checked.
+
+    Args:
+        text: The spec as the user wrote it.
+        weights: The detector's weights, None for the published ones.
+
+    Raises:
+        UsageError: The detector, an option or an option's value does not exist.
+        DetectorError: An option follows from the weights, which cannot be read.
+    """
+    spec = Spec.parse(text)
+    cls = registry.load("detector", spec.name)
+    options = dict(spec.options)
+    if isinstance(cls, NamedByWeights):
+        options = cls.name_by_weights(options, weights=weights)
+    spec = Spec(spec.name, tuple(sorted(options.items())))
+    arguments(spec, cls, DETECTOR_SUPPLIED)
+    return spec, cls
+
+
 def arguments(spec: Spec, cls: Callable[..., Any], supplied: frozenset[str]) -> dict[str, Any]:
     """Return a spec's options as keyword arguments of the types that the constructor's annotations name.
 
@@ -160,7 +183,7 @@ def _parameters(cls: Callable[..., Any], supplied: frozenset[str]) -> dict[str, 
 
 
 def _convert(value: str, hint: Any, where: str) -> Any:
-    if get_origin(hint) is types.UnionType:
+    if get_origin(hint) in (types.UnionType, Union):  # a Literal with None is of the second kind
         hint = next(part for part in get_args(hint) if part is not type(None))
     if get_origin(hint) is Literal:
         for choice in get_args(hint):

@@ -314,7 +314,7 @@ def check_detector(
         return detector_class(weights=weights, device=device, **options)
 
     with _check(detector_class, "declaration"):
-        _check_detector_declaration(detector_class)
+        _check_detector_declaration(detector_class, make())
     with _check(detector_class, "version"):
         first, second = make().version(), make().version()
         _require(first.strip() != "", "version is empty")
@@ -333,11 +333,14 @@ def check_detector(
             _require(detector.predict_batch(images) == alone, "predict_batch sees other than predict")
 
 
-def _check_detector_declaration(detector_class: type[Detector]) -> None:
+def _check_detector_declaration(detector_class: type[Detector], detector: Detector) -> None:
     _require(detector_class.name != "", "name is empty")
     tasks = set(detector_class.tasks)
     _require(bool(tasks) and tasks <= {"detection", "segmentation"}, f"tasks are {detector_class.tasks}")
-    _require(len(detector_class.categories) > 0, "there are no categories")
+    _require(len(detector.categories) > 0, "there are no categories")
+    _require(
+        set(detector.tasks) <= tasks, f"an instance does {detector.tasks}, its class {detector_class.tasks}"
+    )
     _require(set(detector_class.published) <= tasks, "a figure is published for a task that is not done")
 
 

@@ -49,6 +49,7 @@ class Example:
         threads: int = 1,
         tune: bool = False,
         scale: float = 1.0,
+        filter_: Literal["box", "cubic"] | None = None,
         weights: Path | None = None,
     ) -> None: ...
 
@@ -88,12 +89,13 @@ def test_a_part_without_a_sign_is_the_variant() -> None:
 
 
 def test_options_become_values_of_the_annotated_types() -> None:
-    spec = Spec.parse("example:preset=slow:threads=4:tune=on:scale=0.5")
+    spec = Spec.parse("example:preset=slow:threads=4:tune=on:scale=0.5:filter_=box")
     assert arguments(spec, Example, CODEC_SUPPLIED) == {
         "preset": "slow",
         "threads": 4,
         "tune": True,
         "scale": 0.5,
+        "filter_": "box",
     }
 
 

@@ -112,6 +112,9 @@ def run(
             fresh=fresh,
             progress=bar,
         )
+    if task != "fidelity":
+        version = summary.results[0].meta["detector"]["version"]
+        console.print(f"detector: {version}", highlight=False, markup=False, soft_wrap=True)
     table.show(table.of_run(summary.results), console)
     metric = main_metric(summary.results)
     if len(summary.results) > 1:

@@ -17,7 +17,7 @@ from icm_bench.metrics import fidelity
 from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.stage import DetectorChoice, Job
 from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Store, is_finished
-from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec
+from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec, resolve_detector
 
 UNCOMPRESSED = "uncompressed"
 """The name under which the originals' predictions are stored."""
@@ -245,14 +245,15 @@ def make_plan(
         ]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
-    version, published = (None, None) if choice is None else _examine(choice, task, device.name)
+    version, published = (None, None) if choice is None else _examine(choice, task, dataset, device.name)
     return Plan(dataset, task, choice, version, published, tuple(points), store, device, batch)
 
 
-def _examine(choice: DetectorChoice, task: Task, device: str) -> tuple[str, float | None]:
+def _examine(choice: DetectorChoice, task: Task, dataset: Dataset, device: str) -> tuple[str, float | None]:
     """Return a detector's version and published accuracy, of the variant that its options name."""
     detector = choice.create(device)
     _check_task(detector.tasks, task, choice.spec)
+    _check_categories(dataset.categories, detector.categories, choice.spec, dataset.name)
     return detector.version(), detector.published.get(task)
 
 
@@ -300,12 +301,12 @@ def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Datas
             where=f"dataset '{dataset.name}'",
             hint=f"it can score {', '.join(dataset.tasks)}",
         )
-    spec = Spec.parse(text)
-    cls = registry.load("detector", spec.name)
-    _check_task(cls.tasks, task, spec)
     if weights is not None and not weights.is_file():
         raise UsageError("no such file", where=f"--detector-weights {weights}")
-    _check_categories(dataset.categories, cls.categories, spec, dataset.name)
+    spec, cls = resolve_detector(text, weights=weights)
+    _check_task(cls.tasks, task, spec)
+    if cls.categories:
+        _check_categories(dataset.categories, cls.categories, spec, dataset.name)
     return DetectorChoice(spec, None if weights is None else weights.resolve())
 
 
