@@ -81,7 +81,8 @@ def _detectors() -> Iterator[Finding]:
         except IcmBenchError as error:
             yield Finding("detector", name, "absent", str(error))
     if find_spec("onnxruntime") is None:
-        yield Finding("detector", "yolox", "absent", "onnxruntime is missing; pip install 'icm-bench[onnx]'")
+        for name in ("onnx", "yolox"):
+            yield Finding("detector", name, "absent", "onnxruntime is missing; pip install 'icm-bench[onnx]'")
     if find_spec("detectron2") is None:
         yield Finding(
             "detector", "detectron2", "absent", "detectron2 is missing; docs/detectron2.md says how"
