@@ -1,0 +1,1 @@
+"""Detectors that icm-bench finds through their entry points."""

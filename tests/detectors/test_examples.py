@@ -1,0 +1,107 @@
+"""The example detectors, installed as a third party's package would be."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from icm_bench import registry
+from icm_bench.datasets.coco import Coco
+from icm_bench.error import DetectorError
+from icm_bench.metrics.evaluation import evaluation_of
+from icm_bench.pipeline.runner import run
+from icm_bench.pipeline.worker import DetectorChoice
+from icm_bench.spec import Spec
+from icm_bench.testing import check_detector
+
+pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "detectors"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+DETECTORS = SHARED / "detectors"
+needs_files = pytest.mark.skipif(
+    not DETECTORS.is_dir(), reason="exported detectors are not beside the checkout"
+)
+
+REFERENCES = {"centernet_mobilenetv3": (27.7, 47.5), "nanodet_g": (27.1, 43.4)}
+"""AP and AP50 on the 100 validation images, measured by other code."""
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the examples by what their pyproject.toml says."""
+    project = tomllib.loads((EXAMPLES / "pyproject.toml").read_text())["project"]
+    info = tmp_path / "site" / "examples-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    points = project["entry-points"]["icm_bench.detectors"]
+    lines = "".join(f"{name} = {value}\n" for name, value in points.items())
+    (info / "entry_points.txt").write_text(f"[icm_bench.detectors]\n{lines}")
+    folders = [str(info.parent), str(EXAMPLES)]
+    for folder in folders:
+        monkeypatch.syspath_prepend(folder)
+    paths = [*folders, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+
+def test_examples_are_found_by_name() -> None:
+    assert set(REFERENCES) <= set(registry.names("detector"))
+    for name in REFERENCES:
+        assert registry.load("detector", name).name == name
+        assert registry.provider("detector", name) == "icm-bench-example-detectors"
+        with pytest.raises(DetectorError, match=f"detector '{name}': needs the weights as an ONNX file"):
+            DetectorChoice(Spec.parse(name)).create("cpu")
+
+
+@needs_files
+def test_a_network_of_another_kind_is_refused() -> None:
+    for name in REFERENCES:
+        choice = DetectorChoice(Spec.parse(name), DETECTORS / "yolox_nano_coco80.onnx")
+        with pytest.raises(
+            DetectorError, match=r"the model takes images .*, which is not (CenterNet|NanoDet-g)"
+        ):
+            choice.create("cpu")
+
+
+@needs_files
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFERENCES)
+def test_accuracy_on_the_validation_images_is_the_one_measured_elsewhere(name: str) -> None:
+    dataset = Coco.open(data_root=SHARED / "coco")
+    detector = DetectorChoice(Spec.parse(name), DETECTORS / f"{name}_coco80.onnx").create("cpu")
+    rows = [
+        row | {"image_id": record.id} for record in dataset.images for row in detector.predict(record.read())
+    ]
+    evaluation = evaluation_of(dataset)
+    found = evaluation.score(evaluation.read(dataset.ground_truth or {}), rows, "detection").metrics()
+    assert (found["map"], found["map50"]) == pytest.approx(REFERENCES[name], abs=0.3)
+
+
+@needs_files
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_contract_is_kept(name: str) -> None:
+    check_detector(registry.load("detector", name), weights=DETECTORS / f"{name}_coco80.onnx")
+
+
+@needs_files
+def test_a_run_takes_them_like_ours(tmp_path: Path) -> None:
+    summary = run(
+        Coco.open(data_root=SHARED / "coco").limit(2),
+        task="detection",
+        codecs=["jpeg"],
+        detector="nanodet_g",
+        weights=DETECTORS / "nanodet_g_coco80.onnx",
+        qualities=["jpeg=80"],
+        results=tmp_path / "results",
+        runs=tmp_path / "runs",
+        workers=1,
+        bootstrap=0,
+    )
+    assert summary.results[0].detector == "nanodet_g"
+    assert summary.n_detected == 4
