@@ -24,7 +24,7 @@ from PIL import Image as Pillow
 
 from icm_bench import cli
 from icm_bench.cli import option
-from icm_bench.curves import bdrate, curve
+from icm_bench.curves import curve, estimate
 from icm_bench.curves.comparison import fixed_accuracies
 from icm_bench.curves.result import find
 from icm_bench.error import ResultError
@@ -281,7 +281,7 @@ def test_the_help_of_a_command_has_panels_words_for_values_and_an_example_that_p
 
 
 def test_choices_are_those_of_what_they_steer() -> None:
-    assert option.Method == bdrate.Method
+    assert option.Method == estimate.Method
     assert option.Monotone == curve.Monotone
     assert option.DifferenceFormat == difference.Format
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icm_bench import registry
 from icm_bench.codec import Codec, Quality, Resource, coded_as, ladder_of, runs_on
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
