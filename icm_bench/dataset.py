@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from icm_bench import registry
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
-from icm_bench.image import Image, decode_image, image_size, printable, read_bytes
+from icm_bench.fingerprint import label_bytes, object_bytes
+from icm_bench.image import Image, decode_image, image_size, is_turned, printable, read_bytes
 from icm_bench.pose import POSES, Pose, show, show_annotation
 
 GroundTruth: TypeAlias = Mapping[str, Any]
@@ -63,8 +63,9 @@ class ImageRecord:
         Raises:
             DatasetError: The file is missing or broken, or its picture has not the recorded size.
         """
-        image = decode_image(read_bytes(self.path), where=self.path)
-        _check_size(self, (image.shape[1], image.shape[0]))
+        data = read_bytes(self.path)
+        image = decode_image(data, where=self.path)
+        _check_size(self, (image.shape[1], image.shape[0]), data)
         return image if self.pose == "upright" else show(image, self.pose)
 
 
@@ -207,6 +208,12 @@ class Dataset:
         return MappingProxyType({row["id"]: row["name"] for row in rows})
 
     @property
+    def n_objects(self) -> int:
+        """The number of objects that count: annotations that are no crowd, which scoring leaves out."""
+        rows = () if self.ground_truth is None else self.ground_truth["annotations"]
+        return sum(not row["iscrowd"] for row in rows)
+
+    @property
     def tasks(self) -> tuple[Task, ...]:
         """What the ground truth can score: nothing, boxes, or boxes and masks where every object has one."""
         if self.ground_truth is None:
@@ -263,23 +270,6 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "dataset"
 
 
-def list_folder(folder: Path) -> list[Path]:
-    """Return what lies in a folder of images, in no order.
-
-    Raises:
-        DatasetError: The folder is missing, or cannot be listed.
-    """
-    try:
-        return list(folder.iterdir())
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise DatasetError(
-            f"the folder of images cannot be listed ({printable(reason)})",
-            where=printable(folder),
-            hint="check its name and its permissions",
-        ) from None
-
-
 def need(provider: str, option: str, value: Path | None, meaning: str) -> Path:
     """Return what a provider needs.
 
@@ -301,7 +291,17 @@ def refuse(provider: str, **options: Path | None) -> None:
     for option, value in options.items():
         if value is not None:
             flag = "--" + option.replace("_", "-")
-            raise UsageError(f"has no use for {flag}", where=f"dataset '{provider}'", hint="leave it out")
+            raise UsageError(
+                f"has no use for {flag}",
+                where=f"dataset '{provider}'",
+                hint=_INSTEAD.get(option, "leave it out"),
+            )
+
+
+_INSTEAD = {
+    "images": "give --annotations FILE too, or --dataset folder --task fidelity",
+    "annotations": "add --images FOLDER, where the images are",
+}
 
 
 def _restrict(truth: GroundTruth, ids: set[int]) -> GroundTruth:
@@ -319,60 +319,31 @@ def _fingerprint(images: Sequence[ImageRecord], truth: GroundTruth | None, evalu
             pose = "" if record.pose == "upright" else f" {record.pose}"
             digest.update(f"{record.id} {record.width}x{record.height} {file_digest}{pose}\n".encode())
     if truth is not None:
-        digest.update(_canonical(truth))
+        digest.update(object_bytes(truth))
         if evaluation == "open-images-challenge":
-            digest.update(_canonical_labels(truth))
+            digest.update(label_bytes(truth))
     return digest.hexdigest()
 
 
 def _checked_digest(record: ImageRecord) -> str:
     data = read_bytes(record.path)
-    _check_size(record, image_size(data, where=record.path))
+    _check_size(record, image_size(data, where=record.path), data)
     return hashlib.sha256(data).hexdigest()
 
 
-def _check_size(record: ImageRecord, found: tuple[int, int]) -> None:
+def _check_size(record: ImageRecord, found: tuple[int, int], data: bytes) -> None:
     if found == (record.width, record.height):
         return
-    turned = found == (record.height, record.width)
+    oriented, hint = "", "restore the file, or correct its size in the annotations"
+    if found == (record.height, record.width):
+        hint = "swap its width and height in the annotations"
+        if is_turned(data, where=record.path):
+            oriented, hint = " once its EXIF orientation is applied", "annotate the upright image"
     raise DatasetError(
-        f"the image is {found[0]}x{found[1]}{' once its EXIF orientation is applied' if turned else ''}, "
-        f"its record says {record.width}x{record.height}",
+        f"the image is {found[0]}x{found[1]}{oriented}, its record says {record.width}x{record.height}",
         where=printable(record.path),
-        hint="annotate the upright image"
-        if turned
-        else "restore the file, or correct its size in the annotations",
+        hint=hint,
     )
-
-
-def _canonical(truth: GroundTruth) -> bytes:
-    """Return what scoring uses of the ground truth as bytes that do not depend on order or further fields."""
-    rows = {
-        "annotations": sorted(
-            (
-                _scored(row, "id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
-                for row in truth["annotations"]
-            ),
-            key=lambda row: row["id"],
-        ),
-        "categories": sorted(
-            (_scored(row, "id", "name") for row in truth["categories"]), key=lambda row: row["id"]
-        ),
-    }
-    return json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _canonical_labels(truth: GroundTruth) -> bytes:
-    """Return what is known of whole images as bytes that do not depend on order."""
-    rows = {
-        row["id"]: [sorted(row["pos_category_ids"]), sorted(row["neg_category_ids"])]
-        for row in truth["images"]
-    }
-    return json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _scored(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: row[key] for key in keys if key in row}
 
 
 def open_dataset(
@@ -386,7 +357,7 @@ def open_dataset(
     """Open a dataset by its name, or any images with their annotations.
 
     Args:
-        name: A dataset's name; of no account where images and annotations are both given.
+        name: A dataset's name; ignored where images and annotations are both given.
         data_root: The folder of a dataset with a layout of its own.
         images: A folder of images.
         annotations: Their annotations in COCO's format.

@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageFile, UnidentifiedImageError
-from PIL.Image import Transpose
+from PIL import ImageFile, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.text import first_line as first_line
@@ -27,25 +27,16 @@ MAX_PIXELS = 80_000_000
 # Formats with a decoder of Pillow's own: others (EPS, WMF) would start programs or need a screen.
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _EXIF_ORIENTATION = 0x0112
-_START_OF_SCAN = 0xDA
 _END_OF_IMAGE = b"\xff\xd9"
 _QUARTER_TURNS = (5, 6, 7, 8)
-_UPRIGHT_BY = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
-}
+_BITS_PER_SAMPLE = 0x0102
 
 
 def read_image(path: Path) -> Image:
     """Return the picture of a file as height x width x 3 RGB bytes.
 
     EXIF orientation is applied. Grey, palette, CMYK and YCCK pictures become RGB without colour management;
-    16-bit samples keep their most significant 8 bits; alpha is dropped, which leaves the colours that are
+    samples of 12 and 16 bits keep their most significant 8 bits; alpha is dropped, which leaves the colours that are
     stored, as the detectors' own loaders do; of an animation or a multi-page file the first frame is taken.
 
     Raises:
@@ -62,6 +53,13 @@ def read_bytes(path: Path) -> bytes:
         DatasetError: The file is absent, unreadable or empty.
     """
     try:
+        # A pipe among the images would be waited for without end, and a device read without end.
+        if path.exists() and not path.is_file():
+            raise DatasetError(
+                "the image file cannot be read (it is a folder, a pipe or a device)",
+                where=printable(path),
+                hint="remove it from the images",
+            )
         data = path.read_bytes()
     except FileNotFoundError:
         raise DatasetError(
@@ -95,9 +93,9 @@ def decode_image(data: bytes, *, where: object) -> Image:
     try:
         with _open(data, where) as picture:
             picture.load()
-            is_deep = _is_16_bit_grey(picture)
+            depth = _depth(picture) if _is_deep_grey(picture) else None
             upright = _upright(picture)
-            return _grey_from_16_bit(upright) if is_deep else _rgb(upright, where)
+            return _rgb(upright, where) if depth is None else _grey(upright, depth)
     except DatasetError:
         raise
     except (
@@ -112,16 +110,17 @@ def image_size(data: bytes, *, where: object) -> tuple[int, int]:
     Raises:
         DatasetError: The bytes are not an image, or one larger than ``MAX_PIXELS``.
     """
-    try:
-        with _open(data, where) as picture:
-            width, height = picture.size
-            # Pillow turns TIFF itself, and says the turned size from the start.
-            turned = _orientation(picture) in _QUARTER_TURNS and picture.format != "TIFF"
-    except DatasetError:
-        raise
-    except Exception as error:  # as in decode_image
-        raise _broken(where, error) from error
-    return (height, width) if turned else (width, height)
+    (width, height), is_turned = _size(data, where)
+    return (height, width) if is_turned else (width, height)
+
+
+def is_turned(data: bytes, *, where: object) -> bool:
+    """Tell whether EXIF orientation swaps width and height of an image file's bytes.
+
+    Raises:
+        DatasetError: As ``image_size``.
+    """
+    return _size(data, where)[1]
 
 
 def pixel_digest(image: Image) -> str:
@@ -158,6 +157,18 @@ def psnr(a: Image, b: Image) -> float | None:
     return None if error == 0 else 10 * math.log10(255**2 / error)
 
 
+def _size(data: bytes, where: object) -> tuple[tuple[int, int], bool]:
+    try:
+        with _open(data, where) as picture:
+            # Pillow turns TIFF itself, and says the turned size from the start.
+            turned = _orientation(picture) in _QUARTER_TURNS and picture.format != "TIFF"
+            return picture.size, turned
+    except DatasetError:
+        raise
+    except Exception as error:  # as in decode_image
+        raise _broken(where, error) from error
+
+
 def _refuse_lenient_decoding() -> None:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise DatasetError(
@@ -183,13 +194,13 @@ def _open(data: bytes, where: object) -> PillowImage.Image:
 def _has_end_marker(data: bytes) -> bool:
     """Return whether the scans of a JPEG come to an end.
 
-    libjpeg fills up what is missing, or decodes the zeros of a file that was never written to its end; within a
-    scan no byte pair looks like a marker.
+    libjpeg fills up what is missing, or decodes the zeros of a file that was never written to its end. Pillow reads
+    the headers, in which a thumbnail may have an end of its own, up to the first scan; within a scan no byte pair
+    looks like a marker.
     """
-    at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1] != _START_OF_SCAN:
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data.find(_END_OF_IMAGE, at) >= 0
+    file = io.BytesIO(data)
+    JpegImageFile(file)
+    return data.find(_END_OF_IMAGE, file.tell()) >= 0
 
 
 def _orientation(picture: PillowImage.Image) -> int:
@@ -200,17 +211,25 @@ def _orientation(picture: PillowImage.Image) -> int:
 
 
 def _upright(picture: PillowImage.Image) -> PillowImage.Image:
-    method = _UPRIGHT_BY.get(_orientation(picture))
-    return picture if method is None else picture.transpose(method)
+    if _orientation(picture) == 1:
+        return picture
+    picture.info.clear()  # else Pillow would write the rest of the EXIF block anew, and fail where it is damaged
+    return ImageOps.exif_transpose(picture)
 
 
-def _is_16_bit_grey(picture: PillowImage.Image) -> bool:
+def _depth(picture: PillowImage.Image) -> int:
+    """Return the bits of a deep grey image's samples. Pillow widens those of all formats but TIFF to 16."""
+    found = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, 16)
+    return int(found[0] if isinstance(found, tuple) else found)
+
+
+def _is_deep_grey(picture: PillowImage.Image) -> bool:
     # Pillow widens the 16 bits of a PGM, and in older versions of a PNG, to its 32-bit mode.
     return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in {"PNG", "PPM"})
 
 
-def _grey_from_16_bit(picture: PillowImage.Image) -> Image:
-    grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
+def _grey(picture: PillowImage.Image, depth: int) -> Image:
+    grey = (np.asarray(picture).astype(np.uint16) >> (depth - 8)).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
 
 

@@ -24,6 +24,7 @@ BASE = frozenset(
         "color",
         "error",
         "file",
+        "fingerprint",
         "image",
         "machine",
         "pose",

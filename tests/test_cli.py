@@ -160,6 +160,71 @@ def test_a_wrong_request_is_one_line_that_says_what_would_be_right(
     assert one_line(error), error
 
 
+def test_categories_of_other_ids_are_measured_by_their_names(
+    run: Run, on_blobs: list[object], blob_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content = json.loads(blob_files[1].read_text())
+    for row in content["categories"]:
+        row.update(id=row["id"] + 10, name=row["name"].upper())
+    for row in content["annotations"]:
+        row["category_id"] += 10
+    file = tmp_path / "blobs.json"
+    file.write_text(json.dumps(content))
+    measured = ["run", "--codecs", "png", *on_blobs, "--bootstrap", 0]
+    assert run(*measured)[0] == 0
+    (wanted,) = find(Path("results"))
+    measured[measured.index(blob_files[1])] = file
+    code, _, error = run(*measured, "--results", "other", "--runs", "other-runs")
+    assert (code, one_line(error)) == (2, True)
+    assert (
+        "category 11 is 'RED' in dataset 'blobs-4' and 'absent' to the detector; give --category-map name"
+        in error
+    )
+    code, _, error = run(*measured, "--results", "other", "--runs", "other-runs", "--category-map", "name")
+    assert code == 0, error
+    (found,) = find(Path("other"))
+    assert found.results["map"] == wanted.results["map"]
+
+
+@pytest.mark.parametrize("annotations", [[], [1]])
+def test_a_set_without_an_object_that_counts_is_not_measured_as_if_it_had(
+    run: Run, blob_files: tuple[Path, Path], tmp_path: Path, annotations: list[int]
+) -> None:
+    content = json.loads(blob_files[1].read_text())
+    content["annotations"] = [{**content["annotations"][0], "iscrowd": 1} for _ in annotations]
+    file = tmp_path / "blobs.json"
+    file.write_text(json.dumps(content))
+    code, _, error = run(
+        "run", "--codecs", "png", "--detector", "fake", "--images", blob_files[0], "--annotations", file
+    )
+    assert (code, one_line(error)) == (1, True)
+    assert (
+        f"dataset 'blobs': has no object to measure detection on: its {len(annotations)} annotations" in error
+    )
+    assert not Path("results").exists()
+
+
+def test_a_detector_that_finds_nothing_on_uncompressed_images_is_warned_of(
+    run: Run,
+    on_blobs: list[object],
+    blob_files: tuple[Path, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    content = json.loads(blob_files[1].read_text())
+    for row in content["annotations"]:
+        row["category_id"] = 1 + row["category_id"] % 3
+    file = tmp_path / "blobs.json"
+    file.write_text(json.dumps(content))
+    on_blobs[on_blobs.index(blob_files[1])] = file
+    assert run("run", "--codecs", "png", *on_blobs, "--bootstrap", 0)[0] == 0
+    (message,) = caplog.messages
+    assert (
+        "WARNING: detector 'fake' reaches 0.00 AP on the uncompressed images of blobs-4: its weights"
+        in message
+    )
+
+
 def test_an_unknown_dataset_is_one_line(run: Run) -> None:
     code, _, error = run("run", "--dataset", "kitti")
     assert (code, one_line(error)) == (2, True)

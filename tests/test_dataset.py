@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from icm_bench.dataset import Dataset, DatasetProvider, ImageRecord, safe_name
+from icm_bench.dataset import Dataset, DatasetProvider, ImageRecord, open_dataset, safe_name
 from icm_bench.datasets.coco import Coco, CocoFormat
 from icm_bench.datasets.folder import Folder
 from icm_bench.error import DatasetError, UsageError
@@ -110,6 +110,41 @@ def test_folder_numbers_images_by_name_and_leaves_out_what_is_none(tmp_path: Pat
     assert dict(dataset.categories) == {}
 
 
+def test_folder_takes_every_ending_of_its_formats(tmp_path: Path) -> None:
+    for name in ("a.jfif", "b.JPE", "c.jpeg"):
+        write_image(tmp_path / "x" / name, 6, 5, format="JPEG")
+    assert [record.path.name for record in Folder.open(images=tmp_path / "x").images] == [
+        "a.jfif",
+        "b.JPE",
+        "c.jpeg",
+    ]
+
+
+def test_folder_names_the_images_that_it_does_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(tmp_path / "set" / "in" / "a.png", 6, 5)
+    for name in ("b.heic", "c.AVIF", "d.jxl", "notes.txt"):
+        (tmp_path / "set" / name).touch()
+    with pytest.raises(
+        DatasetError, match=r"no images; left out: b.heic, c.AVIF, d.jxl and 1 more; add files"
+    ):
+        Folder.open(images=tmp_path / "set")
+    write_image(tmp_path / "set" / "e.png", 6, 5)
+    assert len(Folder.open(images=tmp_path / "set").images) == 1
+    assert caplog.messages == [
+        f"{tmp_path}/set: only its own images of known formats are taken; "
+        "left out: b.heic, c.AVIF, d.jxl and 1 more"
+    ]
+
+
+def test_images_alone_are_answered_by_what_else_to_give(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="no use for --images; give --annotations FILE too, or --dataset folder"
+    ):
+        open_dataset("scenes", images=tmp_path)
+
+
 def test_folder_reads_names_that_are_not_utf8(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfcr"))
     write_image(folder / "a.png", 6, 5)
@@ -120,7 +155,7 @@ def test_folder_reads_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 
 def test_folder_without_images_or_with_a_broken_one_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"the folder holds no images; add files with \.bmp, "):
+    with pytest.raises(DatasetError, match=r"the folder holds no images; add files with \.apng, "):
         Folder.open(images=tmp_path)
     (tmp_path / "a.jpg").write_text("no image")
     with pytest.raises(DatasetError, match=r"a\.jpg: the file is not an image"):
@@ -176,6 +211,15 @@ def test_annotations_of_the_unturned_image_are_an_error_that_names_exif(tmp_path
     with pytest.raises(
         DatasetError,
         match="is 8x12 once its EXIF orientation is applied, its record says 12x8; annotate the upright",
+    ):
+        Coco.open(data_root=root)
+
+
+def test_a_record_of_swapped_width_and_height_is_an_error_that_says_so(tmp_path: Path) -> None:
+    root = write_coco(tmp_path)
+    write_image(root / "val2017" / "000000000003.png", 8, 12)
+    with pytest.raises(
+        DatasetError, match="the image is 8x12, its record says 12x8; swap its width and height"
     ):
         Coco.open(data_root=root)
 

@@ -192,6 +192,67 @@ def test_jpeg_whose_tail_was_never_written_is_an_error(progressive: bool) -> Non
     assert decode_image(data + b"\0trailing", where="a.jpg").shape == (64, 64, 3)
 
 
+def filled(data: bytes) -> bytes:
+    """Put fill bytes before every marker of a JPEG's headers and before its end, as T.81 B.1.1.2 allows."""
+    parts, at = [data[:2]], 2
+    while True:
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        parts.append(b"\xff\xff" + data[at : at + 2 + length])
+        is_scan = data[at + 1] == 0xDA
+        at += 2 + length
+        if is_scan:
+            return b"".join(parts) + data[at:-2] + b"\xff\xff" + data[-2:]
+
+
+def test_a_jpeg_with_fill_bytes_before_its_markers_is_read_and_still_needs_an_end() -> None:
+    data = encoded(smooth(40, 40), "JPEG")
+    assert np.array_equal(decode_image(filled(data), where="a"), decode_image(data, where="a"))
+    with pytest.raises(DatasetError, match="the JPEG has no end"):
+        decode_image(filled(data)[:-2] + bytes(200), where="a")
+
+
+def test_the_end_of_a_thumbnail_is_not_taken_for_the_end_of_its_jpeg() -> None:
+    block = PillowImage.Exif()
+    block[0x9286] = b"ASCII\0\0\0" + encoded(smooth(8, 8), "JPEG")
+    data = encoded(smooth(40, 40), "JPEG", exif=block.tobytes())
+    assert data.count(b"\xff\xd9") == 2
+    assert decode_image(data, where="a").shape == (40, 40, 3)
+    with pytest.raises(DatasetError, match="the JPEG has no end"):
+        decode_image(data[:-2] + bytes(200), where="a")
+
+
+def test_twelve_bit_grey_of_a_tiff_keeps_its_most_significant_bits() -> None:
+    samples = [0, 15, 16, 0x7FF, 0xFEF, 0xFFF]
+    packed = b"".join(
+        (a << 12 | b).to_bytes(3, "big") for a, b in zip(samples[::2], samples[1::2], strict=True)
+    )
+    fields = (
+        (256, 6),
+        (257, 1),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 1),
+        (279, len(packed)),
+    )
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in fields)
+    padded = packed + bytes(len(packed) % 2)
+    data = b"II*\0" + struct.pack("<I", 8 + len(padded)) + padded
+    data += struct.pack("<H", len(fields)) + entries + bytes(4)
+    assert decode_image(data, where="a")[0, :, 0].tolist() == [sample >> 4 for sample in samples]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_folder_among_the_images_is_an_error_at_once(make: Any, tmp_path: Path) -> None:
+    make(tmp_path / "a.png")
+    with pytest.raises(
+        DatasetError, match="a.png: the image file cannot be read .it is a folder, a pipe or a device"
+    ):
+        read_image(tmp_path / "a.png")
+
+
 def test_absent_empty_and_foreign_files_are_errors_that_name_them(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"absent\.jpg: the image file does not exist"):
         read_image(tmp_path / "absent.jpg")

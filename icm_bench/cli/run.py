@@ -37,6 +37,13 @@ def run(
     data_root: option.DataRootOption = None,
     images: option.ImagesOption = None,
     annotations: option.AnnotationsOption = None,
+    category_map: Annotated[
+        str | None,
+        option.image(
+            metavar="name|FILE",
+            help="Take the dataset's categories for the detector's: by their names, or by a JSON file.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, option.image(metavar="N", help="Take this many images, always the same ones.")
     ] = None,
@@ -80,11 +87,14 @@ def run(
     runs: option.RunsOption = Path("runs"),
 ) -> None:
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
+    from icm_bench import registry
     from icm_bench.curves.comparison import compare_with_anchor
     from icm_bench.curves.result import find, main_metric
     from icm_bench.dataset import default_detector, open_dataset
+    from icm_bench.datasets.category_map import map_categories
     from icm_bench.pipeline import runner
     from icm_bench.report import plot, table
+    from icm_bench.spec import Spec
 
     chosen_codecs = option.listed(codecs, "--codecs", "icm,vvc,jpeg")
     if vtm is not None:
@@ -92,6 +102,9 @@ def run(
         os.environ[_VTM_VARIABLE] = str(vtm.resolve())
     opened = open_dataset(dataset, data_root=data_root, images=images, annotations=annotations, limit=limit)
     chosen = detector or default_detector(opened, task)
+    if category_map is not None and task != "fidelity":
+        known = registry.load("detector", Spec.parse(chosen).name).categories
+        opened = map_categories(opened, category_map, known)
     console = Console()
     say(_describe(opened, None if task == "fidelity" else chosen))
     with Bar() as bar:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from icm_bench.error import DatasetError
+from icm_bench.error import DatasetError, system_errors
 from icm_bench.image import MAX_PIXELS, printable
 
 _LARGEST_ID = 2**63 - 1
+_GZIP = b"\x1f\x8b"
+_LARGEST_UNPACKED = 4 * 2**30
 _MEND = "correct the annotation file, or fetch it again"
 
 GroundTruthRows = dict[str, list[dict[str, Any]]]
@@ -25,9 +29,9 @@ def read_ground_truth(path: Path) -> GroundTruthRows:
     where present and not empty, ``segmentation`` of an annotation; ``id`` and ``name`` of a category.
 
     Raises:
-        DatasetError: The file is missing, is not JSON, lacks a key or holds a value of the wrong type or
-            range; an id occurs twice; an annotation names an absent image or category; a box or mask is
-            malformed.
+        DatasetError: The file is missing, is not JSON (gzipped or not, in UTF-8 or UTF-16), lacks a key or
+            holds a value of the wrong type or range; an id occurs twice; an annotation names an absent image or
+            category; a box or mask is malformed.
     """
     where = printable(path)
     content = _read_json(path)
@@ -48,29 +52,43 @@ def read_ground_truth(path: Path) -> GroundTruthRows:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file: UTF-8 or UTF-16, with a byte order mark or without, gzipped or not."""
     where = printable(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise DatasetError(
             "the annotation file does not exist",
             where=where,
             hint="check the folder, or fetch the annotations",
-        ) from None
-    except OSError as error:
+        )
+    if not path.is_file():
         raise DatasetError(
-            f"the annotation file cannot be read ({error.strerror})",
+            "the annotation file cannot be read (it is a folder, a pipe or a device)",
             where=where,
-            hint="check its name and permissions",
-        ) from error
-    except (ValueError, RecursionError, MemoryError) as error:
+            hint="name a JSON file",
+        )
+    try:
+        with system_errors(DatasetError, "the annotation file cannot be read", where=where):
+            data = _unpacked(path)
+        content = json.loads(data.decode(json.detect_encoding(data)))
+    except (ValueError, RecursionError, MemoryError, EOFError, zlib.error) as error:
         detail = printable(" ".join(str(error).split()))
-        raise DatasetError(
-            f"the annotation file is not JSON ({detail})", where=where, hint="fetch it again"
-        ) from error
+        raise DatasetError(f"the annotation file is not JSON ({detail})", where=where, hint=_MEND) from error
     if not isinstance(content, dict):
         raise DatasetError("the annotation file is not a JSON object", where=where, hint=_MEND)
     return content
+
+
+def _unpacked(path: Path) -> bytes:
+    with path.open("rb") as plain:
+        is_packed = plain.read(len(_GZIP)) == _GZIP
+        plain.seek(0)
+        if not is_packed:
+            return plain.read()
+        with gzip.GzipFile(fileobj=plain) as packed:
+            data = packed.read(_LARGEST_UNPACKED + 1)
+    if len(data) > _LARGEST_UNPACKED:
+        raise ValueError(f"it unpacks to more than {_LARGEST_UNPACKED / 2**30:.0f} GiB")
+    return data
 
 
 class _MalformedError(Exception):

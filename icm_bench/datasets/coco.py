@@ -8,8 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from icm_bench.dataset import Dataset, ImageRecord, list_folder, need, refuse, safe_name
+from icm_bench.dataset import Dataset, ImageRecord, need, refuse, safe_name
 from icm_bench.datasets.annotation import read_ground_truth
+from icm_bench.datasets.folder import list_folder
 from icm_bench.detector import Task
 
 

@@ -30,10 +30,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NoReturn
 
-from icm_bench.dataset import Dataset, ImageRecord
+from icm_bench.dataset import Dataset, ImageRecord, need, refuse
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Task
-from icm_bench.error import DatasetError, UsageError
+from icm_bench.error import DatasetError
 from icm_bench.image import image_size, printable, read_bytes
 
 MPEG_IMAGES = 5_000
@@ -89,18 +89,9 @@ class OpenImages:
             UsageError: No folder was given, or more than a folder was.
             DatasetError: A file is missing, broken or of the wrong kind.
         """
-        for option, value in {"--images": images, "--annotations": annotations}.items():
-            if value is not None:
-                raise UsageError(
-                    f"has no use for {option}", where=f"dataset '{cls.name}'", hint="leave it out"
-                )
-        if data_root is None:
-            raise UsageError(
-                "needs the folder of its images and CSV files",
-                where=f"dataset '{cls.name}'",
-                hint="give --data-root",
-            )
-        return _open(_source(data_root))
+        refuse(cls.name, images=images, annotations=annotations)
+        root = need(cls.name, "data_root", data_root, "the folder of its images and CSV files")
+        return _open(_source(root))
 
 
 @dataclass(frozen=True)

@@ -294,6 +294,13 @@ def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Datas
             where=f"dataset '{dataset.name}'",
             hint="give --annotations FILE in COCO format",
         )
+    if not dataset.n_objects:
+        raise DatasetError(
+            f"has no object to measure {task} on: its {len(dataset.ground_truth['annotations'])} annotations are "
+            "crowds, which do not count",
+            where=f"dataset '{dataset.name}'",
+            hint="annotate objects, take more images, or measure --task fidelity",
+        )
     if task not in dataset.tasks:
         raise UsageError(
             f"has objects without a mask to measure {task} on",
@@ -325,5 +332,6 @@ def _check_categories(wanted: Mapping[int, str], known: Mapping[int, str], spec:
                 f"category {identifier} is '{name}' in dataset '{dataset}' and "
                 f"'{known.get(identifier, 'absent')}' to the detector",
                 where=f"detector '{spec}'",
-                hint="choose a detector that was trained on this dataset's categories",
+                hint="give --category-map name, or a JSON file, where other ids or names mean the same; "
+                "else choose a detector of these categories",
             )

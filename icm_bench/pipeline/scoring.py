@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,9 @@ SCORING = 1
 PUBLISHED_TOLERANCE = 0.2
 """How far, in AP, the uncompressed images may be from a detector's published figure."""
 
+SUSPICIOUS_AP = 1.0
+"""Below this on uncompressed images, a detector is taken to be used wrongly, and a warning says so."""
+
 LEVEL = 0.95
 """Coverage of every interval."""
 
@@ -50,6 +54,7 @@ _POINTWISE = ("qualities", "codec_version", "bitstreams")
 """What in ``meta`` has one entry an operating point, beside the intervals."""
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -61,11 +66,21 @@ class Ledger:
         self._bootstrap = bootstrap
 
     def check_published(self) -> None:
-        """Stop the run where the detector does not reach its published figure on the whole of val2017."""
+        """Stop the run where the detector misses its published AP on the whole of val2017; warn below 1 AP."""
         plan = self._plan
+        if plan.detector is None:
+            return
+        found = self._uncompressed.figures.metrics[evaluation_of(plan.dataset).figures[0]] or 0.0
+        if found < SUSPICIOUS_AP:
+            _log.warning(
+                "WARNING: detector '%s' reaches %.2f AP on the uncompressed images of %s: "
+                "its weights, its input or the categories do not fit, and its curves measure nothing",
+                plan.detector_spec,
+                found,
+                plan.dataset.name,
+            )
         if plan.published is None or not plan.dataset.is_full_val2017:
             return
-        found = self._uncompressed.figures.metrics["map"] or 0.0
         if abs(found - plan.published) > PUBLISHED_TOLERANCE:
             raise DetectorError(
                 f"{found:.2f} AP on uncompressed val2017, where {plan.published:.1f} is published",

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from icm_bench.datasets import annotation
 from icm_bench.datasets.annotation import read_ground_truth
 from icm_bench.error import DatasetError
 
@@ -127,12 +130,40 @@ def test_malformed_value_is_named(tmp_path: Path, path: tuple[Any, ...], value: 
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[1, 2", "{'images': 1}", "[" * 100_000, "1" * 5000, '"\\ud800', "\ufeff{}"]
-)
+@pytest.mark.parametrize("text", ["", "{", "[1, 2", "{'images': 1}", "[" * 100_000, "1" * 5000, '"\\ud800'])
 def test_file_that_is_not_json_is_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(DatasetError, match="is not JSON"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_any_unicode_with_or_without_its_mark_gzipped_or_not_is_read(
+    tmp_path: Path, encoding: str, is_packed: bool
+) -> None:
+    data = json.dumps(VALID).encode(encoding)
+    path = tmp_path / "truth.json"
+    path.write_bytes(gzip.compress(data) if is_packed else data)
+    assert read_ground_truth(path) == read(tmp_path, VALID)
+
+
+def test_a_damaged_or_bursting_gzip_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = gzip.compress(json.dumps(VALID).encode())
+    path = tmp_path / "truth.json.gz"
+    for broken in (data[:20], data[:-9], data[:30] + b"\xff\xff\xff" + data[33:]):
+        path.write_bytes(broken)
+        with pytest.raises(DatasetError, match="the annotation file (is not JSON|cannot be read)"):
+            read_ground_truth(path)
+    monkeypatch.setattr(annotation, "_LARGEST_UNPACKED", 2**20)
+    path.write_bytes(gzip.compress(bytes(2**21)))
+    with pytest.raises(DatasetError, match="it unpacks to more than"):
+        read_ground_truth(path)
+
+
+def test_a_pipe_is_no_annotation_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "truth.json")
+    with pytest.raises(DatasetError, match="a folder, a pipe or a device"):
+        read_ground_truth(tmp_path / "truth.json")
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", '"text"'])
@@ -197,7 +228,7 @@ PLACES: list[tuple[Any, ...]] = [
 
 
 @given(st.lists(st.tuples(st.sampled_from(PLACES), JSON), min_size=1, max_size=3))
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_mutated_file_is_read_or_refused_and_what_is_read_can_be_rasterised(
     tmp_path: Path, mutations: list[tuple[tuple[Any, ...], Any]]
 ) -> None:
