@@ -23,12 +23,9 @@ import typer
 from PIL import Image as Pillow
 
 from icm_bench import cli
-from icm_bench.cli import option
-from icm_bench.curves import curve, estimate
 from icm_bench.curves.comparison import fixed_accuracies
 from icm_bench.curves.result import find
 from icm_bench.error import ResultError
-from icm_bench.report import difference
 from icm_bench.testing import photograph
 
 Run = Callable[..., tuple[int, str, str]]
@@ -343,12 +340,6 @@ def test_the_help_of_a_command_has_panels_words_for_values_and_an_example_that_p
     assert example in shown
     assert example.startswith(words)
     command.make_context(words, shlex.split(example)[len(words.split()) :])
-
-
-def test_choices_are_those_of_what_they_steer() -> None:
-    assert option.Method == estimate.Method
-    assert option.Monotone == curve.Monotone
-    assert option.DifferenceFormat == difference.Format
 
 
 def test_help_and_messages_are_written_where_the_encoding_has_no_room_for_them(

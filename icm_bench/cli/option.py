@@ -8,14 +8,13 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from icm_bench.curves.curve import Monotone as Monotone
+from icm_bench.curves.estimate import Method as Method
 from icm_bench.error import UsageError
 
-# Some stand beside what they steer too: importing them from there would make the help slow. A test compares them.
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 TableFormat: TypeAlias = Literal["table", "markdown", "csv", "latex", "json"]
 DifferenceFormat: TypeAlias = Literal["text", "markdown", "json", "junit"]
-Method: TypeAlias = Literal["pchip", "akima", "cubic", "cubic-spline", "linear", "monotone-cubic"]
-Monotone: TypeAlias = Literal["pareto", "error", "isotonic"]
 Scale: TypeAlias = Literal["log", "linear"]
 Panels: TypeAlias = Literal["one", "sizes", "categories"]
 Origin: TypeAlias = Literal["compressai", "compressai-vision", "tidy"]
