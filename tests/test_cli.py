@@ -529,3 +529,41 @@ def test_groups_without_the_metric_are_left_out_and_named(
     assert (code, error) == (0, "")
     compared = {(row["task"], row["metric"]) for row in csv.DictReader(io.StringIO(output))}
     assert compared == {("detection", "map"), ("fidelity", "psnr-rgb")}
+
+
+def test_points_and_bd_rates_are_printed_for_papers_by_the_codecs_labels(run: Run) -> None:
+    results = Path(__file__).parents[1] / "results"
+    chosen = ["--datasets", "scenes-poses", "--codecs", "vvc,icm", "--labels", "icm=Ours & theirs"]
+    code, output, _ = run("bdrate", results, "--anchor", "vvc", *chosen, "--format", "latex")
+    assert code == 0
+    (row,) = [line for line in output.splitlines() if line.startswith("Ours") and "\\%" in line]
+    assert row.startswith("Ours \\& theirs & -")
+    assert row.endswith(r" \\")
+    assert (
+        "% Codecs: VVC fast: vvc:preset=fast; Ours & theirs: icm:domain=scenes:objective=detection." in output
+    )
+    code, output, _ = run("bdrate", results, "--points", *chosen, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(output)))
+    assert [row["label"] for row in rows] == ["VVC fast"] * 6 + ["Ours & theirs"] * 10
+    (point,) = [row for row in rows if (row["codec"], row["quality"]) == ("vvc:preset=fast", "37")]
+    assert (float(point["bpp"]), float(point["map"])) == pytest.approx((0.2076, 39.8), abs=0.05)
+    assert float(point["map_low"]) < float(point["map"]) < float(point["map_high"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--codecs", "hyperpior"], "unknown codec 'hyperpior'; did you mean 'hyperprior'"),
+        (["--datasets", "nowhere"], "unknown dataset 'nowhere'"),
+        (["--detectors", "nobody"], "unknown detector 'nobody'"),
+        (["--labels", "icm"], "--labels: 'icm' is not codec=label"),
+        (["--xlim", "1"], "--xlim: '1' is not two numbers"),
+        (["--datasets", "scenes-poses", "--ylim", "40,20"], "accuracy axis: 40 to 20 is no range"),
+    ],
+)
+def test_a_wrong_selection_or_limit_is_one_line(run: Run, arguments: list[str], message: str) -> None:
+    code, _, error = run("plot", Path(__file__).parents[1] / "results", "--output", "plots", *arguments)
+    assert code == 2
+    assert message in error
+    assert one_line(error)
+    assert not Path("plots").exists()

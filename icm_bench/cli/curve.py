@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,8 @@ from icm_bench.error import ResultError, UsageError, unknown
 
 if TYPE_CHECKING:
     from icm_bench.curves.result import Result
+    from icm_bench.report.selection import Selection
+    from icm_bench.report.table import Table
 
 
 def bdrate(
@@ -39,15 +41,28 @@ def bdrate(
     ] = "-1,-2,-5",
     matrix: Annotated[bool, option.comparison("--matrix", help="Every codec against every other.")] = False,
     force: option.ForceOption = False,
+    codecs: option.CodecsFilter = "",
+    datasets: option.DatasetsFilter = "",
+    detectors: option.DetectorsFilter = "",
+    labels: option.LabelsOption = None,
+    points: Annotated[
+        bool, option.output("--points", help="Print the operating points in place of BD-rates.")
+    ] = False,
     format_: Annotated[option.TableFormat, option.output("--format", help="How to print.")] = "table",
 ) -> None:
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
     from icm_bench.curves.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
     from icm_bench.curves.result import main_metric
-    from icm_bench.report import table
+    from icm_bench.report import record, table
+    from icm_bench.report.selection import Selection, parse_labels
 
+    named = parse_labels(labels or ())
     compared, fixed = [], []
-    groups = _groups(folder, metric, force=force)
+    selection = Selection.parse(codecs, datasets, detectors)
+    groups = _groups(folder, metric, selection, force=force or points)
+    if points:
+        _show_points(groups, named, format_)
+        return
     if anchor is not None and not matrix:
         groups = _with_anchor(groups, anchor)
     for group in groups:
@@ -62,23 +77,47 @@ def bdrate(
         fixed.append([] if matrix else fixed_accuracies(group, _numbers(at), **options))
     if format_ in ("json", "csv"):
         rows = [row for pair in zip(compared, fixed, strict=True) for row in records(*pair)]
-        write = table.records_json if format_ == "json" else table.records_csv
+        write = record.to_json if format_ == "json" else record.to_csv
         typer.echo(write(rows), nl=False)
         return
-    for comparisons, rates in zip(compared, fixed, strict=True):
+    for group, comparisons, rates in zip(groups, compared, fixed, strict=True):
         tables = [(table.of_matrix if matrix else table.of_comparison)(comparisons)] if comparisons else []
         tables += [table.of_fixed_accuracies(rates)] if rates else []
         for item in tables:
-            if format_ == "table":
-                table.show(item, Console())
-            else:
-                typer.echo(table.markdown(item) if format_ == "markdown" else table.latex(item))
+            _show(table.labelled(item, group, named), format_)
+
+
+def _show_points(
+    groups: Iterable[list[Result]], named: Mapping[str, str], format_: option.TableFormat
+) -> None:
+    from icm_bench.report import record, table
+
+    if format_ in ("json", "csv"):
+        rows = [row for group in groups for row in record.of_points(group, named)]
+        write = record.to_json if format_ == "json" else record.to_csv
+        typer.echo(write(rows), nl=False)
+        return
+    for group in groups:
+        _show(table.labelled(table.of_run(group), group, named), format_)
+
+
+def _show(item: Table, format_: option.TableFormat) -> None:
+    from icm_bench.report import table
+
+    if format_ == "table":
+        table.show(item, Console())
+    else:
+        typer.echo(table.markdown(item) if format_ == "markdown" else table.latex(item))
 
 
 def plot(
     folder: option.ResultsArgument = Path("results"),
     metric: option.MetricOption = "map",
     force: option.ForceOption = False,
+    codecs: option.CodecsFilter = "",
+    datasets: option.DatasetsFilter = "",
+    detectors: option.DetectorsFilter = "",
+    labels: option.LabelsOption = None,
     scale: Annotated[option.Scale, option.output(help="Scale of the rate axis.")] = "log",
     panels: Annotated[
         option.Panels, option.output(help="One panel, one for each size of object, or one for each category.")
@@ -90,17 +129,30 @@ def plot(
         Path | None,
         option.output(metavar="FOLDER", help="Folder for the plots.", show_default="beside the curves"),
     ] = None,
+    xlim: Annotated[
+        str, option.output(metavar="LOW,HIGH", help="Lowest and highest rate, bits per pixel.")
+    ] = "",
+    ylim: Annotated[str, option.output(metavar="LOW,HIGH", help="Lowest and highest accuracy.")] = "",
+    size: Annotated[
+        option.Size, option.output(help="For a screen, or for one or both columns of a paper.")
+    ] = "screen",
+    bare: Annotated[
+        bool, option.output("--bare", help="Leave out the title and the line that says what was measured.")
+    ] = False,
 ) -> None:
     """Draw accuracy over rate, one plot for each dataset, task and detector."""
     from icm_bench.curves.result import main_metric
     from icm_bench.detector import NO_DETECTOR
     from icm_bench.report import plot
+    from icm_bench.report.look import Look
+    from icm_bench.report.selection import Selection, parse_labels
 
     endings = option.listed(formats, "--formats", "png,pdf")
     for ending in endings:
         if ending not in plot.FORMATS:
             raise unknown("format", ending, list(plot.FORMATS))
-    groups = _groups(folder, metric, force=force)
+    look = Look(parse_labels(labels or ()), _limits(xlim, "--xlim"), _limits(ylim, "--ylim"), size, bare)
+    groups = _groups(folder, metric, Selection.parse(codecs, datasets, detectors), force=force)
     if panels != "one":
         plain = [curves for curves in groups if curves[0].detector == NO_DETECTOR]
         groups = [curves for curves in groups if curves not in plain] or plain
@@ -115,6 +167,7 @@ def plot(
             scale=scale,
             panels=panels,
             formats=endings,
+            look=look,
         )
         say(drawn)
 
@@ -215,12 +268,12 @@ def report(
     say(f"report: {output}")
 
 
-def _groups(folder: Path, metric: str, *, force: bool) -> list[list[Result]]:
-    """Return the groups whose curves have a metric, and say which are left out."""
+def _groups(folder: Path, metric: str, selection: Selection, *, force: bool) -> list[list[Result]]:
+    """Return the groups of the selected curves that have a metric, and say which are left out."""
     from icm_bench.curves.comparison import check_conventions, grouped
     from icm_bench.curves.result import find, main_metric
 
-    groups = list(grouped(find(folder)).values())
+    groups = list(grouped(selection.of(find(folder))).values())
     if not groups:
         raise ResultError("holds no curves", where=folder, hint="make some with icm-bench run")
     having = [group for group in groups if any(main_metric(group, metric) in item.results for item in group)]
@@ -257,3 +310,13 @@ def _numbers(text: str) -> list[float]:
         return [float(item) for item in text.split(",") if item.strip()]
     except ValueError as error:
         raise UsageError(f"'{text}' is not a list of numbers", where="--at", hint="write -1,-2,-5") from error
+
+
+def _limits(text: str, option_: str) -> tuple[float, float] | None:
+    if not text.strip():
+        return None
+    try:
+        low, high = (float(item) for item in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"'{text}' is not two numbers", where=option_, hint="write LOW,HIGH") from error
+    return low, high

@@ -11,11 +11,12 @@ import typer
 from icm_bench.curves.curve import Monotone as Monotone
 from icm_bench.curves.estimate import Method as Method
 from icm_bench.error import UsageError
+from icm_bench.report.look import Scale as Scale
+from icm_bench.report.look import Size as Size
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 TableFormat: TypeAlias = Literal["table", "markdown", "csv", "latex", "json"]
 DifferenceFormat: TypeAlias = Literal["text", "markdown", "json", "junit"]
-Scale: TypeAlias = Literal["log", "linear"]
 Panels: TypeAlias = Literal["one", "sizes", "categories"]
 Origin: TypeAlias = Literal["compressai", "compressai-vision", "tidy"]
 Target: TypeAlias = Literal["tidy", "compressai", "coco", "codec-compare"]
@@ -26,6 +27,7 @@ detector = partial(typer.Option, rich_help_panel="Detector")
 machine = partial(typer.Option, rich_help_panel="Machine")
 comparison = partial(typer.Option, rich_help_panel="Comparison")
 convention = partial(typer.Option, rich_help_panel="Conventions")
+selection = partial(typer.Option, rich_help_panel="Selection")
 output = partial(typer.Option, rich_help_panel="Output")
 
 ResultsArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of the curves.")]
@@ -43,6 +45,20 @@ MethodOption: TypeAlias = Annotated[
 ]
 ForceOption: TypeAlias = Annotated[
     bool, comparison("--force", help="Take curves of different rate conventions together, marked.")
+]
+CodecsFilter: TypeAlias = Annotated[
+    str,
+    selection("--codecs", metavar="SPEC,...", help="These codecs alone; a name stands for all its options."),
+]
+DatasetsFilter: TypeAlias = Annotated[
+    str, selection("--datasets", metavar="NAME,...", help="These datasets alone.")
+]
+DetectorsFilter: TypeAlias = Annotated[
+    str, selection("--detectors", metavar="SPEC,...", help="These detectors alone.")
+]
+LabelsOption: TypeAlias = Annotated[
+    list[str] | None,
+    selection("--labels", metavar="SPEC=LABEL", help="What to call a codec. May be repeated."),
 ]
 DataRootOption: TypeAlias = Annotated[Path | None, image(metavar="FOLDER", help="The dataset's folder.")]
 ImagesOption: TypeAlias = Annotated[Path | None, image(metavar="FOLDER", help="Your own images.")]

@@ -128,10 +128,11 @@ def run(
     if task != "fidelity":
         version = summary.results[0].meta["detector"]["version"]
         console.print(f"detector: {version}", highlight=False, markup=False, soft_wrap=True)
-    table.show(table.of_run(summary.results), console)
+    table.show(table.labelled(table.of_run(summary.results), summary.results), console)
     metric = main_metric(summary.results)
     if len(summary.results) > 1:
-        table.show(table.of_comparison(compare_with_anchor(summary.results, metric=metric)), console)
+        compared = table.of_comparison(compare_with_anchor(summary.results, metric=metric))
+        table.show(table.labelled(compared, summary.results), console)
     folder = summary.paths[0].parent
     drawn = plot.draw_group(
         [item for item in find(results) if item.group == summary.results[0].group], folder, metric=metric

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import io
 import json
 import re
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.curves.result import titled
-from icm_bench.report import table
+from icm_bench.report import escape, table
 from icm_bench.report.regression import DIRECTION, Pair, Regression, Row
 from icm_bench.report.table import Table
 from icm_bench.report.verdict import SURE
@@ -68,8 +67,8 @@ def text(regression: Regression) -> str:
 
 def markdown(regression: Regression) -> str:
     """Return a comparison as GitHub's Markdown, the long part folded away."""
-    parts = [f"### {_escaped(headline(regression))}", DIRECTION]
-    parts += [table.markdown(_escaped_table(shown)).strip() for shown in _tables(regression)]
+    parts = [f"### {escape.markdown(headline(regression))}", DIRECTION]
+    parts += [table.markdown(shown).strip() for shown in _tables(regression)]
     details = "\n\n".join(
         _markdown_details(row)
         for row in regression.rows
@@ -77,7 +76,7 @@ def markdown(regression: Regression) -> str:
     )
     if details:
         parts.append(f"<details>\n<summary>Operating points, versions</summary>\n\n{details}\n\n</details>")
-    parts += [_escaped(note) for note in _notes(regression)[1:]]
+    parts += [escape.markdown(note) for note in _notes(regression)[1:]]
     return "\n\n".join(parts) + "\n"
 
 
@@ -178,8 +177,9 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if difference is None else f"{difference.mean:+.2f}",
         "" if difference is None else _limits(difference.low, difference.high),
         _percent(row.bits),
-        _seconds(row.encode_s, row.same_machine),
-        _seconds(row.decode_s, row.same_machine),
+        # Nothing changed that could take another time: what differs is the machine's noise.
+        "" if row.verdict == "identical" else _seconds(row.encode_s, row.same_machine),
+        "" if row.verdict == "identical" else _seconds(row.decode_s, row.same_machine),
         _remark(row),
     )
 
@@ -226,7 +226,7 @@ def _markdown_details(row: Row) -> str:
             ),
             n_text=1,
         )
-        parts.append(table.markdown(_escaped_table(points)).strip())
+        parts.append(table.markdown(points).strip())
     if row.at_rates:
         at_rates = Table(
             f"{row.codec}: {name} at base's rates",
@@ -242,8 +242,8 @@ def _markdown_details(row: Row) -> str:
                 for at in row.at_rates
             ),
         )
-        parts.append(table.markdown(_escaped_table(at_rates)).strip())
-    parts += [f"- {_escaped(line)}" for line in _detail_lines(row)]
+        parts.append(table.markdown(at_rates).strip())
+    parts += [f"- {escape.markdown(line)}" for line in _detail_lines(row)]
     return "\n\n".join(parts)
 
 
@@ -275,17 +275,6 @@ def _seconds(pair: Pair, same_machine: bool | None) -> str:
     if pair.base is None or pair.head is None:
         return ""
     return f"{pair.base:.3g} -> {pair.head:.3g}" + ("" if same_machine else " ~")
-
-
-def _escaped_table(shown: Table) -> Table:
-    rows = tuple(tuple(_escaped(cell) for cell in row) for row in shown.rows)
-    return dataclasses.replace(shown, title=_escaped(shown.title), rows=rows)
-
-
-def _escaped(content: str) -> str:
-    # Names come from result files, which a pull request may bring: they must not become markup or mention anyone.
-    content = html.escape(" ".join(content.split()), quote=False)
-    return re.sub(r"([\\`*_\[\]~#!@])", r"\\\1", content).replace("\\@", "@\u200b").replace("-&gt;", "→")
 
 
 def _xml(content: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from icm_bench.curves.comparison import METRIC_NAMES, unit
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import main_metric
 from icm_bench.detector import NO_DETECTOR
-from icm_bench.error import ResultError
+from icm_bench.error import ResultError, UsageError
 from icm_bench.file import replacing
+from icm_bench.report.look import SIZES, Limits, Look, Scale, plain, strip_of, styled
+from icm_bench.report.style import COLORS, labels_of, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,83 +26,59 @@ if TYPE_CHECKING:
 
     from icm_bench.curves.result import Result
 
-FORMATS = ("png", "svg", "pdf")
+FORMATS: Final = ("png", "svg", "pdf")
 
-SIZES = ("map_small", "map_medium", "map_large")
+MOST_WITH_BANDS: Final = 8
+"""More curves go without their intervals, which would hide one another."""
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#4D4D4D")
-"""Okabe and Ito's palette, which readers with any colour vision tell apart, and two more."""
-
-_MARKERS = "osD^vP*X"
-
-_LINES = ("-", "--", "-.")
-"""The first eight curves' lines, those of the next eight, which have the same colours, and so on."""
+LINES: Final = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
 
 
 def plot(
     results: Sequence[Result],
     *,
     metric: str = "map",
-    scale: Literal["log", "linear"] = "log",
+    scale: Scale = "log",
     bands: bool = True,
     axes: Axes | None = None,
+    look: Look | None = None,
 ) -> Axes:
     """Draw curves of one dataset, task and detector.
 
     Args:
-        results: The curves, in the order of the legend.
+        results: The curves.
         metric: A column of the results; AP stands for what curves that have none are compared on.
         scale: Of the rate axis.
-        bands: Draw the 95 % intervals where the results carry them. More than eight curves go without: their bands
-            would hide one another, and a ninth curve, dashed, has the colour of the first.
+        bands: Draw the 95 % intervals where the results carry them, of eight curves at most.
         axes: Where to draw; new axes by default.
+        look: Labels, limits and size; its ``bands`` must hold too.
 
     Raises:
         ResultError: There is nothing to draw, or the curves are not of one dataset, task and detector.
+        UsageError: A limit or a label does not fit the curves.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    metric = main_metric(results, metric)
-    drawn = [
-        result for result in results if any(value is not None for value in result.results.get(metric, ()))
-    ]
-    if not drawn:
-        raise ResultError(f"no curve has the metric '{metric}'", hint="choose another metric")
-    if len({result.group for result in drawn}) > 1:
-        raise ResultError(
-            "curves of several datasets, tasks or detectors do not share axes",
-            hint="plot them one group at a time",
-        )
-    is_crowded = len(drawn) > len(_COLORS)
-    if axes is None:
-        width = 9.2 if is_crowded else 7.2
-        _, axes = plt.subplots(figsize=(width, 4.8), layout="constrained")
-    for index, result in enumerate(drawn):
-        # A dagger, as in the tables: these rates do not mean what the first curve's mean.
-        is_mixed = result is not drawn[0] and bool(differing(drawn[0].meta, result.meta))
-        label = f"{result.codec} †" if is_mixed else result.codec
-        _draw_curve(axes, result, metric, index, label=label, bands=bands and not is_crowded)
-    _draw_original(axes, drawn[0], metric, bands=bands)
-    axes.set_xscale(scale)
-    if scale == "log":
-        _name_rates(axes)
-    else:
-        axes.set_xlim(left=0)
-    first = drawn[0]
-    dataset = first.meta["dataset"]
-    n_images = f" ({dataset['images']} images)" if "images" in dataset else ""
-    detector = "" if first.detector == NO_DETECTOR else f", {first.detector}"
-    axes.set_title(f"{first.task} on {first.dataset}{n_images}{detector}", fontsize=10, loc="left")
-    axes.set_xlabel("rate / bits per pixel of the native image")
-    axes.set_ylabel(_axis_label(metric))
-    axes.grid(visible=True, which="major", color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if is_crowded:
-        # Within the axes so many names would lie on the curves.
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    else:
-        axes.legend(frameon=False, fontsize=9)
+    look = look or Look()
+    drawn, metric = drawn_of(results, metric)
+    with styled(look.points):
+        is_crowded = len(drawn) > MOST_WITH_BANDS
+        is_own = axes is None
+        if axes is None:
+            width, height = SIZES[look.size]
+            _, axes = plt.subplots(figsize=(width + 2 * is_crowded, height), layout="constrained")
+        has_bands = bands and look.bands and not is_crowded
+        for result in drawn:
+            draw_curve(axes, result, metric, label=label_of(result, drawn, look), bands=has_bands)
+        draw_original(axes, drawn[0], metric, bands=has_bands)
+        hidden = set_limits(axes, drawn, metric, scale, look)
+        axes.set_xlabel("rate / bits per pixel of the native image")
+        axes.set_ylabel(axis_label(metric))
+        figure = axes.get_figure()
+        if is_own and isinstance(figure, Figure):
+            describe(figure, drawn, metric, look, bands=has_bands, hidden=hidden)
+        _add_legend(axes, drawn, metric, is_crowded=is_crowded)
     return axes
 
 
@@ -108,119 +87,75 @@ def draw_group(
     folder: Path,
     *,
     metric: str = "map",
-    scale: Literal["log", "linear"] = "log",
+    scale: Scale = "log",
     panels: Literal["one", "sizes", "categories"] = "one",
     formats: Sequence[str] = ("png",),
+    look: Look | None = None,
 ) -> Path:
     """Write the plot of a group of curves, once a format, and return the path of the first.
 
     Args:
-        results: The curves, in the order of the legend.
+        results: The curves.
         folder: Where the files go.
         metric: A column of the results; AP stands for what curves that have none are compared on. Of no account for
             panels by category, which show AP.
         scale: Of the rate axis.
         panels: One; one for each size of object; or one for each category.
         formats: Of ``png``, ``svg`` and ``pdf``.
+        look: Labels, limits and size.
 
     Raises:
         ResultError: There is nothing to draw, or the folder cannot be written.
+        UsageError: A limit or a label does not fit the curves.
     """
     import matplotlib
 
     matplotlib.use("Agg", force=False)
     import matplotlib.pyplot as plt
 
-    if panels == "one":
-        metric = main_metric(results, metric)
-        figure, stem = plot(results, metric=metric, scale=scale).get_figure(), f"{metric}-{scale}"
+    from icm_bench.report import panel
+
+    look = look or Look()
+    if panels != "one":
+        figure, stem = panel.draw_panels(results, panels, scale, look), f"{panels}-{scale}"
     else:
-        figure, stem = _draw_panels(results, panels, scale), f"{panels}-{scale}"
-    paths = []
-    for ending in formats:
-        path = folder / f"{stem}.{ending}"
-        with replacing(path, ResultError) as temporary, plt.rc_context({"svg.hashsalt": "icm-bench"}):
-            figure.savefig(temporary, format=ending, dpi=160, metadata=_undated(ending))  # type: ignore[union-attr]
-        paths.append(path)
-    plt.close(figure)  # type: ignore[arg-type]
+        metric = main_metric(results, metric)
+        stem = f"{metric}-{scale}"
+        if len(drawn_of(results, metric)[0]) > MOST_WITH_BANDS:
+            figure = panel.draw_few_at_a_time(results, metric, scale, look)
+        else:
+            figure = plot(results, metric=metric, scale=scale, look=look).get_figure()  # type: ignore[assignment]
+    paths = [folder / f"{stem}.{ending}" for ending in formats]
+    for path, ending in zip(paths, formats, strict=True):
+        with replacing(path, ResultError) as temporary:
+            save(figure, temporary, ending)
+    plt.close(figure)
     return paths[0]
 
 
-def _draw_panels(
-    results: Sequence[Result], panels: Literal["sizes", "categories"], scale: Literal["log", "linear"]
-) -> Figure:
-    import matplotlib.pyplot as plt
-
-    if panels == "sizes":
-        titled = {METRIC_NAMES[key]: list(results) for key in SIZES if _is_measured(results, key)}
-        metrics = {METRIC_NAMES[key]: key for key in SIZES}
-    else:
-        names = sorted({name for result in results for name in result.categories})
-        titled = {name: [_of_category(result, name) for result in results] for name in names}
-        titled = {name: curves for name, curves in titled.items() if _is_measured(curves, "map")}
-        metrics = dict.fromkeys(titled, "map")
-    if not titled:
-        raise ResultError(f"no curve has figures by {panels}", hint="choose one panel")
-    n_columns = min(len(titled), 3 if len(titled) < 9 else 5)
-    n_rows = -(-len(titled) // n_columns)
-    figure, grid = plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(3.3 * n_columns + 0.4, 2.7 * n_rows + 0.5),
-        layout="constrained",
-        squeeze=False,
-        sharex=True,
-    )
-    for axes in grid.flat[len(titled) :]:
-        axes.set_visible(False)
-    for axes, (title, curves) in zip(grid.flat, titled.items(), strict=False):
-        plot(curves, metric=metrics[title], scale=scale, axes=axes)
-        axes.set_title(title, fontsize=9, loc="left")
-        axes.set(xlabel="", ylabel="")
-        axes.tick_params(labelsize=7)
-        axes.get_legend().remove()
-    figure.supxlabel("rate / bits per pixel of the native image", fontsize=9)
-    figure.supylabel("AP / %", fontsize=9)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    named = [label.partition(" (")[0] if label.startswith("uncompressed") else label for label in labels]
-    figure.legend(
-        handles, named, loc="outside upper center", ncols=min(len(named), 5), frameon=False, fontsize=8
-    )
-    return figure
+def save(figure: Figure, target: Any, ending: str) -> None:
+    """Write a figure to a file; the same curves give the same bytes."""
+    undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with styled(), warnings.catch_warnings():
+        # Names from elsewhere may have letters that the font has not: a box stands for them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(target, format=ending, dpi=160, metadata=undated.get(ending, {}))
 
 
-def _of_category(result: Result, name: str) -> Result:
-    return replace(
-        result,
-        results={"bpp": result.results["bpp"], "map": result.categories.get(name, ())},
-        meta={key: value for key, value in result.meta.items() if key not in ("intervals", "uncompressed")},
-    )
-
-
-def _is_measured(results: Sequence[Result], metric: str) -> bool:
-    return any(value is not None for result in results for value in result.results.get(metric, ()))
-
-
-def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, label: str, bands: bool) -> None:
-    color = _COLORS[index % len(_COLORS)]
-    values = result.results[metric]
-    points = [
-        (rate, value, order)
-        for order, (rate, value) in enumerate(zip(result.results["bpp"], values, strict=True))
-        if rate is not None and value is not None
-    ]
-    points.sort()
-    rates, accuracies, order = (list(column) for column in zip(*points, strict=True))
-    group = index // len(_COLORS)
+def draw_curve(axes: Axes, result: Result, metric: str, *, label: str = "", bands: bool = False) -> None:
+    """Draw one curve in its codec's style."""
+    rates, accuracies, order = points_of(result, metric)
+    style = style_of(result.codec)
+    color = COLORS[style.color]
     axes.plot(
         rates,
         accuracies,
         color=color,
-        linestyle=_LINES[group % len(_LINES)],
-        markerfacecolor="white" if group else color,
-        marker=_MARKERS[index % len(_MARKERS)],
-        markersize=4.5,
-        linewidth=1.6,
+        linestyle=LINES[style.line],
+        marker=style.marker,
+        markerfacecolor="white" if style.line else color,
+        markersize=6 if style.marker in "*P" else 4.5,
+        linewidth=1.5,
         label=label,
     )
     bounds = result.meta.get("intervals", {}).get(metric)
@@ -229,7 +164,8 @@ def _draw_curve(axes: Axes, result: Result, metric: str, index: int, *, label: s
         axes.fill_between(rates, low, high, color=color, alpha=0.12, linewidth=0)
 
 
-def _draw_original(axes: Axes, result: Result, metric: str, *, bands: bool) -> None:
+def draw_original(axes: Axes, result: Result, metric: str, *, bands: bool) -> None:
+    """Draw the uncompressed images' accuracy, where it is known."""
     original = result.meta.get("uncompressed") or {}
     value = original.get(metric)
     if value is None:
@@ -240,9 +176,168 @@ def _draw_original(axes: Axes, result: Result, metric: str, *, bands: bool) -> N
         axes.axhspan(*bounds, color="0.35", alpha=0.06, linewidth=0)
 
 
-def _axis_label(metric: str) -> str:
+def points_of(result: Result, metric: str) -> tuple[list[float], list[float], list[int]]:
+    """Return a curve's rates, its accuracies and their places in the ladder, in order of rising rate."""
+    points = sorted(
+        (rate, value, order)
+        for order, (rate, value) in enumerate(zip(result.results["bpp"], result.results[metric], strict=True))
+        if rate is not None and value is not None
+    )
+    rates, accuracies, order = zip(*points, strict=True)
+    return list(rates), list(accuracies), list(order)
+
+
+def is_measured(results: Sequence[Result], metric: str) -> bool:
+    """Tell whether any curve has a point with a metric."""
+    return any(value is not None for result in results for value in result.results.get(metric, ()))
+
+
+def axis_label(metric: str) -> str:
+    """Return a metric's name and unit."""
     name = METRIC_NAMES.get(metric, metric).removesuffix(" (dB)")
-    return f"{name} / {unit(metric)}" if unit(metric) else name
+    return plain(f"{name} / {unit(metric)}" if unit(metric) else name)
+
+
+def lowest_that_matters(results: Sequence[Result], metric: str) -> float | None:
+    """Return the accuracy from which curves are shown, or None for all of it.
+
+    A detector that finds less than half of what it finds on the uncompressed images is of no use, and would take half
+    of the plot. Where half of the curves begin lower the lower half is shown as well.
+    """
+    original = (results[0].meta.get("uncompressed") or {}).get(metric)
+    lows = [min(points_of(result, metric)[1]) for result in results]
+    low = math.inf if original is None else min(0.5 * original, float(np.median(lows)))
+    return low if min(lows) < low < math.inf else None
+
+
+def drawn_of(results: Sequence[Result], metric: str) -> tuple[list[Result], str]:
+    """Return the curves that have a metric, and that metric.
+
+    Raises:
+        ResultError: There is nothing to draw, or the curves are not of one dataset, task and detector.
+    """
+    metric = main_metric(results, metric)
+    drawn = [result for result in results if is_measured([result], metric)]
+    if not drawn:
+        raise ResultError(f"no curve has the metric '{metric}'", hint="choose another metric")
+    if len({result.group for result in drawn}) > 1:
+        raise ResultError(
+            "curves of several datasets, tasks or detectors do not share axes",
+            hint="plot them one group at a time",
+        )
+    return drawn, metric
+
+
+def label_of(result: Result, drawn: Sequence[Result], look: Look) -> str:
+    """Return what a curve is called in a legend."""
+    # A dagger, as in the tables: these rates do not mean what the first curve's mean.
+    is_mixed = result is not drawn[0] and bool(differing(drawn[0].meta, result.meta))
+    return plain(labels_of(drawn, look.labels)[result.codec]) + (" †" if is_mixed else "")
+
+
+def set_limits(axes: Axes, drawn: Sequence[Result], metric: str, scale: Scale, look: Look) -> int:
+    """Set both axes, and return how many points lie outside."""
+    points = [point for result in drawn for point in zip(*points_of(result, metric)[:2], strict=True)]
+    lowest = lowest_that_matters(drawn, metric)
+    if look.ylim is not None:
+        _set(axes.set_ylim, look.ylim, "accuracy")
+    elif lowest is not None:
+        original = drawn[0].meta["uncompressed"][metric]
+        highest = max(original, *(accuracy for _, accuracy in points))
+        margin = 0.05 * (highest - lowest)
+        axes.set_ylim(lowest - margin, max(axes.get_ylim()[1], highest + margin))
+    low, high = axes.get_ylim()
+    rates = [rate for rate, accuracy in points if low <= accuracy <= high] or [rate for rate, _ in points]
+    axes.set_xscale(scale)
+    if look.xlim is not None:
+        if scale == "log" and look.xlim[0] <= 0:
+            raise UsageError(
+                "a logarithmic axis cannot begin at 0", where="rate axis", hint="name a higher rate"
+            )
+        _set(axes.set_xlim, look.xlim, "rate")
+    elif scale == "log":
+        axes.set_xlim(min(rates) / 1.15, max(rates) * 1.15)
+    else:
+        axes.set_xlim(0, max(rates) * 1.05)
+    if scale == "log":
+        _name_rates(axes)
+    return n_outside(axes, drawn, metric)
+
+
+def n_outside(axes: Axes, drawn: Sequence[Result], metric: str) -> int:
+    """Count the points that lie outside the axes."""
+    (first, last), (low, high) = axes.get_xlim(), axes.get_ylim()
+    points = [point for result in drawn for point in zip(*points_of(result, metric)[:2], strict=True)]
+    return sum(not (first <= rate <= last and low <= accuracy <= high) for rate, accuracy in points)
+
+
+def _set(setter: Any, limits: Limits, name: str) -> None:
+    low, high = limits
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        hint = "give a lower and a higher limit"
+        raise UsageError(f"{low:g} to {high:g} is no range", where=f"{name} axis", hint=hint)
+    setter(low, high)
+
+
+def describe(
+    figure: Figure,
+    drawn: Sequence[Result],
+    metric: str,
+    look: Look,
+    *,
+    bands: bool,
+    hidden: int,
+    more: str | None = None,
+) -> None:
+    """Write above a plot what was measured, and below it what the plot shows of that; nothing where it is bare."""
+    if look.bare:
+        return
+    dataset, first = drawn[0].meta["dataset"], drawn[0]
+    detector = "" if first.detector == NO_DETECTOR else f", {first.detector}"
+    n_images = f", {dataset['images']} images" if "images" in dataset else ""
+    title = plain(f"{first.task} on {first.dataset}{n_images}{detector}")
+    parts = [more] if more else []
+    if any(metric in result.meta.get("intervals", {}) for result in drawn):
+        parts.append("shaded: 95 % intervals" if bands else "intervals not drawn")
+    if hidden:
+        parts.append(f"{hidden} point{'s' if hidden > 1 else ''} outside the axes")
+    try:
+        parts.append(f"icm-bench {version('icm-bench')}")
+    except PackageNotFoundError:
+        parts.append("icm-bench")
+    # A strip of the figure's own at either edge: a plot of several panels names its axes there as well.
+    top, bottom = strip_of(figure, look.points + 1), strip_of(figure, look.points - 2)
+    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - top - bottom))  # type: ignore[union-attr, call-arg]
+    figure.text(0.01, 1 - top / 4, title, fontsize=look.points + 1, va="top")
+    note = plain("; ".join(parts))
+    figure.text(0.99, bottom / 4, note, fontsize=look.points - 2, color="0.4", ha="right", va="bottom")
+
+
+def _add_legend(axes: Axes, drawn: Sequence[Result], metric: str, *, is_crowded: bool) -> None:
+    import matplotlib.pyplot as plt
+
+    small = plt.rcParams["font.size"] - 0.5
+    if not is_crowded:
+        axes.legend(fontsize=small)
+        return
+    handles, labels = axes.get_legend_handles_labels()
+    # From the best to the worst, as the curves lie; within the axes so many names would lie on them.
+    ranked = sorted(range(len(drawn)), key=lambda index: -_height(drawn[index], drawn, metric))
+    order = [*ranked, *range(len(drawn), len(handles))]
+    axes.legend(
+        [handles[index] for index in order],
+        [labels[index] for index in order],
+        fontsize=small,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+    )
+
+
+def _height(result: Result, drawn: Sequence[Result], metric: str) -> float:
+    """Return a curve's accuracy at the rate in the middle of all points."""
+    middle = float(np.median([math.log(rate) for each in drawn for rate in points_of(each, metric)[0]]))
+    rates, accuracies, _ = points_of(result, metric)
+    return float(np.interp(middle, np.log(rates), accuracies))
 
 
 def _name_rates(axes: Axes) -> None:
@@ -259,8 +354,3 @@ def _name_rates(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _undated(ending: str) -> dict[str, str | None]:
-    # The same curves give the same file.
-    return {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})  # type: ignore[return-value]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -18,6 +16,9 @@ from icm_bench.curves.comparison import METRIC_NAMES, Comparison, FixedAccuracy
 from icm_bench.curves.estimate import LOW_OVERLAP, Estimate
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.detector import NO_DETECTOR
+from icm_bench.report import escape
+from icm_bench.report.style import labels_of
+from icm_bench.text import printable
 
 if TYPE_CHECKING:
     from icm_bench.doctor import Finding
@@ -56,7 +57,7 @@ def of_run(results: Sequence[Result]) -> Table:
     if first.detector == NO_DETECTOR:
         return _of_fidelity(results)
     rows = []
-    original = first.meta["uncompressed"]
+    original = first.meta.get("uncompressed") or {}
     main = main_metric(results)
     shown = ("map", "map50", "map75") if main == "map" else (main,)
     rows.append(
@@ -88,10 +89,9 @@ def of_run(results: Sequence[Result]) -> Table:
                     _number(_column(timed, index)("decode_s"), 3),
                 )
             )
-    dataset = first.meta["dataset"]
     names = [METRIC_NAMES[key] for key in shown]
     return Table(
-        title=f"{titled(first.task, first.dataset, first.detector)}: {dataset['images']} images",
+        title=_title(first),
         header=("codec", "quality", "bpp", *names, f"{names[0]} 95 %", "PSNR dB", "enc s", "dec s"),
         rows=tuple(rows),
         notes=(
@@ -129,7 +129,7 @@ def _of_fidelity(results: Sequence[Result]) -> Table:
         for key, reason in result.meta.get("fidelity", {}).get("undefined", {}).items()
     )
     return Table(
-        title=f"{titled(first.task, first.dataset, first.detector)}: {first.meta['dataset']['images']} images",
+        title=_title(first),
         header=(
             *("codec", "quality", "bpp", "PSNR dB", "PSNR 95 %", "luma dB"),
             *("MS-SSIM", "in dB", "of luma", "enc s", "dec s"),
@@ -235,6 +235,33 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
     )
 
 
+def labelled(table: Table, results: Sequence[Result], given: Mapping[str, str] | None = None) -> Table:
+    """Return a table that calls codecs by their labels, with the specs in a note.
+
+    Args:
+        table: Of these curves.
+        results: Curves of one dataset, task and detector.
+        given: Labels by spec, or by a codec's name.
+    """
+    labels = labels_of(results, given)
+
+    def named(cell: str) -> str:
+        spec, mark, _ = cell.partition(f" {MIXED}")
+        return labels.get(spec, spec) + mark
+
+    rows = tuple((named(row[0]), *row[1:]) for row in table.rows)
+    title = re.sub(r"(?<=against )\S+(?=: )", lambda match: named(match[0]), table.title)
+    shown = {named(cell) for cell in (*table.header, *(row[0] for row in table.rows))} | {title}
+    specs = [
+        f"{label}: {spec}"
+        for spec, label in labels.items()
+        if label.casefold() != spec and any(label in text for text in shown)
+    ]
+    header = tuple(map(named, table.header))
+    notes = (*table.notes, f"Codecs: {'; '.join(specs)}.") if specs else table.notes
+    return replace(table, title=title, header=header, rows=rows, notes=notes)
+
+
 def of_findings(findings: Sequence[Finding]) -> Table:
     """Return what an examination of the machine found."""
     return Table(
@@ -254,56 +281,37 @@ def show(table: Table, console: Console) -> None:
     drawn = RichTable(box=box.ASCII2 if plain else box.SIMPLE_HEAD, header_style="bold")
     for index, name in enumerate(table.header):
         drawn.add_column(
-            name, justify="right" if table.is_number(index) else "left", overflow="fold", no_wrap=index == 0
+            Text(printable(name)),
+            justify="right" if table.is_number(index) else "left",
+            overflow="fold",
+            no_wrap=index == 0,
         )
     for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    console.print(Text(table.title, style="bold"))
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(Text(printable(table.title), style="bold"))
     console.print(drawn)
     for note in table.notes:
-        console.print(Text(note, style="dim"))
+        console.print(Text(printable(note), style="dim"))
 
 
 def markdown(table: Table) -> str:
-    """Return a table in GitHub's Markdown."""
+    """Return a table in GitHub's Markdown, in which no name becomes markup."""
     rule = ["---:" if table.is_number(index) else "---" for index in range(len(table.header))]
-    lines = [table.header, rule, *table.rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    notes = "".join(f"\n\n{note}" for note in table.notes)
-    return f"**{table.title}**\n\n{body}{notes}\n"
+    header, *rows = (map(escape.markdown, line) for line in (table.header, *table.rows))
+    body = "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
+    notes = "".join(f"\n\n{escape.markdown(note)}" for note in table.notes)
+    return f"**{escape.markdown(table.title)}**\n\n{body}{notes}\n"
 
 
 def latex(table: Table) -> str:
     """Return a table as a LaTeX ``tabular`` for the booktabs package."""
     columns = "".join("r" if table.is_number(index) else "l" for index in range(len(table.header)))
-    lines = [f"% {table.title}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
-    lines.append(" & ".join(map(_escape, table.header)) + " \\\\")
+    lines = [_comment(table.title), f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
+    lines.append(" & ".join(map(escape.latex, table.header)) + " \\\\")
     lines.append("\\midrule")
-    lines += [" & ".join(map(_escape, row)) + " \\\\" for row in table.rows]
-    lines += ["\\bottomrule", "\\end{tabular}", *(f"% {note}" for note in table.notes)]
+    lines += [" & ".join(map(escape.latex, row)) + " \\\\" for row in table.rows]
+    lines += ["\\bottomrule", "\\end{tabular}", *map(_comment, table.notes)]
     return "\n".join(lines) + "\n"
-
-
-def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as CSV: a column for every key of any, empty cells where there is no figure."""
-    filled = _filled(records)
-    if not filled:
-        return ""
-    output = io.StringIO()
-    writer = csv.DictWriter(output, fieldnames=list(filled[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(filled)
-    return output.getvalue()
-
-
-def records_json(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as JSON: every key of any in each, null where there is no figure."""
-    return json.dumps(_filled(records), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _filled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    keys = dict.fromkeys(key for record in records for key in record)
-    return [{key: record.get(key) for key in keys} for record in records]
 
 
 def _column(columns: Mapping[str, Sequence[float | None]], index: int) -> Any:
@@ -344,7 +352,11 @@ def _remark(rate: Estimate) -> str:
     return f"{rate.n_without} of {rate.n_resamples} replicates without a value" if rate.n_without else ""
 
 
-def _escape(text: str) -> str:
-    for character in "\\&%$#_{}":
-        text = text.replace(character, "\\textbackslash{}" if character == "\\" else f"\\{character}")
-    return text
+def _title(result: Result) -> str:
+    n_images = result.meta["dataset"].get("images")
+    counted = "" if n_images is None else f": {n_images} images"
+    return f"{titled(result.task, result.dataset, result.detector)}{counted}"
+
+
+def _comment(text: str) -> str:
+    return f"% {printable(' '.join(text.split()))}"

@@ -1,0 +1,188 @@
+"""How a codec is called and drawn: a short label, a colour, a marker and a line, the same in every plot."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from icm_bench.curves.result import Result
+from icm_bench.error import UsageError, unknown
+from icm_bench.spec import Spec
+
+COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#4D4D4D")
+"""Okabe and Ito's palette, which readers with any colour vision tell apart, and two more."""
+
+MARKERS: Final = "osD^vP*X"
+
+_BLUE, _RED, _GREEN, _PINK, _SKY, _ORANGE, _PURPLE, _GREY = range(8)
+
+_DRAWN: Final[Mapping[str, tuple[int, str]]] = {
+    "avif": (_GREEN, "P"),
+    "bmshj2018-factorized": (_PINK, "v"),
+    "bmshj2018-hyperprior": (_SKY, "X"),
+    "bpg": (_GREY, "v"),
+    "cheng2020-anchor": (_PURPLE, "P"),
+    "cheng2020-attn": (_PURPLE, "X"),
+    "content-weighted": (_ORANGE, "^"),
+    "hevc": (_SKY, "v"),
+    "hyperprior": (_GREEN, "o"),
+    "icm": (_RED, "o"),
+    "jpeg": (_GREY, "D"),
+    "jpeg2000": (_PURPLE, "^"),
+    "jpegxl": (_PINK, "X"),
+    "mbt2018": (_ORANGE, "o"),
+    "mbt2018-mean": (_ORANGE, "D"),
+    "png": (_GREY, "P"),
+    "rnn-gdn": (_PINK, "D"),
+    "tucodec": (_PURPLE, "s"),
+    "vtm": (_SKY, "s"),
+    "vtm-pareto": (_SKY, "^"),
+    "vvc": (_BLUE, "s"),
+    "vvc-pareto": (_BLUE, "^"),
+    "webp": (_ORANGE, "*"),
+}
+"""Colour and marker of the codecs that most plots hold: no two alike. Others take theirs from a hash of the name."""
+
+_VARIANTS: Final[Mapping[str, int]] = {
+    "chroma=444": 2,
+    "encoder=aom": 0,
+    "encoder=svt": 1,
+    "gdn=off": 1,
+    "objective=mse": 2,
+    "preset=fast": 1,
+    "preset=faster": 2,
+    "preset=medium": 0,
+    "preset=slow": 0,
+    "residual=off": 3,
+    "roi=off": 1,
+}
+"""Which line an option takes; several options of one codec add up."""
+
+_NAMES: Final[Mapping[str, str]] = {
+    "avif": "AVIF",
+    "bpg": "BPG",
+    "hevc": "HEVC",
+    "jpeg": "JPEG",
+    "jpeg2000": "JPEG 2000",
+    "jpegxl": "JPEG XL",
+    "png": "PNG",
+    "vtm": "VTM",
+    "vtm-pareto": "VTM",
+    "vvc": "VVC",
+    "vvc-pareto": "VVC",
+    "webp": "WebP",
+}
+
+_OPTIONS: Final[Mapping[str, str]] = {
+    "chroma=420": "",
+    "chroma=444": ", 4:4:4",
+    "encoder=aom": " aom",
+    "encoder=svt": " svt",
+    "gdn=off": ", no GDN",
+    "objective=mse": ", for fidelity",
+    "residual=off": ", no residual",
+    "roi=off": ", no ROI",
+}
+"""How an option reads in a label."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one codec's curve is drawn.
+
+    Attributes:
+        color: One of :data:`COLORS`, by its index.
+        marker: One of :data:`MARKERS`.
+        line: 0 solid with full markers; 1 dashed, 2 dash-dotted and 3 dotted, with hollow ones.
+    """
+
+    color: int
+    marker: str
+    line: int
+
+
+def style_of(codec: str) -> Style:
+    """Return the style of a codec, a function of its spec alone."""
+    name, options = _parsed(codec)
+    color, marker = _DRAWN.get(name) or (_hash(name) % len(COLORS), MARKERS[_hash(name) // 8 % len(MARKERS)])
+    return Style(color, marker, sum(map(_variant, options)) % 4)
+
+
+def labels_of(results: Sequence[Result], given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return a label for the spec of each curve of a group; the spec itself where two labels would be alike.
+
+    Args:
+        results: Curves of one dataset, task and detector.
+        given: Labels by spec, or by the name of a codec that one curve alone has.
+
+    Raises:
+        UsageError: No curve, or more than one, answers to a label's codec.
+    """
+    labels = {result.codec: _label(result) for result in results}
+    counted = Counter(labels.values())
+    unique = {codec: label if counted[label] == 1 else codec for codec, label in labels.items()}
+    return unique | {one_of(codec, list(labels)): label for codec, label in (given or {}).items()}
+
+
+def one_of(text: str, codecs: Sequence[str]) -> str:
+    """Return the one spec that a text names, in full or by the codec's name alone.
+
+    Raises:
+        UsageError: It names none, or several.
+    """
+    named = matching(text, codecs)
+    if not named:
+        raise unknown("codec", text, sorted(codecs))
+    if len(named) > 1:
+        raise UsageError(f"'{text}' names several curves: {', '.join(named)}", hint="name one in full")
+    return named[0]
+
+
+def matching(text: str, codecs: Sequence[str]) -> list[str]:
+    """Return the specs that a text names: that very one, or all of a codec's name."""
+    wanted = text.strip()
+    return [codec for codec in codecs if codec == wanted] or [
+        codec for codec in codecs if _parsed(codec)[0] == wanted
+    ]
+
+
+def _label(result: Result) -> str:
+    name, options = _parsed(result.codec)
+    stored = result.meta.get("label")
+    if isinstance(stored, str) and stored not in ("", name):
+        return stored
+    read = [_read(option) for option in options if option != f"objective={result.task}"]
+    if name.endswith("-pareto"):
+        read.append(", front")
+    # Words belong to the name, and come before what follows a comma.
+    return _NAMES.get(name, name) + "".join(sorted(read, key=lambda text: text.startswith(",")))
+
+
+def _read(option: str) -> str:
+    if option in _OPTIONS:
+        return _OPTIONS[option]
+    key, _, value = option.partition("=")
+    # What weights were trained on shows in the dataset; two that differ in nothing else are called by their specs.
+    return {"preset": f" {value}", "domain": "", "scale": f", {value} %"}.get(key, f", {option}")
+
+
+def _parsed(codec: str) -> tuple[str, list[str]]:
+    """Return a spec's name and options; imported curves may be called by any name."""
+    try:
+        spec = Spec.parse(codec)
+    except UsageError:
+        return codec, []
+    return spec.name, [f"{key}={value}" for key, value in spec.options]
+
+
+def _variant(option: str) -> int:
+    if option.startswith(("domain=", "objective=")):
+        return _VARIANTS.get(option, 0)
+    return _VARIANTS.get(option, 1 + _hash(option) % 3)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:4], "big")
