@@ -70,6 +70,10 @@ class ExactLayer:
         scaled_bias = torch.round(bias.double() * 2 ** (shift + ACTIVATION_BITS))
         return cls(rounded.to(torch.int16), scaled_bias.to(torch.int64), shift)
 
+    def to(self, device: str) -> ExactLayer:
+        """Return the same layer with its tensors on a device."""
+        return ExactLayer(self.weight.to(device), self.bias.to(device), self.shift)
+
     def largest_sum(self) -> int:
         """Bound the magnitude of every partial sum, for activations within their clamp."""
         products = self.weight.long().abs().sum(dim=(1, 2, 3)) * ACTIVATION_BOUND

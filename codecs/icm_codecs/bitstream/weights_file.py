@@ -127,6 +127,15 @@ def training_record(path: Path, fidelity: str) -> TrainingRecord:
         return TrainingRecord(recipe.get("objective", objective), tuple(sorted(detectors - {""})))
 
 
+def is_of_format(path: Path, kind: str) -> bool:
+    """Return whether a file is one of weights whose metadata name a format; what cannot be read is none."""
+    try:
+        read_facts(path, kind)
+    except _UNUSABLE:
+        return False
+    return True
+
+
 @contextmanager
 def reading(path: Path, complaint: str = "is not a checkpoint of this codec") -> Iterator[None]:
     """Turn what reading a weights file within raises into one error.
@@ -167,12 +176,19 @@ def load_into(network: _Network, name: str, tensors: Mapping[str, Tensor], devic
 
 def layer_tensors(name: str, layers: Sequence[ExactLayer]) -> dict[str, Tensor]:
     """Return what :func:`read_layers` makes three integer layers of."""
-    tensors: dict[str, Tensor] = {}
-    for part, layer in zip(_LAYERS, layers, strict=True):
-        tensors[f"{name}.{part}.weight"] = layer.weight
-        tensors[f"{name}.{part}.bias"] = layer.bias.int() if _fits(layer.bias) else layer.bias
-        tensors[f"{name}.{part}.shift"] = torch.tensor(layer.shift)
-    return tensors
+    named = zip(_LAYERS, layers, strict=True)
+    return {
+        key: value for part, layer in named for key, value in layer_entries(f"{name}.{part}", layer).items()
+    }
+
+
+def layer_entries(name: str, layer: ExactLayer) -> dict[str, Tensor]:
+    """Return what :func:`read_layer` makes an integer layer of."""
+    return {
+        f"{name}.weight": layer.weight,
+        f"{name}.bias": layer.bias.int() if _fits(layer.bias) else layer.bias,
+        f"{name}.shift": torch.tensor(layer.shift),
+    }
 
 
 def _fits(values: Tensor) -> bool:
@@ -185,15 +201,18 @@ def read_layers(name: str, tensors: Mapping[str, Tensor]) -> tuple[ExactLayer, E
     Raises:
         KeyError: There are none.
     """
-    first, second, third = (
-        ExactLayer(
-            tensors[f"{name}.{part}.weight"],
-            tensors[f"{name}.{part}.bias"].long(),
-            int(tensors[f"{name}.{part}.shift"]),
-        )
-        for part in _LAYERS
-    )
+    first, second, third = (read_layer(f"{name}.{part}", tensors) for part in _LAYERS)
     return first, second, third
+
+
+def read_layer(name: str, tensors: Mapping[str, Tensor]) -> ExactLayer:
+    """Return the integer layer of a name.
+
+    Raises:
+        KeyError: There is none.
+    """
+    weight, bias, shift = (tensors[f"{name}.{entry}"] for entry in ("weight", "bias", "shift"))
+    return ExactLayer(weight, bias.long(), int(shift))
 
 
 def table_tensors(name: str, tables: Tables) -> dict[str, Tensor]:

@@ -8,23 +8,23 @@ The bitstream is the frame of :mod:`icm_codecs.bitstream.container` around the s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from icm_bench.codec import Quality
 from icm_bench.image import Image
 from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.icm.coder import Coder, Latents  # the one in a string alone
+    from icm_codecs.icm.coder import Coder
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "hyperprior.safetensors"
 
 
-class HyperpriorCodec(LadderCodec["Coder"]):
-    """A ladder whose networks have a hyperprior: :class:`icm_codecs.icm.coder.Coder`."""
+class HyperpriorCodec(LadderCodec[Any]):
+    """A ladder whose networks have a hyperprior: :class:`icm_codecs.icm.coder.Coder` among others."""
 
-    def latents(self, data: bytes) -> Latents:
-        """Return what the bitstream says, without turning it into an image.
+    def latents(self, data: bytes) -> Any:
+        """Return what the bitstream says, ``hyper`` and ``latent`` at least, without turning it into an image.
 
         Raises:
             CodecError: As for :meth:`decode`.
@@ -32,7 +32,8 @@ class HyperpriorCodec(LadderCodec["Coder"]):
         return self._coder.entropy_decode(self._unpack(data))
 
     def _payload(self, image: Image) -> bytes:
-        return self._coder.entropy_code(*self._coder.analyse(image))
+        payload: bytes = self._coder.entropy_code(*self._coder.analyse(image))
+        return payload
 
 
 class Hyperprior(HyperpriorCodec):

@@ -55,9 +55,7 @@ class ExactSynthesis(ABC):
 
     def to(self, device: str) -> Self:
         """Return the same network with its tensors on a device."""
-        first, second, third = (
-            ExactLayer(layer.weight.to(device), layer.bias.to(device), layer.shift) for layer in self.layers
-        )
+        first, second, third = (layer.to(device) for layer in self.layers)
         return type(self)(self.gain.to(device), (first, second, third))
 
     @abstractmethod

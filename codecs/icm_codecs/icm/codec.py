@@ -27,6 +27,7 @@ from icm_bench.error import UsageError
 from icm_codecs.hyperprior.codec import HyperpriorCodec
 
 if TYPE_CHECKING:
+    from icm_codecs.checkerboard.coder import CheckerboardCoder
     from icm_codecs.icm.coder import Coder
 
 Domain = Literal["photos", "scenes"]
@@ -43,11 +44,14 @@ _DRAWN = frozenset({"scenes", "scenes-poses"})
 _SHIPPED = MappingProxyType(
     {
         ("photos", "mse"): "icm-mse",
+        ("photos", "detection"): "icm-photos",
+        ("photos", "segmentation"): "icm-photos",
         ("scenes", "mse"): "icm-scenes-mse",
         ("scenes", "detection"): "icm-scenes",
         ("scenes", "segmentation"): "icm-scenes",
     }
 )
+"""Names of weights; what has no file is not offered."""
 
 _SHARED_FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"icm-scenes": ("maskrcnn_scenes",)})
 """Detectors that weights were trained through by their features, which another detector's training shares with them."""
@@ -109,7 +113,7 @@ class Icm(HyperpriorCodec):
         if "weights" in options:
             return dict(options)
         domain = options.get("domain", "scenes" if provider in _DRAWN else "photos")
-        objective = options.get("objective", task if (domain, task) in _SHIPPED else "mse")
+        objective = options.get("objective", task if (domain, task) in _shipped() else "mse")
         return {**options, "domain": domain, "objective": objective}
 
     @classmethod
@@ -143,28 +147,42 @@ class Icm(HyperpriorCodec):
         """
         return tuple(sorted({*super().trained_through(), *_SHARED_FEATURES.get(self._path.stem, ())}))
 
-    def _open(self) -> Coder:
+    def _open(self) -> Coder | CheckerboardCoder:
+        from icm_codecs.checkerboard import checkpoint as checkerboard
+        from icm_codecs.checkerboard.coder import CheckerboardCoder
         from icm_codecs.icm.checkpoint import load_checkpoint
         from icm_codecs.icm.coder import Coder
 
+        if checkerboard.is_checkerboard(self._path):
+            model = checkerboard.load_checkpoint(self._path, device=self._device)
+            return CheckerboardCoder(model, self._quality, self._device, name=self.name)
         checkpoint = load_checkpoint(self._path, device=self._device)
         return Coder(checkpoint, self._quality, self._device, uses_roi=self._roi)
 
 
 @cache
 def _rates(path: Path) -> tuple[Quality, ...]:
+    from icm_codecs.checkerboard import checkpoint as checkerboard
     from icm_codecs.icm.checkpoint import count_rates
 
-    return tuple(range(1, count_rates(path) + 1))
+    count = checkerboard.count_rates if checkerboard.is_checkerboard(path) else count_rates
+    return tuple(range(1, count(path) + 1))
+
+
+def _shipped() -> dict[tuple[str, str], Path]:
+    """Return the files of the weights that there are, by domain and objective."""
+    folder = Path(__file__).parents[1] / "weights"
+    paths = {key: folder / f"{name}.safetensors" for key, name in _SHIPPED.items()}
+    return {key: path for key, path in paths.items() if path.is_file()}
 
 
 def _shipped_weights(domain: str, objective: str) -> Path:
-    name = _SHIPPED.get((domain, objective))
-    if name is None:
-        known = ", ".join(f"{one}:{other}" for one, other in _SHIPPED)
+    path = _shipped().get((domain, objective))
+    if path is None:
+        known = ", ".join(f"{one}:{other}" for one, other in _shipped())
         raise UsageError(
             f"has no weights of the domain {domain!r} for the objective {objective!r}",
             where=Icm.name,
             hint=f"choose one of domain:objective = {known}, or give weights=FILE",
         )
-    return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
+    return path

@@ -13,16 +13,12 @@ from icm_bench.error import UsageError
 from icm_bench.image import Image
 from icm_codecs.bitstream.container import Frame
 from icm_codecs.bitstream.integer_layer import HYPER_BOUND, MEAN_BITS
-from icm_codecs.bitstream.table import Decoder, Encoder, Tables
+from icm_codecs.bitstream.quantiser import SYMBOL_BOUND, Quantiser
+from icm_codecs.bitstream.table import Decoder, Encoder
 from icm_codecs.hyperprior.variable_rate import HYPER_STRIDE, LATENT_STRIDE
 from icm_codecs.icm.checkpoint import Checkpoint
 from icm_codecs.icm.network import Shape
 from icm_codecs.icm.residual_coder import ResidualCoder
-
-_SYMBOL_BOUND = 2**15 - 1
-
-_LARGE = 16
-"""A magnitude at which no symbol is dear enough to be changed."""
 
 
 class Latents(NamedTuple):
@@ -98,7 +94,7 @@ class Coder:
         self._device = device
         self._uses_roi = uses_roi
         hyper = model.shape.hyper
-        self._saved_bits = _saved_bits(model.conditional).to(device)
+        self._quantiser = Quantiser(model.conditional, model.rdoq_lambda, device)
         self._priors = [model.prior.select(q * hyper, (q + 1) * hyper) for q in range(model.shape.qualities)]
 
     @property
@@ -165,16 +161,8 @@ class Coder:
             hyper, self._network_quality, torch.Size((channels, rows, columns)), levels
         )
         scaled = scaled * self._share(channels, self._network_quality, levels)
-        symbol = self._quantised(scaled.double() - mean * 2.0**-MEAN_BITS, index)
+        symbol = self._quantiser.apply(scaled.double() - mean * 2.0**-MEAN_BITS, index)
         return _Symbols(index, symbol * (index > 0), mean)
-
-    def _quantised(self, centred: Tensor, index: Tensor) -> Tensor:
-        """Round to whole numbers: the nearest, or the next towards zero where the bits saved are worth the error."""
-        nearest = torch.round(centred).clamp(-_SYMBOL_BOUND, _SYMBOL_BOUND)
-        growth = 1.0 + 2.0 * (centred - nearest) * nearest.sign()
-        saved = self._saved_bits[index.clamp(min=0), nearest.abs().clamp(max=_LARGE).long()]
-        is_dear = growth < self._model.rdoq_lambda * saved
-        return (nearest - nearest.sign() * is_dear).long()
 
     @torch.inference_mode()
     def entropy_decode(self, frame: Frame) -> Latents:
@@ -197,7 +185,7 @@ class Coder:
         index, mean = index[0].cpu(), mean[0].cpu()
         symbol = torch.zeros_like(index)
         symbol[index > 0] = decoder.take(index[index > 0], self._model.conditional)
-        symbol = symbol.clamp(-_SYMBOL_BOUND, _SYMBOL_BOUND)
+        symbol = symbol.clamp(-SYMBOL_BOUND, SYMBOL_BOUND)
         latent, residual = _Symbols(index, symbol, mean).latent(), None
         if third is not None and levels is not None:
             residual = third.take(decoder, levels)
@@ -253,18 +241,6 @@ def _n_qualities(model: Checkpoint) -> int:
 def _network_quality(model: Checkpoint, quality: int) -> int:
     """Return the quality at which the networks run for a rate point: those above theirs have a residual layer."""
     return quality if quality < model.shape.qualities else cast(Shape, model.shape).base
-
-
-def _saved_bits(tables: Tables) -> Tensor:
-    """Return how many bits a symbol's next one towards zero saves: scales x magnitudes, 0 to ``_LARGE``.
-
-    The tables are symmetric; what the first and the last magnitude of a table save counts as nothing.
-    """
-    saved = torch.zeros(len(tables.sizes), _LARGE + 1, dtype=torch.float64)
-    for row, (cumulative, offset) in enumerate(zip(tables.cumulative, tables.offsets.tolist(), strict=True)):
-        frequencies = np.diff(cumulative)[-offset:-1][:_LARGE]
-        saved[row, 1 : len(frequencies)] = torch.from_numpy(-np.diff(np.log2(frequencies)))
-    return saved
 
 
 def _padded(x: Tensor, stride: int) -> Tensor:

@@ -59,9 +59,7 @@ class ExactScales:
 
     def to(self, device: str) -> ExactScales:
         """Return the same network with its tensors on a device."""
-        first, second, third = (
-            ExactLayer(layer.weight.to(device), layer.bias.to(device), layer.shift) for layer in self.layers
-        )
+        first, second, third = (layer.to(device) for layer in self.layers)
         return ExactScales(self.gain.to(device), (first, second, third), self.hyper_scale.to(device))
 
     def copy_to(self, network: ScaleSynthesis) -> None:

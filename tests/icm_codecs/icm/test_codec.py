@@ -260,7 +260,7 @@ def test_unknown_quality_is_refused(quality: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("domain", "objective"), [("photos", "beauty"), ("photos", "detection"), ("sea", "mse")]
+    ("domain", "objective"), [("photos", "beauty"), ("scenes", "beauty"), ("sea", "mse")]
 )
 def test_weights_that_are_not_shipped_are_refused(domain: Any, objective: Any) -> None:
     with pytest.raises(UsageError, match="has no weights of the domain"):
@@ -273,9 +273,9 @@ def test_weights_that_are_not_shipped_are_refused(domain: Any, objective: Any) -
         ("icm", "detection", "scenes", "icm:domain=scenes:objective=detection"),
         ("icm", "segmentation", "scenes-poses", "icm:domain=scenes:objective=segmentation"),
         ("icm", "fidelity", "scenes", "icm:domain=scenes:objective=mse"),
-        ("icm", "detection", "coco", "icm:domain=photos:objective=mse"),
+        ("icm", "fidelity", "coco", "icm:domain=photos:objective=mse"),
         ("icm:objective=mse", "detection", "scenes", "icm:domain=scenes:objective=mse"),
-        ("icm:domain=photos", "detection", "scenes", "icm:domain=photos:objective=mse"),
+        ("icm:domain=photos", "fidelity", "scenes", "icm:domain=photos:objective=mse"),
         ("icm:weights=a.safetensors", "detection", "scenes", "icm:weights=a.safetensors"),
     ],
 )

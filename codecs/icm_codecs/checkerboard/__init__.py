@@ -1,0 +1,1 @@
+"""A hyperprior with means and a checkerboard context model in channel groups: the codec for photographs."""

@@ -1,0 +1,164 @@
+"""One image through the networks and the entropy coder, and back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icm_bench.error import CodecError, UsageError
+from icm_bench.image import Image
+from icm_codecs.bitstream.container import Frame
+from icm_codecs.bitstream.integer_layer import HYPER_BOUND, MEAN_BITS
+from icm_codecs.bitstream.quantiser import SYMBOL_BOUND, Quantiser
+from icm_codecs.bitstream.table import PRECISION_BITS, Decoder, Encoder
+from icm_codecs.checkerboard.checkpoint import CheckerboardCheckpoint
+from icm_codecs.tucodec.network import HYPER_STRIDE
+
+_SLACK_BITS = 64
+"""What the entropy coder's state may hold beside the bytes that it has written."""
+
+_COST = 0.999
+"""How much of a symbol's information the entropy coder spends at least: its state is whole, and 31 bits long."""
+
+
+class CheckerboardLatents(NamedTuple):
+    """What a bitstream says, int64, on the CPU.
+
+    Attributes:
+        hyper: Hyper x h x w whole numbers.
+        latent: Latent x H x W in units of ``2**-MEAN_BITS`` of a quantisation step.
+    """
+
+    hyper: Tensor
+    latent: Tensor
+
+
+class CheckerboardCoder:
+    """A checkpoint's networks at one rate point, on one device.
+
+    Args:
+        model: The checkpoint, on the device.
+        quality: Index of the rate point, from 0.
+        device: "cpu", "cuda".
+        name: The codec's name, for errors.
+
+    Raises:
+        UsageError: The checkpoint has no such rate point.
+    """
+
+    def __init__(self, model: CheckerboardCheckpoint, quality: int, device: str, *, name: str) -> None:
+        self._model, self._quality, self._device, self._name = model, quality, device, name
+        if quality not in range(self.n_qualities):
+            hint = f"choose 1 to {self.n_qualities}"
+            raise UsageError(f"has no quality {quality + 1}", where=name, hint=hint)
+        self._quantiser = Quantiser(model.laplacians, model.rdoq_lambda, device)
+
+    @property
+    def n_qualities(self) -> int:
+        """How many rate points the checkpoint serves."""
+        return len(self._model.positions)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many learned values the checkpoint has."""
+        return self._model.n_parameters()
+
+    @torch.inference_mode()
+    def analyse(self, image: Image) -> tuple[Tensor, Tensor]:
+        """Return the hyper-latent, hyper x h x w int64, and the scaled latent, latent x H x W, not rounded.
+
+        Nothing here need be reproducible: the decoder is told the result.
+        """
+        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
+        latent = self._model.analysis(_padded(pixels, self._model.shape.transforms.stride))
+        scaled = latent * self._model.gain[self._quality][:, None, None]
+        hyper = torch.round(
+            self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), self._position(self._quality))
+        )
+        return hyper[0].clamp(-HYPER_BOUND, HYPER_BOUND).long(), scaled[0]
+
+    @torch.inference_mode()
+    def entropy_code(self, hyper: Tensor, scaled: Tensor) -> bytes:
+        """Return the stream of what :meth:`analyse` returned; what the scales say is zero is not sent."""
+        encoder = Encoder()
+        encoder.put(hyper.flatten(), self._hyper_index(hyper.shape, self._quality), self._model.laplacians)
+
+        def code(channels: slice, places: Tensor, index: Tensor, mean: Tensor) -> Tensor:
+            wanted = scaled[channels][:, places].double() - mean * 2.0**-MEAN_BITS
+            symbols = self._quantiser.apply(wanted, index) * (index > 0)
+            encoder.put(symbols[index > 0], index[index > 0], self._model.laplacians)
+            return symbols
+
+        self._model.entropy_model.walk(hyper, self._quality, (scaled.shape[1], scaled.shape[2]), code)
+        return encoder.bytes()
+
+    @torch.inference_mode()
+    def entropy_decode(self, frame: Frame) -> CheckerboardLatents:
+        """Return what a frame says; its quality is one that the checkpoint has.
+
+        Raises:
+            CodecError: The frame is larger than its bytes can say.
+        """
+        shape = self._model.shape
+        rows, columns = (_ceil(side, shape.transforms.stride) for side in (frame.height, frame.width))
+        hyper_shape = torch.Size([shape.hyper, _ceil(rows, HYPER_STRIDE), _ceil(columns, HYPER_STRIDE)])
+        self._check_size(frame, hyper_shape)
+        n_symbols = hyper_shape.numel() + shape.latent * rows * columns
+        decoder = Decoder(frame.payload, most_symbols=n_symbols)
+        symbols = decoder.take(self._hyper_index(hyper_shape, frame.quality), self._model.laplacians)
+        hyper = symbols.reshape(hyper_shape).clamp(-HYPER_BOUND, HYPER_BOUND)
+
+        def code(_channels: slice, _places: Tensor, index: Tensor, _mean: Tensor) -> Tensor:
+            symbols = torch.zeros_like(index)
+            found = decoder.take(index[index > 0], self._model.laplacians)
+            symbols[index > 0] = found.clamp(-SYMBOL_BOUND, SYMBOL_BOUND).to(index.device)
+            return symbols
+
+        model = self._model.entropy_model
+        latent = model.walk(hyper.to(self._device), frame.quality, (rows, columns), code)
+        return CheckerboardLatents(hyper, latent.cpu())
+
+    @torch.inference_mode()
+    def synthesise(self, frame: Frame, latents: CheckerboardLatents) -> Image:
+        """Return the image of a frame's latents, of the frame's size, after the post-filter."""
+        position = self._position(frame.quality)
+        steps = (latents.latent.to(self._device)[None] * 2.0**-MEAN_BITS).float()
+        scaled_back = steps * self._model.inverse_gain[frame.quality][:, None, None]
+        pixels = self._model.post_filter(self._model.synthesis(scaled_back, position), position)
+        levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
+        return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+
+    def _check_size(self, frame: Frame, hyper_shape: torch.Size) -> None:
+        """Refuse a size whose hyper-latent alone takes more bits than there are, before anything is allocated."""
+        tables = self._model.laplacians
+        per_place = 0.0
+        for index in self._model.entropy_model.hyper_index(frame.quality).tolist():
+            likeliest = tables.select(index, index + 1).frequencies.max()
+            per_place += PRECISION_BITS - float(np.log2(likeliest))
+        least = _COST * per_place * hyper_shape[1] * hyper_shape[2]
+        if least > 8 * len(frame.payload) + _SLACK_BITS:
+            raise CodecError(
+                f"{len(frame.payload)} bytes are too few for {frame.width}x{frame.height} pixels",
+                where=self._name,
+                hint="give the bytes that encode returned, whole",
+            )
+
+    def _position(self, quality: int) -> Tensor:
+        return torch.tensor([self._model.positions[quality]], device=self._device)
+
+    def _hyper_index(self, shape: torch.Size, quality: int) -> Tensor:
+        return self._model.entropy_model.hyper_index(quality).cpu().repeat_interleave(shape[1] * shape[2])
+
+
+def _padded(x: Tensor, stride: int) -> Tensor:
+    """Replicate the last row and column until the sides are multiples of the stride."""
+    below, right = -x.shape[2] % stride, -x.shape[3] % stride
+    return functional.pad(x, (0, right, 0, below), mode="replicate")
+
+
+def _ceil(n: int, divisor: int) -> int:
+    return -(-n // divisor)

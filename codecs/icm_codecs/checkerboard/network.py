@@ -1,0 +1,329 @@
+"""The networks of the codec for photographs, in floating point, as they are trained.
+
+The transforms and the post-filter are those of :mod:`icm_codecs.tucodec.network`. The entropy model has means and
+scales from a hyperprior (Minnen et al., NeurIPS 2018), a checkerboard context model (He et al., CVPR 2021) and uneven
+channel groups (He et al., ELIC, CVPR 2022): each group is decoded in two passes, first the anchors, which see the
+hyperprior and the earlier groups, then the others, which see the anchors around them as well. Laplacians, and one model
+for a continuum of rates, are taken from :mod:`icm_codecs.tucodec`; a *position* means the same there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from icm_codecs.layer import round_through
+from icm_codecs.tucodec.network import (
+    SCALES,
+    Estimate,
+    Modulation,
+    Shape,
+    TucodecNetwork,
+    index_of,
+    interpolate,
+    laplacian_bits,
+)
+
+with warnings.catch_warnings():
+    # Its own dependencies warn of their future while they are imported.
+    warnings.simplefilter("ignore")
+    from compressai.ops import LowerBound
+
+CONTEXT_BOUND = 16
+"""Largest magnitude of a decoded latent as the context model sees it, in quantisation steps."""
+
+_QUIET = 0.3
+"""How much less than usual the context's convolutions add to begin with: the hyperprior is learned first."""
+
+
+@dataclass(frozen=True)
+class CheckerboardShape:
+    """How large the networks are.
+
+    Attributes:
+        rate_points: Positions at which gains and biases are learned, 2 to 8.
+        fine: Channels of the transforms at a quarter of the latent's stride, which is 16 pixels.
+        wide: Channels of the transforms at half of the latent's stride and at the latent's.
+        groups: Channels of the latent, group by group, in the order of decoding.
+        hyper: Channels of the hyper-latent.
+        hyper_wide: Channels inside the hyperprior's networks.
+        hidden: Channels inside the context model.
+        kernel: Side of the neighbourhood whose anchors a latent sees, odd.
+        post: Channels inside the post-filter.
+    """
+
+    rate_points: int
+    fine: int = 64
+    wide: int = 128
+    groups: tuple[int, ...] = (32, 96)
+    hyper: int = 48
+    hyper_wide: int = 96
+    hidden: int = 128
+    kernel: int = 5
+    post: int = 32
+
+    def __post_init__(self) -> None:
+        if not self.groups or min(self.groups) < 1 or self.hidden < 1:
+            raise ValueError("channels are not positive")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is not odd")
+        _ = self.transforms
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> CheckerboardShape:
+        """Return the shape of a recipe's or a file's entries, lists as tuples.
+
+        Raises:
+            TypeError: An entry is unknown or missing.
+            ValueError: An entry is impossible.
+        """
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()
+        }
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+    @property
+    def latent(self) -> int:
+        """Channels of the latent."""
+        return sum(self.groups)
+
+    @property
+    def transforms(self) -> Shape:
+        """The shape of the networks that are tucodec's."""
+        return Shape(
+            self.rate_points,
+            fine=self.fine,
+            wide=self.wide,
+            latent=self.latent,
+            hyper=self.hyper,
+            hyper_wide=self.hyper_wide,
+            post=self.post,
+        )
+
+
+class HyperAnalysis(nn.Module):
+    """Turn a scaled latent into a hyper-latent: N x latent x 4h x 4w -> N x hyper x h x w.
+
+    It sees magnitudes by their logarithm, and the same with the signs, which the means follow from.
+    """
+
+    def __init__(self, shape: CheckerboardShape) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2 * shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
+        self.modulation = Modulation(shape.rate_points, shape.hyper)
+
+    def forward(self, scaled: Tensor, position: Tensor) -> Tensor:
+        """Return the hyper-latent, not yet rounded."""
+        magnitude = torch.log1p(scaled.abs())
+        x = torch.cat([magnitude, torch.sign(scaled) * magnitude], dim=1)
+        x = self.second(functional.leaky_relu(self.first(x), 0.1))
+        return cast(Tensor, self.modulation(x, position)).float()
+
+
+class HyperSynthesis(nn.Module):
+    """Turn a rounded hyper-latent into features for the context model: N x hyper x h x w -> N x wide x 4h x 4w.
+
+    Only operations that have an integer counterpart are used: see :mod:`icm_codecs.checkerboard.network_exact`.
+    """
+
+    def __init__(self, shape: CheckerboardShape) -> None:
+        super().__init__()
+        wide = shape.hyper_wide
+        self.gain = nn.Parameter(torch.ones(shape.rate_points, shape.hyper))
+        self.first = nn.Conv2d(shape.hyper, 4 * wide, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(wide, 4 * wide, 3, padding=1, bias=False)
+        self.first_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
+        self.second_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
+        # The hyper-latent's own Laplacians: one scale for each position and channel.
+        start = index_of(2.0) / SCALES.per_unit
+        self.hyper_scale = nn.Parameter(torch.full((shape.rate_points, shape.hyper), start))
+
+    def forward(self, hyper: Tensor, position: Tensor) -> Tensor:
+        """Return the features."""
+        x = hyper * interpolate(self.gain, position)
+        x = self.first(x) + interpolate(self.first_bias, position)
+        x = functional.pixel_shuffle(functional.relu(x), 2)
+        x = self.second(x) + interpolate(self.second_bias, position)
+        return functional.pixel_shuffle(functional.relu(x), 2)
+
+    def hyper_index(self, position: Tensor) -> Tensor:
+        """Return the hyper-latent's scale indices, not yet bounded: N x hyper x 1 x 1."""
+        return SCALES.per_unit * interpolate(self.hyper_scale, position)
+
+
+class ContextPass(nn.Module):
+    """Tell the scales and means of the latents that are decoded together.
+
+    Args:
+        shape: How large the networks are.
+        size: Channels of the group.
+        earlier: Channels of the groups before it, which are all decoded.
+        sees_anchors: Whether the group's anchors are decoded.
+    """
+
+    def __init__(self, shape: CheckerboardShape, size: int, earlier: int, *, sees_anchors: bool) -> None:
+        super().__init__()
+        hidden, kernel = shape.hidden, shape.kernel
+        self.features = nn.Conv2d(shape.hyper_wide, hidden, 1, bias=False)
+        self.anchors = _convolution(size, hidden, kernel) if sees_anchors else None
+        self.earlier = _convolution(earlier, hidden, 3) if earlier else None
+        self.output = nn.Conv2d(hidden, 2 * size, 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(shape.rate_points, hidden))
+        self.output_bias = nn.Parameter(torch.zeros(shape.rate_points, 2 * size))
+        with torch.no_grad():
+            self.output.weight.mul_(0.1)
+            self.output_bias[:, :size] = index_of(1.0) / SCALES.per_unit
+
+    def forward(
+        self, features: Tensor, anchors: Tensor, earlier: Tensor, position: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return scale indices, not yet bounded, and means in steps, both N x size x h x w.
+
+        Args:
+            features: The hyperprior's, N x wide x h x w.
+            anchors: What is decoded of the group, zero elsewhere, N x size x h x w.
+            earlier: The groups before it, N x earlier x h x w.
+            position: N.
+        """
+        x = self.features(features) + interpolate(self.bias, position)
+        if self.anchors is not None:
+            x = x + self.anchors(anchors.clamp(-CONTEXT_BOUND, CONTEXT_BOUND))
+        if self.earlier is not None:
+            x = x + self.earlier(earlier.clamp(-CONTEXT_BOUND, CONTEXT_BOUND))
+        x = (self.output(functional.relu(x)) + interpolate(self.output_bias, position)).float()
+        index, mean = x.chunk(2, dim=1)
+        return SCALES.per_unit * index, mean
+
+
+def _convolution(inputs: int, outputs: int, side: int) -> nn.Conv2d:
+    layer = nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=False)
+    with torch.no_grad():
+        layer.weight.mul_(_QUIET)
+    return layer
+
+
+class Coded(NamedTuple):
+    """What the entropy model makes of a scaled latent.
+
+    Attributes:
+        hyper: N x hyper x h x w, not rounded.
+        scale_index: Not bounded: N x latent x H x W.
+        mean: In steps, likewise.
+        decoded: What the decoder has of the latent, likewise.
+    """
+
+    hyper: Tensor
+    scale_index: Tensor
+    mean: Tensor
+    decoded: Tensor
+
+
+class CheckerboardNetwork(nn.Module):
+    """Estimate the decoded images and their rates.
+
+    Args:
+        shape: How large the networks are.
+        lambdas: The weight of the squared error at each rate point, rising: the first step sizes follow from it.
+    """
+
+    def __init__(self, shape: CheckerboardShape, lambdas: Sequence[float]) -> None:
+        super().__init__()
+        self.shape = shape
+        start = TucodecNetwork(shape.transforms, tuple(lambdas))
+        self.analysis, self.synthesis, self.post_filter = start.analysis, start.synthesis, start.post_filter
+        self.log_gain, self.log_inverse_gain = start.log_gain, start.log_inverse_gain
+        self.hyper_analysis = HyperAnalysis(shape)
+        self.hyper_synthesis = HyperSynthesis(shape)
+        self.passes = nn.ModuleList()
+        earlier = 0
+        for size in shape.groups:
+            for sees_anchors in (False, True):
+                self.passes.append(ContextPass(shape, size, earlier, sees_anchors=sees_anchors))
+            earlier += size
+        for layer in (self.hyper_analysis.first, self.hyper_analysis.second):
+            nn.init.zeros_(cast(Tensor, layer.bias))
+        self.lowest_index = LowerBound(0.0)
+
+    def entropy_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the entropy model, which are none of the transforms'."""
+        parts = (self.hyper_analysis, self.hyper_synthesis, self.passes)
+        return [parameter for part in parts for parameter in part.parameters()]
+
+    def scale(self, image: Tensor, position: Tensor) -> Tensor:
+        """Return the latent in quantisation steps: N x 3 x 16h x 16w in 0..1 -> N x latent x h x w."""
+        return cast(Tensor, self.analysis(image)).float() * torch.exp(interpolate(self.log_gain, position))
+
+    def code(self, scaled: Tensor, position: Tensor) -> Coded:
+        """Quantise a scaled latent, sides multiples of 4, pass after pass; gradients pass straight through."""
+        hyper = self.hyper_analysis(scaled, position)
+        features = self.hyper_synthesis(round_through(hyper), position)
+        anchors = checkerboard(*scaled.shape[2:], device=scaled.device).to(scaled)
+        passes, groups = iter(self.passes), []
+        earlier = scaled[:, :0]
+        for wanted in torch.split(scaled, list(self.shape.groups), dim=1):
+            index = mean = decoded = torch.zeros_like(wanted)
+            for here in (anchors, 1.0 - anchors):
+                new_index, new_mean = next(passes)(features, decoded, earlier, position)
+                index, mean = index + here * new_index, mean + here * new_mean
+                decoded = decoded + here * (new_mean + round_through(wanted - new_mean))
+            groups.append((index, mean, decoded))
+            earlier = torch.cat([earlier, decoded], dim=1)
+        index, mean, decoded = (torch.cat(parts, dim=1) for parts in zip(*groups, strict=True))
+        return Coded(hyper, index, mean, decoded)
+
+    def bits(
+        self, scaled: Tensor, coded: Coded, position: Tensor, stand_in: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Return how many bits each sample takes, N.
+
+        Args:
+            scaled: What :meth:`scale` returned.
+            coded: What :meth:`code` returned for it.
+            position: N.
+            stand_in: ``add_noise`` for a gradient, ``torch.round`` for the rate of real symbols.
+        """
+        with torch.autocast(scaled.device.type, enabled=False):
+            latent = self._bits(stand_in(scaled - coded.mean), coded.scale_index)
+            hyper_index = self.hyper_synthesis.hyper_index(position)
+            return latent + self._bits(stand_in(coded.hyper), hyper_index)
+
+    def decode(self, latent: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images before and after the post-filter, N x 3 x 16h x 16w each, about 0..1."""
+        unfiltered = self.synthesis(
+            latent * torch.exp(interpolate(self.log_inverse_gain, position)), position
+        )
+        return unfiltered, self.post_filter(unfiltered, position)
+
+    def forward(self, image: Tensor, position: Tensor) -> Estimate:
+        """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, each sample at its position, N floats."""
+        scaled = self.scale(image, position)
+        coded = self.code(scaled, position)
+        unfiltered, decoded = self.decode(coded.decoded, position)
+        return Estimate(decoded, unfiltered, self.bits(scaled, coded, position, add_noise))
+
+    def _bits(self, values: Tensor, index: Tensor) -> Tensor:
+        bounded = self.lowest_index(index.float()).clamp(max=float(SCALES.n_scales - 1))
+        scale = SCALES.lowest * torch.exp(SCALES.step * bounded)
+        return laplacian_bits(values, scale).sum(dim=(1, 2, 3))
+
+
+def checkerboard(rows: int, columns: int, *, device: torch.device | str = "cpu") -> Tensor:
+    """Return where the anchors are, rows x columns, bool: the upper left is one, its neighbours are none."""
+    row, column = torch.arange(rows, device=device), torch.arange(columns, device=device)
+    return (row[:, None] + column) % 2 == 0
+
+
+def add_noise(x: Tensor) -> Tensor:
+    """Add uniform noise of a step's width, which stands in for rounding where rates are estimated."""
+    return x + torch.rand_like(x) - 0.5
