@@ -87,6 +87,10 @@ class StoreError(IcmBenchError):
     """The coded or predicted store cannot be read, written or reused."""
 
 
+class DamageError(StoreError):
+    """A shard on disk is damaged, or is not the one that belongs there."""
+
+
 class ResultError(IcmBenchError):
     """A result file is missing, malformed or cannot be compared."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from importlib.metadata import version
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from icm_bench.cli import curve, data, exchange, plugin, run, train
-from icm_bench.cli.console import say, write_any_text
+from icm_bench.cli.console import LineHandler, say, write_any_text
 from icm_bench.error import IcmBenchError, UsageError, system_errors
 
 _ANYWHERE = ("--debug", "--version")
@@ -119,6 +120,7 @@ def main() -> None:
     """Run the command line; an error is one line, and the exit status 1, or 2 for wrong usage."""
     write_any_text()
     signal.signal(signal.SIGTERM, _terminate)
+    logging.getLogger("icm_bench").addHandler(LineHandler())
     try:
         with system_errors(IcmBenchError, "the operating system refused"):
             app()

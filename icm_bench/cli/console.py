@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from typing import IO
 
@@ -15,6 +16,14 @@ from icm_bench.text import printable
 def say(text: object, *, error: bool = False) -> None:
     """Print a line to standard output or standard error; nothing in it is taken for markup or steers the terminal."""
     Console(stderr=error).print(printable(text), highlight=False, markup=False, soft_wrap=True)
+
+
+class LineHandler(logging.Handler):
+    """Prints what the package logs, a line each, to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        say(f"icm-bench: {record.getMessage()}", error=True)
 
 
 def write_any_text() -> None:

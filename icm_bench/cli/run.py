@@ -82,7 +82,12 @@ def run(
             metavar="FOLDER", envvar=_VTM_VARIABLE, help="Folder of VTM's executables.", show_default="PATH"
         ),
     ] = None,
-    fresh: Annotated[bool, option.output("--fresh", help="Measure again what is on disk.")] = False,
+    fresh: Annotated[
+        bool, option.output("--fresh", help="Measure again what was made under other conditions.")
+    ] = False,
+    again: Annotated[
+        str, option.output(metavar="SPEC,...", help="Codecs to measure again, all of them that is on disk.")
+    ] = "",
     results: option.ResultsOption = Path("results"),
     runs: option.RunsOption = Path("runs"),
 ) -> None:
@@ -123,6 +128,7 @@ def run(
             batch=batch,
             bootstrap=bootstrap,
             fresh=fresh,
+            again=[text.strip() for text in again.split(",") if text.strip()],
             progress=bar,
         )
     if task != "fidelity":

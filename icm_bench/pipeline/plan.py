@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 from icm_bench.codec import Codec, Quality, Resource, coded_as, ladder_of, runs_on
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
-from icm_bench.error import DatasetError, UsageError
+from icm_bench.error import DamageError, DatasetError, StoreError, UsageError
 from icm_bench.file import sweep
 from icm_bench.metrics import fidelity
+from icm_bench.pipeline import provenance, stage, store
 from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.stage import DetectorChoice, Job
-from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Store, is_finished
+from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Identity, Store
 from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec, resolve_detector
+
+_LOG = logging.getLogger(__name__)
 
 UNCOMPRESSED = "uncompressed"
 """The name under which the originals' predictions are stored."""
@@ -72,6 +76,8 @@ class Plan:
         store: Where shards stand.
         device: Where networks run.
         batch: Images that a detector gets at once, where it takes batches.
+        fresh: Whether what was made under other conditions is measured again; otherwise it is an error.
+        again: Codecs of which everything is measured again.
     """
 
     dataset: Dataset
@@ -83,6 +89,8 @@ class Plan:
     store: Store
     device: Device
     batch: int = 1
+    fresh: bool = False
+    again: frozenset[Spec] = frozenset()
 
     @property
     def codecs(self) -> list[Spec]:
@@ -156,7 +164,7 @@ class Plan:
         Of points that are coded alike, the first alone is yielded.
 
         Raises:
-            StoreError: A shard on disk was made under other conditions.
+            StoreError: A shard on disk was made under other conditions, and the plan is not fresh.
         """
         distinct: dict[Path, OperatingPoint] = {}
         for point in points:
@@ -172,11 +180,16 @@ class Plan:
     def _job(self, point: OperatingPoint, shard: int, images: tuple[ImageRecord, ...]) -> Job:
         """Return what of a shard at a point is still to be done."""
         coded, is_compared, detector = None, True, self.detector
+        ids = [record.id for record in images]
+        header: dict[str, Any] = {}
         if point.codec is not None:
             path = self.coded_path(point, shard)
-            coded = path if is_finished(path, self.coded_identity(point)) else None
-            is_compared = is_finished(self.compared_path(point, shard), self.compared_identity(point))
-        if detector and is_finished(self.predicted_path(point, shard), self.predicted_identity(point)):
+            header = self._coded(point, path, ids)
+            coded = path if header else None
+            compared = self._finished(self.compared_path(point, shard), self.compared_identity(point), ids)
+            is_compared = _is_from(compared, header)
+        predicted = self._finished(self.predicted_path(point, shard), self.predicted_identity(point), ids)
+        if detector and _is_from(predicted, header if point.codec else predicted):
             detector = None
         return Job(
             images,
@@ -190,12 +203,52 @@ class Plan:
             self.batch,
         )
 
-    def discard(self) -> None:
-        """Remove every shard of the plan from the disk, so that all is measured again."""
+    def _coded(self, point: OperatingPoint, path: Path, ids: Sequence[int]) -> dict[str, Any]:
+        """Return the header of a finished coded shard; empty where it is to be measured."""
+        header = {} if point.codec in self.again else self._finished(path, self.coded_identity(point), ids)
+        if point.coder is None or point.coder_quality is None or not header.get("probe"):
+            return header
+        # A network's floating-point numbers differ between processors, and its bytes may: there, nothing is known.
+        if header["machine"]["processor"] != provenance.machine()["processor"]:
+            return header
+        device = self.device.name if point.resource == "gpu" else "cpu"
+        if stage.probe(point.coder, point.coder_quality, device) == header["probe"]:
+            return header
+        if self.fresh:
+            return {}
+        raise StoreError(
+            f"{point.coder} at {point.coder_quality} no longer makes the same bytes of a small image, and its version"
+            f" is still '{point.version}'",
+            where=path,
+            hint="give --fresh to measure it again, and have version() name all that can change a byte",
+        )
+
+    def _finished(self, path: Path, identity: Identity, ids: Sequence[int]) -> dict[str, Any]:
+        """Return the header of a finished shard; empty where there is none, or none that is to be used."""
+        try:
+            return store.finished(path, identity, ids) or {}
+        except DamageError as error:
+            _LOG.warning("%s is measured again: it %s", path, error.what)
+        except StoreError:
+            if not self.fresh:
+                raise
+        return {}
+
+    def remove_damaged(self) -> bool:
+        """Read every shard of the plan, remove those that are damaged, and tell whether there was one."""
+        is_damaged = False
         for point in self.points:
             for shard in range(self.n_shards):
                 for path in self._paths(point, shard):
-                    path.unlink(missing_ok=True)
+                    try:
+                        store.read(path)
+                    except FileNotFoundError:
+                        continue
+                    except DamageError as error:
+                        _LOG.warning("%s is measured again: it %s", path, error.what)
+                        path.unlink(missing_ok=True)
+                        is_damaged = True
+        return is_damaged
 
     def sweep(self) -> None:
         """Remove what killed runs left half-written in the plan's folders."""
@@ -211,6 +264,13 @@ class Plan:
             yield self.compared_path(point, shard)
 
 
+def _is_from(header: dict[str, Any], coded: dict[str, Any]) -> bool:
+    """Tell whether a shard is finished and was made from the bitstreams of a coded shard."""
+    return bool(header and coded) and header.get("bitstreams", coded.get("bitstreams")) == coded.get(
+        "bitstreams"
+    )
+
+
 def make_plan(
     *,
     dataset: Dataset,
@@ -222,6 +282,8 @@ def make_plan(
     store: Store,
     device: Device,
     batch: int = 1,
+    fresh: bool = False,
+    again: Sequence[str] = (),
 ) -> Plan:
     """Check everything that was asked for and return the plan of it.
 
@@ -244,8 +306,14 @@ def make_plan(
         ]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
+    anew = [resolve_codec(text, task=task, provider=dataset.provider)[0] for text in again]
+    for spec in anew:
+        if all(point.codec != spec for point in points):
+            raise UsageError(f"{spec} is not among the codecs", where="--again")
     version, published = (None, None) if choice is None else _examine(choice, task, dataset, device.name)
-    return Plan(dataset, task, choice, version, published, tuple(points), store, device, batch)
+    return Plan(
+        dataset, task, choice, version, published, tuple(points), store, device, batch, fresh, frozenset(anew)
+    )
 
 
 def _examine(choice: DetectorChoice, task: Task, dataset: Dataset, device: str) -> tuple[str, float | None]:

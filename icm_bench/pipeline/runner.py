@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,17 @@ from icm_bench.curves import result
 from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, default_detector
 from icm_bench.detector import Task
-from icm_bench.error import ResultError
-from icm_bench.pipeline import provenance, store
+from icm_bench.error import DamageError, ResultError, StoreError
+from icm_bench.machine import one_thread
+from icm_bench.pipeline import provenance, stage, store
 from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
 from icm_bench.pipeline.stage import Job, Measured
 from icm_bench.pipeline.worker import end_if_loaded_by_worker
+
+_ATTEMPTS = 3
+"""How often a run measures what it finds damaged."""
 
 _UNKNOWN_WORKERS = 32
 """How many workers an executor is taken to have that does not say."""
@@ -84,6 +87,7 @@ def run(
     batch: int = 1,
     bootstrap: int = 1000,
     fresh: bool = False,
+    again: Sequence[str] = (),
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -105,7 +109,8 @@ def run(
         gpus: Processes that predict, one a GPU; None for every GPU of the device. With none, who codes predicts.
         batch: Images that a detector gets at once, where it takes batches.
         bootstrap: Resamples of the images for the intervals; 0 for none.
-        fresh: Measure again what is on disk.
+        fresh: Measure again what is on disk and was made under other conditions.
+        again: Codecs of which everything is measured again.
         executor: Runs the jobs in place of this machine's processes; its workers call what they are given.
         progress: Told of each finished shard.
 
@@ -124,25 +129,52 @@ def run(
         store=store.Store(Path(runs)),
         device=resolve_device(device, gpus),
         batch=batch,
+        fresh=fresh,
+        again=again,
     )
     summary = Summary()
-    if fresh:
-        plan.discard()
     plan.sweep()
-    ledger = Ledger(plan, Path(results), bootstrap)
     _check_neighbours(plan, Path(results))
-    todo = list(plan.jobs(plan.points))
+    for _ in range(_ATTEMPTS):
+        try:
+            _measure(plan, Ledger(plan, Path(results), bootstrap), executor, workers, summary, progress)
+            break
+        except (DamageError, FileNotFoundError):
+            # Damage shows where a shard is read, which may be late; what is named again has been done by then.
+            plan = replace(plan, again=frozenset())
+            if not plan.remove_damaged() and not list(plan.jobs(plan.points)):
+                raise
+    else:
+        raise StoreError(
+            "its shards change while they are read", where=runs, hint="see who else writes there"
+        )
+    summary.wall_s = time.perf_counter() - began
+    return summary
+
+
+def _measure(
+    plan: Plan,
+    ledger: Ledger,
+    executor: Executor | None,
+    workers: int | None,
+    summary: Summary,
+    progress: Progress | None,
+) -> None:
+    """Measure what is missing, and write the curves."""
+    with one_thread():
+        todo = list(plan.jobs(plan.points))
+    stage.forget()
     with _engine(executor, workers, plan, [job for _, _, job in todo]) as engine:
-        summary.workers = engine.workers if todo else 0
+        summary.workers = max(summary.workers, engine.workers if todo else 0)
         _execute(plan, todo, engine, ledger, summary, progress)
+    summary.results.clear()
+    summary.paths.clear()
     for codec in plan.codecs:
         clock = time.perf_counter()
         made, path = ledger.settle(codec)
         summary.results.append(made)
         summary.paths.append(path)
         summary.seconds["score"] = summary.seconds.get("score", 0.0) + time.perf_counter() - clock
-    summary.wall_s = time.perf_counter() - began
-    return summary
 
 
 def _engine(
@@ -170,9 +202,12 @@ def _execute(
     n_originals = sum(point.codec is None for point, _, _ in todo)
     if not n_originals:
         ledger.check_published()
+    origins: dict[int, Mapping[str, str]] = {}
     for index, measured, is_done in engine.run([job for _, _, job in todo]):
         point, shard, _ = todo[index]
-        _keep(plan, point, shard, measured, header, summary)
+        if measured.origin is not None:
+            origins[index] = asdict(measured.origin)
+        _keep(plan, point, shard, measured, {**header, **origins.get(index, {})}, summary)
         if not is_done:
             continue
         summary.n_jobs += 1
@@ -194,9 +229,7 @@ def _keep(
 ) -> None:
     if measured.coded is not None:
         identity = plan.coded_identity(point)
-        bitstreams = hashlib.sha256(b"".join(measured.coded["bitstream"].to_pylist())).hexdigest()
-        path = plan.coded_path(point, shard)
-        store.write(path, measured.coded, {"identity": identity, "bitstreams": bitstreams, **header})
+        store.write(plan.coded_path(point, shard), measured.coded, {"identity": identity, **header})
         summary.n_encoded += measured.coded.num_rows
     if measured.compared is not None:
         identity = plan.compared_identity(point)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from icm_bench.image import Image, mse, pixel_digest
 from icm_bench.metrics.fidelity import distortion
 from icm_bench.pipeline import store
 from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, create_codec
+
+_PROBE_SIDE = 64
+"""Side of the small image that tells whether a codec still makes the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,27 @@ class Job:
     batch: int = 1
 
     @property
+    def codec_device(self) -> str:
+        """Where the codec runs."""
+        return self.device if self.resource == "gpu" else "cpu"
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of the shard's decoded images."""
         return sum(3 * record.width * record.height for record in self.images)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What rows come from.
+
+    Attributes:
+        bitstreams: SHA-256 of the shard's bitstreams, one after the other.
+        probe: SHA-256 of what the codec makes of a small image.
+    """
+
+    bitstreams: str
+    probe: str
 
 
 @dataclass(frozen=True)
@@ -88,12 +110,15 @@ class Measured:
     """What a stage found: rows of the coded, the compared and the predicted store, None where none were asked for.
 
     Attributes:
+        origin: What the rows come from: a digest of the bitstreams, and one of what the codec makes of a small image;
+            None of the uncompressed images, and of the predict stage alone.
         seconds: Wall time by step: load, read, encode, decode, check, compare, detect.
     """
 
     coded: pa.Table | None = None
     compared: pa.Table | None = None
     predicted: pa.Table | None = None
+    origin: Origin | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -138,8 +163,27 @@ def predict(job: Job, images: Iterable[Image]) -> Measured:
 
 def forget() -> None:
     """Let go of the codecs, detectors and images that this process keeps between jobs."""
-    for kept in (_original, _ready_codec, _detector):
+    for kept in (_original, _ready_codec, _detector, probe):
         kept.cache_clear()
+
+
+@functools.lru_cache(maxsize=1024)
+def probe(codec: Spec, quality: Quality, device: str) -> str:
+    """Return the SHA-256 of what a codec makes of a small image: another one means another codec.
+
+    Raises:
+        IcmBenchError: The codec cannot code the image; the error names the codec.
+    """
+    with _named(f"{codec} at {quality}, a small image", CodecError):
+        return hashlib.sha256(_ready_codec(codec, quality, device).encode(_small_image())).hexdigest()
+
+
+def _small_image() -> Image:
+    # Smooth, with an edge and some texture: all parts of an encoder have something to do.
+    y, x = np.mgrid[0:_PROBE_SIDE, 0:_PROBE_SIDE]
+    texture = (x * x * 7 + y * y * 13 + x * y * 3) % 31
+    planes = [x * 3 + texture, y * 3 + 40 * (x > y), 255 - 2 * x - y]
+    return np.ascontiguousarray(np.stack(planes, axis=-1).clip(0, 255).astype(np.uint8))
 
 
 class _Coding:
@@ -150,12 +194,13 @@ class _Coding:
         self._job = job
         self._coded: list[dict[str, Any]] = []
         self._compared: list[dict[str, Any]] = []
+        self._bitstreams = hashlib.sha256()
 
     def images(self) -> Iterator[Image]:
         job = self._job
         stored = None if job.coded is None else store.read(job.coded).to_pylist()
         for index, record in enumerate(job.images):
-            with _named(job, record, CodecError if job.codec else DatasetError):
+            with _named(_where(job, record), CodecError if job.codec else DatasetError):
                 if job.codec is None:
                     with self.clock("read"):
                         image = _source(record)
@@ -173,6 +218,7 @@ class _Coding:
         return Measured(
             coded=pa.Table.from_pylist(self._coded, store.CODED) if self._coded else None,
             compared=pa.Table.from_pylist(self._compared, store.COMPARED) if self._compared else None,
+            origin=self._origin(),
             seconds=self.clock.seconds,
         )
 
@@ -181,7 +227,14 @@ class _Coding:
         if job.codec is None or job.quality is None:
             raise CodecError("the uncompressed images have no codec")
         with self.clock("load"):
-            return _ready_codec(job.codec, job.quality, job.device if job.resource == "gpu" else "cpu")
+            return _ready_codec(job.codec, job.quality, job.codec_device)
+
+    def _origin(self) -> Origin | None:
+        job = self._job
+        if job.codec is None or job.quality is None:
+            return None
+        with self.clock("check"):
+            return Origin(self._bitstreams.hexdigest(), probe(job.codec, job.quality, job.codec_device))
 
     def _code(self, record: ImageRecord) -> Image:
         codec = self._codec()
@@ -191,6 +244,7 @@ class _Coding:
             data = codec.encode(source)
         if not isinstance(data, bytes) or not data:
             raise CodecError("encode returned no bytes")
+        self._bitstreams.update(data)
         with self.clock("decode") as decoding:
             image = _decode(codec, data, source.shape)
         with self.clock("check"):
@@ -213,6 +267,7 @@ class _Coding:
 
     def _decode_stored(self, row: dict[str, Any]) -> Image:
         codec = self._codec()
+        self._bitstreams.update(row["bitstream"])
         with self.clock("decode"):
             image = _decode(codec, row["bitstream"], (row["height"], row["width"], 3))
         with self.clock("check"):
@@ -220,7 +275,7 @@ class _Coding:
         if not is_same:
             raise StoreError(
                 "the stored bitstream no longer decodes to the pixels that were measured",
-                hint="the decoder or the machine changed: give --fresh to measure again",
+                hint=f"the decoder or the machine changed: give --again {self._job.codec} to measure again",
             )
         return image
 
@@ -234,7 +289,7 @@ def _predict(job: Job, images: Iterable[Image], clock: _Clock) -> pa.Table | Non
     decoded = iter(images)
     for records in _batches(job):
         batch = list(islice(decoded, len(records)))
-        with _named(job, records[0], DetectorError):
+        with _named(_where(job, records[0]), DetectorError):
             with clock("load"):
                 detector = _detector(job.detector, job.device)
             with clock("detect") as detecting:
@@ -313,11 +368,13 @@ class _Clock:
             self.seconds[step] = self.seconds.get(step, 0.0) + lap.seconds
 
 
+def _where(job: Job, record: ImageRecord) -> str:
+    return str(record.path) if job.codec is None else f"{job.codec} at {job.quality}, {record.path}"
+
+
 @contextlib.contextmanager
-def _named(job: Job, record: ImageRecord, fallback: type[IcmBenchError]) -> Iterator[None]:
+def _named(where: str, fallback: type[IcmBenchError]) -> Iterator[None]:
     """Add codec and image to an error that passes, and turn a plug-in's own exceptions into ours."""
-    path = str(record.path)
-    where = path if job.codec is None else f"{job.codec} at {job.quality}, {path}"
     try:
         yield
     except IcmBenchError as error:

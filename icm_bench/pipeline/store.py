@@ -10,13 +10,17 @@ A shard is written under a temporary name, flushed to the disk and renamed, so a
 writers are safe, and a kill at any moment loses the shards in flight alone. Each file carries a header; what in it
 must agree with a plan is its ``identity``, the rest says how it came to be. What is compared with the originals stands
 apart from what is coded, so that another metric needs no other encoding.
+
+Beside the header, a shard carries a seal: where it belongs, its image ids in order, and digests of its header and of
+each column. The seal is checked whenever something is read. Shards from before there were seals are read without one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from icm_bench.codec import Quality
-from icm_bench.error import StoreError
+from icm_bench.error import DamageError, StoreError
 from icm_bench.file import replacing
 
 SCHEMA = 1
@@ -82,7 +86,8 @@ PREDICTED = pa.schema(
 )
 
 Identity: TypeAlias = Mapping[str, Any]
-_HEADER = b"icm_bench"
+_HEADER, _SEAL = b"icm_bench", b"icm_bench_seal"
+_DAMAGED_HINT = "remove the file: a run measures it again"
 
 
 @dataclass(frozen=True)
@@ -114,26 +119,30 @@ def quality_name(quality: Quality) -> str:
     return repr(quality)
 
 
-def is_finished(path: Path, identity: Identity) -> bool:
-    """Tell whether a shard is on disk and was made for this plan.
+def finished(path: Path, identity: Identity, image_ids: Sequence[int]) -> dict[str, Any] | None:
+    """Return the header of a shard that is on disk and was made for this plan; None where there is no such file.
 
     Raises:
-        StoreError: A shard is there, but made for another plan (the error says what differs), or cannot be read.
+        DamageError: The file cannot be read as a shard, or is another shard.
+        StoreError: The shard was made for another plan; the error says what differs.
     """
     try:
-        header = read_header(path)
+        header, seal = _opened(path)
+        found_ids = seal["image_ids"] if seal else read(path, ["image_id"])["image_id"].to_pylist()
     except FileNotFoundError:
-        return False
-    found = header.get("identity", {})
-    if found == dict(identity):
-        return True
+        return None
+    found = header["identity"]
     differing = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
-    what = "; ".join(f"{key} was {found.get(key)!r} and is {identity.get(key)!r}" for key in differing)
-    raise StoreError(
-        f"was made under other conditions: {what}",
-        where=path,
-        hint="give --fresh to measure again, or another folder with --runs",
-    )
+    if differing:
+        what = "; ".join(f"{key} was {found.get(key)!r} and is {identity.get(key)!r}" for key in differing)
+        raise StoreError(
+            f"was made under other conditions: {what}",
+            where=path,
+            hint="give --fresh to measure again what has changed, or another folder with --runs",
+        )
+    if found_ids != list(image_ids):
+        raise DamageError("holds other images than belong there", where=path, hint=_DAMAGED_HINT)
+    return header
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -141,12 +150,9 @@ def read_header(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: No such shard.
-        StoreError: The file is not a shard.
+        DamageError: The file is not a shard, is damaged, or belongs elsewhere.
     """
-    with _reading(path):
-        metadata = pq.read_schema(path).metadata or {}
-        header: dict[str, Any] = json.loads(metadata[_HEADER])
-        return header
+    return _opened(path)[0]
 
 
 def read(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -154,10 +160,16 @@ def read(path: Path, columns: list[str] | None = None) -> pa.Table:
 
     Raises:
         FileNotFoundError: No such shard.
-        StoreError: The file is not a shard.
+        DamageError: The file is not a shard, is damaged, or belongs elsewhere.
     """
+    _, seal = _opened(path)
     with _reading(path):
-        return pq.ParquetFile(path).read(columns=columns)
+        table = pq.ParquetFile(path).read(columns=columns)
+        if seal and any(_digest(table[name]) != seal["columns"].get(name) for name in table.column_names):
+            raise ValueError("its content has changed since it was written")
+        if columns is None and seal and table.column_names != list(seal["columns"]):
+            raise ValueError("a column is missing")
+        return table
 
 
 def write(path: Path, table: pa.Table, header: Mapping[str, Any]) -> None:
@@ -167,9 +179,50 @@ def write(path: Path, table: pa.Table, header: Mapping[str, Any]) -> None:
         StoreError: The folder cannot be written, or the disk is full; nothing is left behind.
     """
     encoded = json.dumps(header, sort_keys=True, allow_nan=False).encode()
-    table = table.replace_schema_metadata({_HEADER: encoded})
+    seal = {
+        "position": _position(path),
+        "image_ids": table["image_id"].to_pylist(),
+        "header": hashlib.sha256(encoded).hexdigest(),
+        "columns": {name: _digest(table[name]) for name in table.column_names},
+    }
+    table = table.replace_schema_metadata({_HEADER: encoded, _SEAL: json.dumps(seal).encode()})
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return a shard's header and seal, the one checked by the other."""
+    with _reading(path):
+        metadata = pq.read_schema(path).metadata or {}
+        header = json.loads(metadata[_HEADER])
+        if not isinstance(header, dict) or not isinstance(header.get("identity"), dict):
+            raise ValueError("its header is not one of a shard")  # noqa: TRY004  (of the file's content)
+        if metadata.keys() == {_HEADER}:
+            return header, None
+        seal = json.loads(metadata[_SEAL])
+        if seal["header"] != hashlib.sha256(metadata[_HEADER]).hexdigest():
+            raise ValueError("its header has changed since it was written")
+        if seal["position"] != _position(path):
+            raise ValueError(f"it belongs to {seal['position']}")
+        return header, seal
+
+
+def _position(path: Path) -> str:
+    """Return where a shard belongs: its path below the root of the stores."""
+    for depth, kinds in ((5, ("coded", "compared")), (6, ("predicted",))):
+        if path.parts[-depth:][0] in kinds:
+            return "/".join(path.parts[-depth:])
+    return path.name
+
+
+def _digest(column: pa.ChunkedArray) -> str:
+    # Of the values alone: Parquet gives nested types other names than Arrow.
+    digest = hashlib.sha256()
+    for value in column.to_pylist():
+        data = value if isinstance(value, bytes) else repr(value).encode()
+        digest.update(b"%d " % len(data))
+        digest.update(data)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -178,10 +231,20 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise StoreError(
-            f"is not a readable shard ({error})", where=path, hint="remove the file, or give --fresh"
-        ) from error
+    except (
+        pa.ArrowException,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StoreError(
+                f"cannot be read ({error.strerror})", where=path, hint="see who may read it"
+            ) from error
+        raise DamageError(f"is not a readable shard ({error})", where=path, hint=_DAMAGED_HINT) from error
 
 
 def _shard_name(shard: int) -> str:

@@ -12,10 +12,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -243,6 +247,121 @@ def test_a_stored_bitstream_that_decodes_to_other_pixels_is_noticed(
     store.write(path, table.set_column(index, "decoded_sha256", [digests]), store.read_header(path))
     with pytest.raises(StoreError, match=r"fake at 3, .*\.png: the stored bitstream no longer decodes"):
         measure(blobs, tmp_path)
+
+
+def swap(folder: Path) -> None:
+    first, second = folder / "00000.parquet", folder / "00001.parquet"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+
+
+def alter(folder: Path) -> None:
+    path = folder / "00001.parquet"
+    table = pq.read_table(path)
+    (name,) = {"n_bytes", "mse_rgb", "detect_s"} & set(table.column_names)
+    values = table[name].to_pylist()
+    values[2] = 2 * values[2]
+    column = pa.array(values, table[name].type)
+    pq.write_table(table.set_column(table.column_names.index(name), name, column), path)
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "00002.parquet"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def double_a_row(folder: Path) -> None:
+    path = folder / "00002.parquet"
+    table = store.read(path)
+    store.write(path, pa.concat_tables([table, table.slice(0, 1)]), store.read_header(path))
+
+
+@pytest.mark.parametrize("kind", ["coded", "compared", "predicted"])
+@pytest.mark.parametrize("damage", [swap, alter, truncate, double_a_row])
+def test_a_damaged_shard_is_measured_again_with_a_line_that_says_so(
+    blobs: Dataset,
+    uninterrupted: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    damage: Callable[[Path], None],
+) -> None:
+    shutil.copytree(uninterrupted / "runs", tmp_path / "runs")
+    folder = tmp_path / "runs" / kind / "blobs" / "fake" / "3"
+    damage(folder / "fake" if kind == "predicted" else folder)
+    measure(blobs, tmp_path, workers=1)
+    assert curve_files(tmp_path) == curve_files(uninterrupted)
+    assert "parquet is measured again: it " in caplog.text
+
+
+@pytest.fixture
+def liar(plugins: Path) -> Path:
+    """A codec whose bytes follow a file, and whose version does not."""
+    step = plugins / "step"
+    step.write_text("8")
+    (plugins / "liar.py").write_text(
+        "from pathlib import Path\n"
+        "from icm_bench.testing import FakeCodec\n"
+        "class Liar(FakeCodec):\n"
+        "    name = 'liar'\n"
+        "    def __init__(self, quality, *, device='cpu'):\n"
+        f"        super().__init__(quality, step=int(Path({str(step)!r}).read_text()))\n"
+    )
+    (plugins / "fakes-1.0.dist-info" / "entry_points.txt").write_text(
+        "[icm_bench.codecs]\nliar = liar:Liar\nfake = icm_bench.testing:FakeCodec\n"
+        "[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
+    )
+    return step
+
+
+def test_a_codec_that_changes_and_keeps_its_version_is_noticed_and_alone_measured_again(
+    blobs: Dataset, liar: Path, tmp_path: Path
+) -> None:
+    some = blobs.limit(10)
+    settings: dict[str, Any] = {
+        "task": "detection",
+        "detector": "fake",
+        "codecs": ["liar", "fake"],
+        "qualities": ["liar=1,8", "fake=1,3,8"],
+        "bootstrap": 0,
+        "workers": 1,
+        "results": tmp_path / "results",
+        "runs": tmp_path / "runs",
+    }
+    assert run(some, **settings).n_encoded == 50
+    assert run(some, **settings, fresh=True).n_encoded == 0
+    again = run(some, **settings, again=["fake"])
+    assert (again.n_encoded, again.n_detected) == (30, 30)
+    liar.write_text("20")
+    with pytest.raises(StoreError, match=r"liar at 1 no longer makes the same bytes .*'fake 1.*give --fresh"):
+        run(some, **settings)
+    anew = run(some, **settings, fresh=True)
+    assert (anew.n_encoded, anew.n_detected) == (20, 20)
+    fresh = run(some, **settings | {"results": tmp_path / "other", "runs": tmp_path / "others"})
+    for found, expected in zip(anew.results, fresh.results, strict=True):
+        assert found.results == expected.results
+    with pytest.raises(UsageError, match="--again: jpeg is not among the codecs"):
+        run(some, **settings, again=["jpeg"])
+
+
+def test_a_prediction_from_other_bitstreams_is_made_again(blobs: Dataset, tmp_path: Path) -> None:
+    some = blobs.limit(3)
+    measure(some, tmp_path, codecs=["fake"], qualities=[], workers=1)
+    path = next((tmp_path / "runs" / "coded" / some.name / "fake" / "3").glob("*.parquet"))
+    header = store.read_header(path)
+    store.write(path, store.read(path), {**header, "bitstreams": "others"})
+    summary = run(
+        some,
+        task="detection",
+        detector="fake",
+        codecs=["fake"],
+        bootstrap=0,
+        workers=1,
+        results=tmp_path / "other",
+        runs=tmp_path / "runs",
+    )
+    assert (summary.n_encoded, summary.n_detected) == (0, 3)
 
 
 def test_one_failing_image_fails_the_run_with_its_name_and_keeps_what_is_finished(
