@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("icm-bench")
@@ -251,6 +252,75 @@ def test_the_documentation_gives_the_action_inputs_that_it_has(name: str) -> Non
     assert set(given) <= set(load(ROOT / "action.yml")["inputs"])
 
 
+def documented() -> dict[Any, Any]:
+    (example,) = re.findall(
+        r"^```yaml\n(.*?)^```", (ROOT / "docs/regression.md").read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    content: dict[Any, Any] = yaml.safe_load(example)
+    return content
+
+
+def test_the_documented_workflow_is_the_one_that_comments_wait_for_and_runs_once_a_push() -> None:
+    (waited_for,) = load(WORKFLOWS / "report-comment.yml")[True]["workflow_run"]["workflows"]
+    for content in (documented(), load(WORKFLOWS / "report.yml")):
+        assert content["name"] == waited_for
+        # A push to a pull request's branch is of the pull request alone.
+        assert content[True] == {"push": {"branches": ["main"]}, "pull_request": None}
+
+
+def test_every_foreign_action_is_pinned_by_its_commit() -> None:
+    texts = [
+        path.read_text()
+        for path in (ROOT / "action.yml", *WORKFLOWS.glob("*.yml"), ROOT / "docs/regression.md")
+    ]
+    used = [name for text in texts for name in re.findall(r"uses: (\S+)", text)]
+    foreign = [name for name in used if not name.startswith(("./", "OWNER/"))]
+    assert len(foreign) > 10
+    assert [name for name in foreign if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "is_source"),
+    [
+        ("codec/model.pt", True),
+        ("src/coder.cpp", True),
+        ("src/lib.rs", True),
+        ("weights.onnx", True),
+        ("pyproject.toml", True),
+        ("README.md", False),
+        ("codec/notes.md", False),
+        ("docs/plot.png", False),
+        (".git/index", False),
+        ("runs/report/stores/x.parquet", False),
+    ],
+)
+def test_bitstreams_are_kept_while_nothing_but_documentation_changes(path: str, is_source: bool) -> None:
+    patterns = load(ROOT / "action.yml")["inputs"]["sources"]["default"].split()
+
+    def matches(pattern: str) -> bool:
+        # As the runner's globs: two stars stand for any folders, one for a part of a name.
+        parts = (
+            re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+        )
+        return re.fullmatch(parts, path) is not None
+
+    taken = False
+    for pattern in patterns:
+        if matches(pattern.removeprefix("!")):
+            taken = not pattern.startswith("!")
+    assert taken is is_source
+
+
+def test_a_base_that_looks_like_an_option_is_no_option(action: Runner, tmp_path: Path) -> None:
+    folder = tmp_path / "repository"
+    (folder / "runs/report/head").mkdir(parents=True)
+    git(folder, "remote", "add", "origin", str(folder))
+    evil = f"--upload-pack=touch {tmp_path}/evil;"
+    done = action("Compare", BASE=evil, IS_OWN_BASE="true", RESULTS="results", TOLERANCE="0.5")
+    assert done.returncode != 0
+    assert not (tmp_path / "evil").exists()
+
+
 def test_actionlint_finds_no_fault() -> None:
     linter = shutil.which("actionlint")
     if linter is None:
@@ -266,35 +336,114 @@ def comment(tmp_path: Path) -> Runner:
     return Runner(WORKFLOWS / "report-comment.yml", folder)
 
 
-def test_a_comment_holds_the_report_without_mentions_links_or_pictures(
-    comment: Runner, tmp_path: Path
-) -> None:
-    report = tmp_path / "comment/downloaded/report.md"
-    report.write_bytes(
-        b"### Worse: 1 worse.\n\n| codec | BD-rate |\n| --- | ---: |\n| vvc | +5.00 % |\n\n"
-        b"@someone ![x](https://example.org/x.png) <img src=//example.org> <a href=//example.org>y</a> "
-        b"<!-- icm-bench-report --> \xff\n<details>\n<summary>more</summary>\n</details>\n" + b"z" * 100_000
-    )
+NAMES = [
+    "vvc:preset=medium",
+    "@someone",
+    "[x][r]",
+    "[r]: //example.org",
+    "![x](https://example.org/x.png)",
+    "www.example.org",
+    "<a\nhref=//example.org>y</a>",
+    "<div><image src=//example.org></div>",
+    "a@example.org",
+    "<!<!---- icm-bench-report -->",
+    "&#64;someone",
+    "`` ` | `",
+    "$(touch evil) `touch evil`",
+    "a" * 5000,
+    "\x1b[2J\udcff",
+    "",
+]
+
+
+def filed(names: Sequence[str]) -> dict[str, Any]:
+    row = {"dataset": "d", "task": "detection", "detector": "fake", "verdict": "worse", "reason": "@someone"}
+    values = {
+        "bd_rate": {"percent": 5.0, "low": 4.0, "high": 6.0},
+        "bits": {"percent": 5.5},
+        "difference": {"mean": -0.25},
+    }
+    return {"rows": [{**row, **values, "codec": name, "dataset": name} for name in names]}
+
+
+def written(comment: Runner, content: bytes | str) -> str:
+    """Return the comment on a report, after its first line; its last line links to the run."""
+    folder = comment.output.parent
+    report = folder / "downloaded" / "report.json"
+    report.write_bytes(content if isinstance(content, bytes) else content.encode())
     done = comment("Write the comment", RUN_URL="https://example.org/run/1")
     assert done.returncode == 0, done.stderr
-    text = (tmp_path / "comment/comment.md").read_text(encoding="utf-8")
+    text = (folder / "comment.md").read_text(encoding="utf-8")
     first, *rest = text.splitlines()
     assert first == "<!-- icm-bench-report -->"
-    body, link = "\n".join(rest[:-1]), rest[-1]
-    assert link.endswith("[this run](https://example.org/run/1).")
-    for forbidden in ("@", "](", "://", "<img", "<a ", "<!--"):
-        assert forbidden not in body, forbidden
-    for kept in ("### Worse", "| vvc | +5.00 % |", "<details>"):
-        assert kept in body
+    assert rest[-1].endswith("[this run](https://example.org/run/1).")
     assert len(text) < 65_536
-    assert comment.output.read_text() == "is_written=true\n"
+    assert comment.output.read_text().endswith("is_written=true\n")
+    assert not (folder / "evil").exists()
+    return "\n".join(rest[:-1])
+
+
+def elements(text: str) -> set[str]:
+    """Return what GitHub's Markdown makes of a text, beyond plain text."""
+    tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text)
+    kinds = {each.type for token in tokens for each in (token, *(token.children or ()))}
+    return {kind.removesuffix("_open").removesuffix("_close") for kind in kinds} - {"text", "inline"}
+
+
+def test_a_comment_is_a_table_in_which_no_name_is_more_than_code(comment: Runner) -> None:
+    body = written(comment, json.dumps(filed(NAMES)))
+    assert elements(body) == {
+        "heading",
+        "paragraph",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "code_inline",
+    }
+    for forbidden in ("@", "](", "://", "<", "&", "someone]"):
+        assert forbidden not in body, forbidden
+    assert "### Worse: 16 worse" in body
+    assert (
+        "| `vvc:preset=medium` / `detection` / `fake` | `vvc:preset=medium` | worse "
+        "| +5.00 % | [+4.00, +6.00] | -0.25 | +5.50 % |"
+    ) in body
+    assert len([line for line in body.splitlines() if line.startswith("|")]) == 2 + len(NAMES)
+
+
+def test_a_comment_shows_fifty_rows_and_counts_the_rest(comment: Runner) -> None:
+    body = written(comment, json.dumps(filed([f"codec-{index}" for index in range(70)])))
+    assert "### Worse: 70 worse" in body
+    assert body.count("| `codec-") == 2 * 50
+    assert "20 more are in the report." in body
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b"null",
+        b'{"rows": 3}',
+        b'{"rows": [3, {"codec": null, "verdict": {}, "bd_rate": "x", "bits": {"percent": 1e308}}]}',
+        b'{"rows": [{"verdict": "@someone", "bd_rate": {"percent": NaN, "low": true}}]}',
+    ],
+    ids=["no text", "nested", "null", "no rows", "wrong types", "no numbers"],
+)
+def test_a_damaged_report_makes_a_comment_that_says_little(comment: Runner, content: bytes) -> None:
+    body = written(comment, content)
+    assert body.startswith("### No regression: ")
+    assert "@" not in body
+    assert "nan" not in body
 
 
 def test_without_a_report_or_with_a_link_in_its_place_no_comment_is_written(
     comment: Runner, tmp_path: Path
 ) -> None:
     assert comment("Write the comment", RUN_URL="u").returncode == 0
-    (tmp_path / "comment/downloaded/report.md").symlink_to("/etc/passwd")
+    (tmp_path / "comment/downloaded/report.json").symlink_to("/etc/passwd")
     assert comment("Write the comment", RUN_URL="u").returncode == 0
     assert not comment.output.exists()
     assert not (tmp_path / "comment/comment.md").exists()

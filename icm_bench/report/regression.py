@@ -192,14 +192,29 @@ def compare(
         raise UsageError(
             "bootstrap replicates cannot be refused for a dip", hint="choose the pareto or isotonic policy"
         )
-    sides = [_keyed(find(folder), folder) for folder in (base, head)]
+    names = (base_name or str(base), head_name or str(head))
+    places = dict(zip((base, head), names, strict=True))
+    try:
+        sides = [_keyed(find(folder), folder) for folder in (base, head)]
+    except ResultError as error:
+        raise ResultError(
+            _named(error.what, places), where=_named(str(error.where), places), hint=error.hint
+        ) from error
     if not any(sides):
-        raise ResultError("neither side holds curves", where=f"{base}, {head}")
+        raise ResultError("neither side holds curves", where=", ".join(names))
     settings = _Settings(metric, tolerance_percent, method, monotone)
     rows = [_row(key, sides[0].get(key), sides[1].get(key), settings) for key in {**sides[0], **sides[1]}]
+    rows = [replace(row, reason=row.reason and _named(row.reason, places)) for row in rows]
     rows.sort(key=lambda row: (ORDER.index(row.verdict), row.dataset, row.task, row.detector, row.codec))
     metrics = tuple(sorted({row.metric for row in rows}))
-    return Regression(base_name or str(base), head_name or str(head), metrics, tolerance_percent, tuple(rows))
+    return Regression(*names, metrics, tolerance_percent, tuple(rows))
+
+
+def _named(text: str, places: Mapping[Path, str]) -> str:
+    """Return a text that calls folders by their names: those of a revision are temporary."""
+    for folder, name in places.items():
+        text = text.replace(str(folder), name)
+    return text
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,22 @@ def test_no_change_is_identical(measure: Measure) -> None:
     assert not found.is_worse
 
 
+def test_an_identical_curve_shows_no_seconds_since_they_are_the_machines_noise(
+    measure: Measure, tmp_path: Path
+) -> None:
+    head = tmp_path / "results"
+    shutil.copytree(measure(), head)
+    (timings,) = head.rglob("*.timings.json")
+    timings.write_text(timings.read_text().replace("0.0", "0.3"))
+    (row,) = compare(measure(), head).rows
+    if row.verdict == "identical":
+        for format_ in ("text", "markdown"):
+            assert "->" not in difference.render(compare(measure(), head), format_)
+            assert "→" not in difference.render(compare(measure(), head), format_)
+    else:
+        pytest.fail(f"{row.verdict}: {row.reason}")
+
+
 def test_other_bytes_of_the_same_length_and_quality_are_unchanged_with_an_interval(measure: Measure) -> None:
     row = only(compare(measure(), measure(byte="y")))
     assert row.verdict == "unchanged"
@@ -303,6 +319,19 @@ def test_a_revision_is_compared_with_the_working_tree(
     assert (code, "1 identical" in output) == (0, True)
     code, output, _ = command_line("compare", "HEAD:elsewhere", "results")
     assert (code, "1 new" in output) == (0, True)
+
+
+def test_an_error_names_the_revision_and_not_the_folder_that_it_was_copied_to(
+    repository: Path, command_line: Callable[..., tuple[int, str, str]]
+) -> None:
+    (path,) = [path for path in (repository / "results").rglob("*.json") if "timings" not in path.name]
+    path.write_text("{}")
+    git(repository, "commit", "-qam", "broken")
+    code, _, error = command_line("compare", "HEAD", "main~1")
+    assert code == 1
+    assert error.startswith("icm-bench: HEAD/")
+    assert "/tmp" not in error
+    assert "icm-bench-" not in error
 
 
 def test_every_format_is_written_and_says_the_same(
