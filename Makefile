@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# One test process a core, each on one thread. A module's tests share its fixtures, so they stay in one process.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test quick check format clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -14,7 +16,10 @@ demo: $(READY) ## Run the main job on the embedded dataset: no download, no argu
 	ICM_BENCH_RESULTS=runs/demo $(BIN)/icm-bench run --task detection --codecs icm,vvc,jpeg
 
 test: $(READY) check ## Run every check and every test.
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+quick: $(READY) ## Run the unit tests alone.
+	$(PYTEST) -m "not slow"
 
 check: $(READY) ## Run the linter, the format check and the type checker.
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.testing import photograph
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+OUTSIDE = Path(__file__).parents[2] / "shared" / "data"
 COLORS = {1: (230, 30, 30), 2: (30, 210, 30), 3: (40, 40, 240)}
 
 
@@ -28,6 +28,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Find data from outside the repository by name, or skip the test and say which data are absent."""
+
+    def find(name: str) -> Path:
+        path = OUTSIDE / name
+        if not path.exists():
+            pytest.skip(f"no {name} in ../shared/data, beside the checkout")
+        return path
+
+    return find
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,6 @@ from icm_bench.color import (
 from icm_bench.error import CodecError
 from icm_bench.image import Image
 
-KODAK = Path(__file__).parents[2] / "shared" / "data" / "kodak"
-
 
 def psnr_db(first: Image, second: Image) -> float:
     mse = float(np.mean((first.astype(np.float64) - second) ** 2))
@@ -46,10 +45,8 @@ def noise() -> Image:
 
 
 @pytest.fixture(scope="module")
-def photographs() -> list[Image]:
-    paths = sorted(KODAK.glob("*.png"))[:6]
-    if not paths:
-        pytest.skip(f"no photographs in {KODAK}")
+def photographs(shared_data: Callable[[str], Path]) -> list[Image]:
+    paths = sorted(shared_data("kodak").glob("*.png"))[:6]
     return [np.asarray(Pillow.open(path).convert("RGB")) for path in paths]
 
 

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from icm_bench.datasets.coco import Coco, CocoFormat
 from icm_bench.datasets.folder import Folder
 from icm_bench.error import DatasetError, UsageError
 
-SHARED_COCO = Path(__file__).parents[2] / "shared" / "data" / "coco"
 SIZES = {3: (12, 8), 7: (9, 9), 20: (5, 4)}
 
 
@@ -359,12 +359,12 @@ def test_importing_datasets_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
-@pytest.mark.skipif(not SHARED_COCO.is_dir(), reason="the COCO images are not beside the checkout")
-def test_real_coco_images_and_annotations_are_accepted() -> None:
-    validation = Coco.open(data_root=SHARED_COCO)
+def test_real_coco_images_and_annotations_are_accepted(shared_data: Callable[[str], Path]) -> None:
+    folder = shared_data("coco")
+    validation = Coco.open(data_root=folder)
     assert validation.ground_truth is not None
     assert (len(validation.images), len(validation.ground_truth["annotations"])) == (100, 770)
     assert len(validation.categories) == 80
-    training = Coco.open(data_root=SHARED_COCO, split="train2017")
+    training = Coco.open(data_root=folder, split="train2017")
     assert training.ground_truth is not None
     assert (len(training.images), len(training.ground_truth["annotations"])) == (337, 2838)

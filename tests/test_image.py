@@ -5,6 +5,7 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from PIL import ImageFile
 
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.image import Image, decode_image, image_size, mse, pixel_digest, printable, psnr, read_image
-
-KODAK = Path(__file__).parents[2] / "shared" / "data" / "kodak"
 
 
 def picture(height: int = 8, width: int = 12, seed: int = 0) -> Image:
@@ -382,6 +381,5 @@ def test_printable_leaves_ordinary_text_alone() -> None:
     assert printable(Path("naïve/日本.png")) == "naïve/日本.png"
 
 
-@pytest.mark.skipif(not KODAK.is_dir(), reason="the Kodak images are not beside the checkout")
-def test_kodak_image_is_read() -> None:
-    assert read_image(KODAK / "kodim01.png").shape == (512, 768, 3)
+def test_kodak_image_is_read(shared_data: Callable[[str], Path]) -> None:
+    assert read_image(shared_data("kodak") / "kodim01.png").shape == (512, 768, 3)

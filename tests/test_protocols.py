@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ def _commands(page: str) -> list[str]:
 
 COMMANDS = _commands(PAGE)
 ZOO = re.compile(r"(faster|mask)_rcnn_(R_50|X_101_32x8d)_FPN_3x")
-PUBLISHED = ROOT.parent / "shared" / "data" / "conformance" / "bdrate" / "expected.json"
 
 
 def _parsed(line: str) -> tuple[str, dict[str, Any]]:
@@ -102,10 +102,11 @@ def test_the_pages_counts_are_the_codes() -> None:
         assert name in str(openimages.__doc__)
 
 
-def test_the_pages_spread_of_methods_is_that_of_the_published_points() -> None:
-    if not PUBLISHED.is_file():
-        pytest.skip("the published curves are not beside the checkout")
-    published = json.loads(PUBLISHED.read_text())["openimages_detection"]
+def test_the_pages_spread_of_methods_is_that_of_the_published_points(
+    shared_data: Callable[[str], Path],
+) -> None:
+    expected = json.loads((shared_data("conformance/bdrate") / "expected.json").read_text())
+    published = expected["openimages_detection"]
     curves = [
         Curve(name, tuple(Point(None, bpp, {"map": value}) for bpp, value in zip(*points, strict=True)))
         for name, points in (

@@ -22,7 +22,6 @@ from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.testing import photograph
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared" / "data"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -99,13 +98,6 @@ def scenes(folder: Path) -> None:
     )
 
 
-def kodak(folder: Path) -> None:
-    """Lay out the Kodak set, of which no stand-in will do: its pixels are known."""
-    if not (SHARED / "kodak").is_dir():
-        pytest.skip("the Kodak set is not beside the checkout")
-    shutil.copytree(SHARED / "kodak", folder, dirs_exist_ok=True)
-
-
 def random_weights(folder: Path, name: str) -> Path:
     """Write a detector of torchvision's with random weights, since the published ones need a network."""
     import torch
@@ -120,13 +112,14 @@ def random_weights(folder: Path, name: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("icm-bench")])
-def test_each_command_runs_as_printed(line: str, here: Path) -> None:
+def test_each_command_runs_as_printed(line: str, here: Path, shared_data: Callable[[str], Path]) -> None:
     arguments = shlex.split(line, comments=True)[1:]
     arguments += QUICK.get(arguments[0], [])
     if arguments[:2] == ["data", "coco"]:
         coco(here / "data" / "coco")
     if "kodak" in arguments:
-        kodak(here / "data" / "kodak")
+        # No stand-in will do: the dataset knows the checksums of its files.
+        shutil.copytree(shared_data("kodak"), here / "data" / "kodak", dirs_exist_ok=True)
     if "fidelity" in arguments:
         arguments += ["--qualities", "vvc=47,42", "--qualities", "jpeg2000=0.06,0.25"]
     elif "--dataset" in arguments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,7 +28,6 @@ from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.replicates import Replicates
 from icm_bench.error import ResultError, UsageError
 
-CONFORMANCE = Path(__file__).parents[3] / "shared" / "data" / "conformance" / "bdrate"
 METHODS: tuple[Method, ...] = get_args(Method)
 Columns = tuple[list[float], list[float]]
 
@@ -36,10 +36,14 @@ TEST: Columns = ([0.09, 0.19, 0.37, 0.75], [20.5, 26.5, 31.2, 34.1])
 
 
 @pytest.fixture(scope="module")
-def expected() -> Any:
-    if not CONFORMANCE.is_dir():
-        pytest.skip("the published curves are not beside the checkout")
-    return json.loads((CONFORMANCE / "expected.json").read_text())
+def published(shared_data: Callable[[str], Path]) -> Path:
+    """The folder of published curves and their BD-rates."""
+    return shared_data("conformance/bdrate")
+
+
+@pytest.fixture(scope="module")
+def expected(published: Path) -> Any:
+    return json.loads((published / "expected.json").read_text())
 
 
 def _agrees(anchor: Columns, test: Columns, figures: dict[Method, float]) -> None:
@@ -55,14 +59,14 @@ def test_published_examples(expected: Any, name: str) -> None:
     _agrees(anchor, test, example["bd_rate_percent"])
 
 
-def _kodak(name: str) -> Columns:
-    results = json.loads((CONFORMANCE / "kodak" / f"{name}.json").read_text())["results"]
+def _kodak(published: Path, name: str) -> Columns:
+    results = json.loads((published / "kodak" / f"{name}.json").read_text())["results"]
     return results["bpp"], results["psnr-rgb"] if "psnr-rgb" in results else results["psnr"]
 
 
-def test_published_curves_on_kodak(expected: Any) -> None:
+def test_published_curves_on_kodak(published: Path, expected: Any) -> None:
     for name, figures in expected["kodak"]["bd_rate_percent"].items():
-        _agrees(_kodak("vtm"), _kodak(name), figures)
+        _agrees(_kodak(published, "vtm"), _kodak(published, name), figures)
 
 
 def test_published_curves_of_detection(expected: Any) -> None:

@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from hypothesis import strategies as st
 from icm_bench.datasets import annotation
 from icm_bench.datasets.annotation import read_ground_truth
 from icm_bench.error import DatasetError
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 VALID: dict[str, Any] = {
     "images": [{"id": 1, "file_name": "a.jpg", "width": 6, "height": 4}],
@@ -259,7 +258,6 @@ def _as_run_lengths(segmentation: Any, height: int, width: int) -> Any:
     return pycocotools.mask.frPyObjects(segmentation, height, width)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not beside the checkout")
-def test_cocos_own_val2014_annotations_are_accepted() -> None:
-    truth = read_ground_truth(SHARED / "conformance" / "coco_eval" / "instances_val2014_100.json")
+def test_cocos_own_val2014_annotations_are_accepted(shared_data: Callable[[str], Path]) -> None:
+    truth = read_ground_truth(shared_data("conformance/coco_eval") / "instances_val2014_100.json")
     assert len(truth["images"]) == 100

@@ -8,7 +8,7 @@ import hashlib
 import http.server
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from icm_bench.error import DatasetError, DownloadError, UsageError
 from icm_bench.image import Image, pixel_digest
 from icm_bench.testing import photograph
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "kodak"
 HASTY = Patience(attempts=2, backoff_s=0.01, timeout_s=5)
 
 
@@ -59,9 +58,8 @@ def test_there_are_24_pictures_of_the_known_sizes() -> None:
     }
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the Kodak set is not beside the checkout")
-def test_the_published_pictures_are_known() -> None:
-    dataset = open_dataset("kodak", data_root=SHARED)
+def test_the_published_pictures_are_known(shared_data: Callable[[str], Path]) -> None:
+    dataset = open_dataset("kodak", data_root=shared_data("kodak"))
     assert (dataset.name, len(dataset.images), dataset.ground_truth) == ("kodak", 24, None)
     assert dataset.n_pixels == 24 * 768 * 512
     for record, picture in zip(dataset.images, kodak.PICTURES, strict=True):

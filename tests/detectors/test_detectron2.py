@@ -40,7 +40,6 @@ from icm_bench.pipeline.stage import DetectorChoice
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector, photograph
 
-COCO = Path(__file__).parents[3] / "shared" / "data" / "coco" / "val2017"
 STATE: dict[str, NDArray[Any]] = {
     "head.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "head.bias": np.array([0.5, -0.5], dtype=np.float32),
@@ -525,10 +524,11 @@ def test_each_model_predicts_what_detectron2s_own_predictor_does(variant: str, t
 @with_detectron2
 @its_warnings
 @pytest.mark.slow
-@pytest.mark.skipif(not COCO.is_dir(), reason="the COCO images are not beside the checkout")
 @pytest.mark.parametrize("variant", ["faster_rcnn_R_50_FPN_3x", "mask_rcnn_R_50_FPN_3x"])
-def test_photographs_give_detectron2s_own_boxes_and_masks(variant: str, tmp_path: Path) -> None:
-    images = [read_image(path) for path in sorted(COCO.glob("*.jpg"))[:3]]
+def test_photographs_give_detectron2s_own_boxes_and_masks(
+    variant: str, tmp_path: Path, shared_data: Callable[[str], Path]
+) -> None:
+    images = [read_image(path) for path in sorted(shared_data("coco/val2017").glob("*.jpg"))[:3]]
     check(variant, images, tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ from icm_bench.formats.importer import (
 )
 from icm_bench.pipeline.scoring import CONVENTIONS
 
-CONFORMANCE = Path(__file__).parents[3] / "shared" / "data" / "conformance" / "bdrate"
 KODAK = Group("kodak")
 COCO = Group("val2017", "detection", "fasterrcnn_resnet50_fpn")
 
@@ -108,13 +108,12 @@ def test_estimated_bits_are_told_from_real_ones(tmp_path: Path, content: dict[st
     assert import_compressai(_json(tmp_path, content), KODAK).meta["conventions"]["bits"] == bits
 
 
-def test_published_files_keep_their_bd_rates() -> None:
-    if not CONFORMANCE.is_dir():
-        pytest.skip("the published curves are not beside the checkout")
-    expected = json.loads((CONFORMANCE / "expected.json").read_text())["kodak"]["bd_rate_percent"]
-    anchor = import_compressai(CONFORMANCE / "kodak" / "vtm.json", KODAK).curve
+def test_published_files_keep_their_bd_rates(shared_data: Callable[[str], Path]) -> None:
+    published = shared_data("conformance/bdrate")
+    expected = json.loads((published / "expected.json").read_text())["kodak"]["bd_rate_percent"]
+    anchor = import_compressai(published / "kodak" / "vtm.json", KODAK).curve
     for name, figures in expected.items():
-        curve = import_compressai(CONFORMANCE / "kodak" / f"{name}.json", KODAK).curve
+        curve = import_compressai(published / "kodak" / f"{name}.json", KODAK).curve
         assert bd_rate(anchor, curve, metric="psnr-rgb").value == pytest.approx(figures["pchip"], abs=1e-5)
 
 

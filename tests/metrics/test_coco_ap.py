@@ -23,7 +23,6 @@ from icm_bench.detector import Task
 from icm_bench.error import DatasetError, DetectorError, UsageError
 from icm_bench.metrics.coco_ap import METRICS, GroundTruth, score
 
-CONFORMANCE = Path(__file__).parents[3] / "shared" / "data" / "conformance" / "coco_eval"
 Rows = list[dict[str, Any]]
 Truth = dict[str, Rows]
 
@@ -92,12 +91,11 @@ def _found(bbox: list[float], confidence: float, image_id: int = 1, category_id:
 
 
 @pytest.fixture(scope="module")
-def conformance() -> Callable[[str], Any]:
-    if not CONFORMANCE.is_dir():
-        pytest.skip("COCO's evaluator test is not beside the checkout")
+def conformance(shared_data: Callable[[str], Path]) -> Callable[[str], Any]:
+    folder = shared_data("conformance/coco_eval")
 
     def read(name: str) -> Any:
-        return json.loads((CONFORMANCE / name).read_text())
+        return json.loads((folder / name).read_text())
 
     return read
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from icm_codecs.icm.coder import Coder
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 WEIGHTS = Path(__file__).parents[3] / "codecs" / "icm_codecs" / "weights" / "icm-mse.safetensors"
-KODAK = Path(__file__).parents[4] / "shared" / "data" / "kodak"
 SIZES = [(1, 1), (1, 17), (3, 5), (16, 16), (63, 65), (64, 64), (97, 130)]
 
 
@@ -319,9 +319,10 @@ def test_header_is_ten_bytes_for_a_photograph(codec: Icm) -> None:
     assert codec.header_bytes(data) == 10
 
 
-@pytest.mark.skipif(not KODAK.is_dir(), reason="the Kodak images do not lie beside the checkout")
-def test_photograph_is_coded_better_than_by_jpeg(ladder: list[Icm], tmp_path: Path) -> None:
-    with PillowImage.open(KODAK / "kodim04.png") as file:
+def test_photograph_is_coded_better_than_by_jpeg(
+    ladder: list[Icm], tmp_path: Path, shared_data: Callable[[str], Path]
+) -> None:
+    with PillowImage.open(shared_data("kodak") / "kodim04.png") as file:
         image = np.asarray(file.convert("RGB"))
     data = ladder[3].encode(image)
     fidelity = psnr(image, ladder[3].decode(data))
