@@ -83,6 +83,7 @@ for _name, _function, _example in (
     ("compare", curve.compare, "compare main results/"),
     ("report", curve.report, "report results/ --output report.html"),
     ("import", exchange.import_, "import vtm.json --from compressai --dataset kodak --codec vtm"),
+    ("published", exchange.published, "published gao2026 --results published"),
     ("export", exchange.export, "export curves.csv --to tidy"),
     ("list", plugin.list_, "list"),
     ("doctor", plugin.doctor, "doctor"),

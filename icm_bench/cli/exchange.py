@@ -61,6 +61,39 @@ def import_(
         say(importer.save_imported(told, results))
 
 
+def published(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="The publication whose curves to take.", show_default="list them"
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        option.coding(
+            metavar="NAME", help="File them beside curves of this dataset.", show_default="their own"
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        option.coding(
+            metavar="NAME", help="File them beside curves of this detector.", show_default="their own"
+        ),
+    ] = None,
+    results: option.ResultsOption = Path("results"),
+) -> None:
+    """Take curves from publications, for plots and, with --force, comparisons; without a name, list what there is."""
+    from icm_bench.formats import importer
+    from icm_bench.formats.published import PUBLICATIONS, published
+
+    if name is None:
+        for known, publication in PUBLICATIONS.items():
+            say(f"{known}: {publication.holds}\n  {publication.source}\n  {publication.remark}")
+        return
+    for curve in published(name, dataset=dataset, detector=detector):
+        say(importer.save_imported(curve, results))
+
+
 def export(
     destination: Annotated[
         Path,

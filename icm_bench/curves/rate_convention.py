@@ -15,6 +15,7 @@ ESTIMATED: Final = "estimated from the entropy model, nothing coded"
 NATIVE: Final = "native: the detector resizes after decoding"
 RESIZED: Final = "resized: the detector's resize comes before encoding, and its pixels are counted"
 UNKNOWN: Final = "unknown"
+MEASURED_HERE: Final = "measured here"
 
 _SHORT: Final = {
     "bpp": {"pooled": POOLED, "mean": MEAN, "unknown": UNKNOWN},
@@ -74,11 +75,18 @@ def in_full(key: str, text: str) -> str:
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Say in which conventions two result files' ``meta`` differ, or may differ since one is unknown.
 
+    Curves of a publication differ from all that come from elsewhere: images, detector and encoder are never quite the
+    same.
+
     Returns:
         One sentence a convention, none where both rates mean the same.
     """
     ours, theirs = first.get("conventions", {}), second.get("conventions", {})
-    return [
+    sources = [meta.get("published", {}).get("source", MEASURED_HERE) for meta in (first, second)]
+    published = [f"source is '{sources[0]}' in one and '{sources[1]}' in the other"] * (
+        sources[0] != sources[1]
+    )
+    return published + [
         f"{key} is '{ours.get(key, UNKNOWN)}' in one and '{theirs.get(key, UNKNOWN)}' in the other"
         for key in _SHORT
         if ours.get(key, UNKNOWN) != theirs.get(key, UNKNOWN) or ours.get(key, UNKNOWN) == UNKNOWN

@@ -77,6 +77,11 @@ class Result:
         """The ladder."""
         return list(self.meta["qualities"])
 
+    @property
+    def is_published(self) -> bool:
+        """Whether the curve was taken from a publication, not measured here or imported from a user's file."""
+        return "published" in self.meta
+
     @cached_property
     def curve(self) -> Curve:
         """The operating points as a curve."""

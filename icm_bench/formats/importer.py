@@ -43,7 +43,7 @@ _COMPRESSAI_NAMES: Final = {
 }
 _TIMINGS: Final = ("encode_s", "decode_s", "detect_s")
 _GROUP: Final = ("dataset", "task", "detector")
-_TASKS: Final = ("detection", "segmentation", "fidelity")
+_TASKS: Final = ("detection", "segmentation", "keypoints", "fidelity")
 _CONVENTION: Final = "conventions."
 
 
@@ -53,7 +53,7 @@ class Group:
 
     Attributes:
         dataset: The dataset's name: letters, digits, ``.``, ``_`` and ``-``.
-        task: ``detection``, ``segmentation`` or ``fidelity``.
+        task: ``detection``, ``segmentation``, ``keypoints`` (which only others measure) or ``fidelity``.
         detector: The detector's spec; ``none`` for fidelity.
 
     Raises:
