@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import io
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -365,11 +364,12 @@ def _published_digest(file: Path) -> str:
 
 def _read_state(data: bytes, path: Path) -> dict[str, Any]:
     import safetensors.torch
-    import torch
+
+    from icm_bench.detectors.checkpoint import read_pth
 
     if path.suffix == ".safetensors":
         return dict(safetensors.torch.load(data))
-    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    state = read_pth(data)
     if not isinstance(state, dict):
         raise TypeError(f"a {type(state).__name__} is no state dictionary")
     return state

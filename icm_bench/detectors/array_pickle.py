@@ -4,6 +4,9 @@ A pickle is a program, and running one that somebody else wrote runs whatever th
 read as data: they may build dictionaries, lists, tuples, numbers, texts and arrays of numbers. What it would call is
 compared with the few names that storing NumPy arrays leads to, and never looked up, imported or called; any other name
 and any other opcode is refused.
+
+``pickle.Unpickler.find_class`` with a list of allowed names would be shorter, but it is not asked about the tuples and
+dictionaries that a pickle builds on its own, of which a few hundred bytes can make more than any machine holds.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from icm_bench.detectors.pickle_guard import RefusedPickleError, check_pickle
+
 _NUMBERS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8"})
+_MAX_COPIES = 4
 _LITERALS = frozenset(
     {
         *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"),
@@ -34,10 +40,6 @@ _LITERALS = frozenset(
 )
 
 
-class RefusedPickleError(ValueError):
-    """A pickle is damaged, or holds or does more than arrays need."""
-
-
 def read_pickled_state(data: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays of a model that was pickled as ``{name: array}`` or as ``{"model": {name: array}, ...}``.
 
@@ -46,7 +48,8 @@ def read_pickled_state(data: bytes) -> dict[str, NDArray[Any]]:
     Raises:
         RefusedPickleError: The pickle is damaged, is empty, or holds or does anything else.
     """
-    machine = _Machine()
+    check_pickle(data)
+    machine = _Machine(spare_bytes=_MAX_COPIES * len(data) + 2**16)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "invalid .*escape")  # which no pickler writes
@@ -117,6 +120,7 @@ class _Machine:
     stack: list[Any] = field(default_factory=list)
     outer: list[list[Any]] = field(default_factory=list)
     memory: dict[int, Any] = field(default_factory=dict)
+    spare_bytes: int = 0
 
     def run(self, opcode: str, argument: Any) -> None:
         match opcode:
@@ -154,13 +158,22 @@ class _Machine:
             case "STACK_GLOBAL":
                 self._push(_Name(self.stack.pop(-2), self.stack.pop()))
             case "REDUCE":
+                self._spend(self.stack[-1])
                 self._push(_made(self.stack.pop(-2), self.stack.pop()))
             case "BUILD":
+                self._spend(self.stack[-1])
                 _build(self.stack[-2], self.stack.pop())
             case _ if opcode in _LITERALS:
                 self._push(argument)
             case _:
                 raise RefusedPickleError(f"the pickle does more than store arrays (opcode {opcode})")
+
+    def _spend(self, arguments: Any) -> None:
+        # One text may stand for the bytes of any number of arrays, of which each would be a copy.
+        parts = arguments if isinstance(arguments, tuple) else ()
+        self.spare_bytes -= sum(len(part) for part in parts if isinstance(part, str | bytes | bytearray))
+        if self.spare_bytes < 0:
+            raise RefusedPickleError("arrays repeat the same bytes without end")
 
     def _push(self, value: Any) -> None:
         self.stack.append(value)

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from icm_bench.detectors.pickle_guard import check_pth
 from icm_bench.download import download
 from icm_bench.error import DetectorError
 from icm_bench.image import first_line, printable
@@ -52,7 +53,12 @@ def fetch_checkpoint(url: str) -> Path:
 
 
 def read_pth(data: bytes) -> Any:
-    """Return what a ``.pth`` file holds, by torch's restricted unpickler, which makes tensors and nothing else."""
+    """Return what a ``.pth`` file holds, by torch's restricted unpickler, which makes tensors and nothing else.
+
+    Raises:
+        RefusedPickleError: Its values would be too many, too deep or within themselves.
+    """
+    check_pth(data)
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 

@@ -31,9 +31,10 @@ from torch import Tensor, nn
 from icm_bench import registry
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Detector
-from icm_bench.detectors.array_pickle import RefusedPickleError, read_pickled_state
+from icm_bench.detectors.array_pickle import read_pickled_state
 from icm_bench.detectors.checkpoint import Checkpoint
 from icm_bench.detectors.detectron2 import ZOO, Detectron2, _completed, fetch_weights, read_weights
+from icm_bench.detectors.pickle_guard import RefusedPickleError
 from icm_bench.error import DetectorError, DownloadError, UsageError
 from icm_bench.image import Image, read_image
 from icm_bench.pipeline.stage import DetectorChoice
@@ -233,7 +234,7 @@ def test_what_a_malicious_pickle_calls_is_not_called(
         (b"}U\x01aK\x01s.", "a is no array"),
         (b"}K\x01K\x01s.", "has 1 for a name"),
         (b"]I1\n.", "holds no model"),
-        (b"0.", "opcode POP"),
+        (b"N0]I1\n.", "opcode POP"),
         (b"g7\n.", "damaged pickle"),
         (b"(", "damaged pickle"),
         (b"t.", "damaged pickle"),
