@@ -182,6 +182,20 @@ def runs_on(codec: Codec) -> Resource:
 
 
 @runtime_checkable
+class DeclaresCost(Protocol):
+    """A codec that knows about how long it takes, so that long runs can be foreseen and shared out."""
+
+    def s_per_megapixel(self) -> float:
+        """Return about how many seconds of one core a megapixel takes to encode and decode."""
+        ...
+
+
+def s_per_megapixel(codec: Codec) -> float:
+    """Return about how many seconds of one core a megapixel takes: by default 1."""
+    return codec.s_per_megapixel() if isinstance(codec, DeclaresCost) else 1.0
+
+
+@runtime_checkable
 class ReportsHeaderBytes(Protocol):
     """A codec that can tell its header bytes from its payload."""
 

@@ -69,6 +69,10 @@ class Vtm:
         """Return the name and what the options say, but for the folder."""
         return short_label("VTM", options, unsaid="dir")
 
+    def s_per_megapixel(self) -> float:
+        """Return about 100 s at the middle of the ladder, and twice that eight QPs below."""
+        return float(100.0 * 2.0 ** ((34 - self._qp) / 8) * (int(self._percent) / 100) ** 2)
+
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
         return scaling.encode(image, self._percent, self._encode_coded_size)

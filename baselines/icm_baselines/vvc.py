@@ -95,6 +95,11 @@ class Vvc:
         """Return the bitstream of an image."""
         return scaling.encode(image, self._percent, self._encode_coded_size)
 
+    def s_per_megapixel(self) -> float:
+        """Return what the table above says of ``fast``, and of the other presets in proportion."""
+        pace = {"faster": 0.3, "fast": 1.0, "medium": 3.4, "slow": 12.0, "slower": 40.0}[self._preset]
+        return float(2.2 * pace * 2.0 ** ((34 - self._qp) / 10) * (int(self._percent) / 100) ** 2)
+
     def decode(self, data: bytes) -> Image:
         """Return the image of a bitstream."""
         return scaling.decode(data, _STILL.decode)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from icm_bench.cli import curve, data, exchange, plugin, run, train
+from icm_bench.cli import curve, data, exchange, plugin, run, status, train
 from icm_bench.cli.console import LineHandler, say, write_any_text
 from icm_bench.error import IcmBenchError, UsageError, system_errors
 
@@ -78,6 +78,7 @@ _data = typer.Typer(cls=_Group, no_args_is_help=True, help="Fetch and verify pub
 
 for _name, _function, _example in (
     ("run", run.run, "run --codecs icm,vvc,jpeg --limit 8"),
+    ("status", status.status, "status --runs runs/"),
     ("bdrate", curve.bdrate, "bdrate results/ --anchor vvc --format markdown"),
     ("plot", curve.plot, "plot results/ --formats png,pdf"),
     ("compare", curve.compare, "compare main results/"),

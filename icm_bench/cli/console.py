@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
 from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from icm_bench.text import printable
+
+_LINE_S = 60.0
+"""How often a line tells how far a command is where there is no terminal."""
 
 
 def say(text: object, *, error: bool = False) -> None:
@@ -35,7 +39,7 @@ def write_any_text() -> None:
 
 
 class Bar:
-    """A progress bar with an honest time left; silent where the output is not a terminal."""
+    """A progress bar with the time left; where the output is not a terminal, a line a minute."""
 
     def __init__(self) -> None:
         console = Console()
@@ -43,12 +47,13 @@ class Bar:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("planning", total=None)
+        self._task = self._progress.add_task("planning", total=None, left="")
+        self._said = time.monotonic()
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -57,10 +62,23 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def __call__(self, done: int, total: int, what: str) -> None:
-        """Show that so many of a total are done."""
-        self._progress.update(self._task, completed=done, total=total, description=printable(what))
+    def __call__(self, done: int, total: int, what: str, left_s: float | None = None) -> None:
+        """Show that so many of a total are done, and how many seconds are left."""
+        left = "" if left_s is None else f"about {duration(left_s)} left"
+        self._progress.update(self._task, completed=done, total=total, description=printable(what), left=left)
+        if self._progress.disable and time.monotonic() - self._said >= _LINE_S:
+            self._said = time.monotonic()
+            say(f"{done} of {total} done ({what}); {left}".rstrip("; "), error=True)
 
     def bytes(self, what: str, done: int, total: int | None) -> None:
         """Show that so many bytes of a file have arrived."""
         self(done, total or done, f"{what}, bytes")
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the two units that matter: ``3 h 20 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 
 from icm_bench.cli import option
+from icm_bench.cli.config import read_config
 from icm_bench.cli.console import Bar, say
+from icm_bench.cli.status import show
 from icm_bench.detector import Task
 
 if TYPE_CHECKING:
@@ -88,6 +90,19 @@ def run(
     again: Annotated[
         str, option.output(metavar="SPEC,...", help="Codecs to measure again, all of them that is on disk.")
     ] = "",
+    part: Annotated[
+        str | None,
+        option.output(metavar="I/N", help="Measure the I-th of N parts alone, and write no curves."),
+    ] = None,
+    dry_run: Annotated[
+        bool, option.output("--dry-run", help="Show what is left to measure and what it takes, and end.")
+    ] = False,
+    config: Annotated[  # noqa: ARG001  (read before the others, by its callback)
+        Path | None,
+        option.output(
+            metavar="FILE", is_eager=True, callback=read_config, help="These options from a TOML file."
+        ),
+    ] = None,
     results: option.ResultsOption = Path("results"),
     runs: option.RunsOption = Path("runs"),
 ) -> None:
@@ -97,7 +112,7 @@ def run(
     from icm_bench.curves.result import find, main_metric
     from icm_bench.dataset import default_detector, open_dataset
     from icm_bench.datasets.category_map import map_categories
-    from icm_bench.pipeline import runner
+    from icm_bench.pipeline import outlook, runner
     from icm_bench.report import plot, table
     from icm_bench.spec import Spec
 
@@ -112,6 +127,20 @@ def run(
         opened = map_categories(opened, category_map, known)
     console = Console()
     say(_describe(opened, None if task == "fidelity" else chosen))
+    number = None if part is None else outlook.parse_part(part)
+    if dry_run:
+        plan = runner.plan_of(
+            opened,
+            task=task,
+            codecs=chosen_codecs,
+            detector=chosen,
+            weights=detector_weights,
+            qualities=qualities or (),
+            runs=runs,
+            device=device,
+        )
+        show(outlook.record_of(plan), runs)
+        return
     with Bar() as bar:
         summary = runner.run(
             opened,
@@ -129,8 +158,13 @@ def run(
             bootstrap=bootstrap,
             fresh=fresh,
             again=[text.strip() for text in again.split(",") if text.strip()],
+            part=number,
             progress=bar,
         )
+    if number is not None:
+        say(_closing(summary))
+        say("run again without --part, once all parts are done, for the curves")
+        return
     if task != "fidelity":
         version = summary.results[0].meta["detector"]["version"]
         console.print(f"detector: {version}", highlight=False, markup=False, soft_wrap=True)

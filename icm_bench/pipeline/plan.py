@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icm_bench.codec import Codec, Quality, Resource, coded_as, ladder_of, runs_on
+from icm_bench.codec import Codec, Quality, Resource, coded_as, ladder_of, runs_on, s_per_megapixel
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DamageError, DatasetError, StoreError, UsageError
@@ -37,6 +37,7 @@ class OperatingPoint:
         coded_as: The codec and the quality that the point is coded and stored as, where it is another codec's;
             :class:`~icm_bench.codec.CodedAs` says so.
         resource: What its code stage needs.
+        s_per_megapixel: About how many seconds of one core its code stage takes.
     """
 
     codec: Spec | None = None
@@ -44,6 +45,7 @@ class OperatingPoint:
     version: str | None = None
     coded_as: tuple[Spec, Quality] | None = None
     resource: Resource = "cpu"
+    s_per_megapixel: float = 0.1
 
     @property
     def coder(self) -> Spec | None:
@@ -158,6 +160,18 @@ class Plan:
             "detector_version": self.detector_version,
         }
 
+    def shards(self) -> list[tuple[ImageRecord, ...]]:
+        """Return the images of each shard."""
+        images = self.dataset.images
+        return [images[first : first + SHARD_IMAGES] for first in range(0, len(images), SHARD_IMAGES)]
+
+    def distinct(self, points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
+        """Return the first of the points that are coded alike."""
+        distinct: dict[Path, OperatingPoint] = {}
+        for point in points:
+            distinct.setdefault(next(self.paths(point, 0)), point)
+        return list(distinct.values())
+
     def jobs(self, points: Sequence[OperatingPoint]) -> Iterator[tuple[OperatingPoint, int, Job]]:
         """Yield what is not on disk yet, shard by shard so that neighbours share their images.
 
@@ -166,12 +180,9 @@ class Plan:
         Raises:
             StoreError: A shard on disk was made under other conditions, and the plan is not fresh.
         """
-        distinct: dict[Path, OperatingPoint] = {}
-        for point in points:
-            distinct.setdefault(next(self._paths(point, 0)), point)
-        for shard in range(self.n_shards):
-            images = self.dataset.images[shard * SHARD_IMAGES : (shard + 1) * SHARD_IMAGES]
-            for point in distinct.values():
+        distinct = self.distinct(points)
+        for shard, images in enumerate(self.shards()):
+            for point in distinct:
                 job = self._job(point, shard, images)
                 is_coded = job.codec is None or job.coded is not None
                 if not (is_coded and job.is_compared and job.detector is None):
@@ -239,7 +250,7 @@ class Plan:
         is_damaged = False
         for point in self.points:
             for shard in range(self.n_shards):
-                for path in self._paths(point, shard):
+                for path in self.paths(point, shard):
                     try:
                         store.read(path)
                     except FileNotFoundError:
@@ -253,10 +264,11 @@ class Plan:
     def sweep(self) -> None:
         """Remove what killed runs left half-written in the plan's folders."""
         for point in self.points:
-            for path in self._paths(point, 0):
+            for path in self.paths(point, 0):
                 sweep(path.parent)
 
-    def _paths(self, point: OperatingPoint, shard: int) -> Iterator[Path]:
+    def paths(self, point: OperatingPoint, shard: int) -> Iterator[Path]:
+        """Yield where all that is made of a shard at a point stands."""
         if self.detector is not None:
             yield self.predicted_path(point, shard)
         if point.codec is not None:
@@ -344,7 +356,7 @@ def _point(spec: Spec, quality: Quality, device: str) -> OperatingPoint:
     codec = create_codec(spec, quality, device)
     stored = _stored_as(spec, quality, codec)
     other = None if stored == (spec, quality) else stored
-    return OperatingPoint(spec, quality, codec.version(), other, runs_on(codec))
+    return OperatingPoint(spec, quality, codec.version(), other, runs_on(codec), s_per_megapixel(codec))
 
 
 def _stored_as(spec: Spec, quality: Quality, codec: Codec) -> tuple[Spec, Quality]:

@@ -17,7 +17,7 @@ from icm_bench.dataset import Dataset, default_detector
 from icm_bench.detector import Task
 from icm_bench.error import DamageError, ResultError, StoreError
 from icm_bench.machine import one_thread
-from icm_bench.pipeline import provenance, stage, store
+from icm_bench.pipeline import outlook, provenance, stage, store
 from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
@@ -30,8 +30,8 @@ _ATTEMPTS = 3
 _UNKNOWN_WORKERS = 32
 """How many workers an executor is taken to have that does not say."""
 
-Progress = Callable[[int, int, str], None]
-"""Called with shards done, all of them, and the operating point of the last one."""
+Progress = Callable[[int, int, str, float], None]
+"""Called with shards done, all of them, the operating point of the last one, and the seconds that are left."""
 
 
 @dataclass
@@ -88,6 +88,7 @@ def run(
     bootstrap: int = 1000,
     fresh: bool = False,
     again: Sequence[str] = (),
+    part: tuple[int, int] | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -111,6 +112,8 @@ def run(
         bootstrap: Resamples of the images for the intervals; 0 for none.
         fresh: Measure again what is on disk and was made under other conditions.
         again: Codecs of which everything is measured again.
+        part: The number of this part, from 1, and how many there are: measures its share of the shards and writes no
+            curve. A run without a part does that, and measures what is missing.
         executor: Runs the jobs in place of this machine's processes; its workers call what they are given.
         progress: Told of each finished shard.
 
@@ -119,15 +122,16 @@ def run(
     """
     end_if_loaded_by_worker()
     began = time.perf_counter()
-    plan = make_plan(
-        dataset=dataset,
+    plan = plan_of(
+        dataset,
         task=task,
         codecs=codecs,
-        detector=detector or default_detector(dataset, task),
+        detector=detector,
         weights=weights,
         qualities=qualities,
-        store=store.Store(Path(runs)),
-        device=resolve_device(device, gpus),
+        runs=runs,
+        device=device,
+        gpus=gpus,
         batch=batch,
         fresh=fresh,
         again=again,
@@ -137,7 +141,11 @@ def run(
     _check_neighbours(plan, Path(results))
     for _ in range(_ATTEMPTS):
         try:
-            _measure(plan, Ledger(plan, Path(results), bootstrap), executor, workers, summary, progress)
+            ledger = None if part else Ledger(plan, Path(results), bootstrap)
+            with outlook.marked(plan) as mark:
+                _measure(plan, ledger, executor, workers, summary, progress, part, mark)
+            if ledger:
+                _settle(plan, ledger, summary)
             break
         except (DamageError, FileNotFoundError):
             # Damage shows where a shard is read, which may be late; what is named again has been done by then.
@@ -152,21 +160,55 @@ def run(
     return summary
 
 
+def plan_of(
+    dataset: Dataset,
+    *,
+    task: Task,
+    codecs: Sequence[str],
+    runs: str | Path,
+    device: str,
+    detector: str | None = None,
+    gpus: int | None = None,
+    **options: Any,
+) -> Plan:
+    """Return the plan of a run with these arguments; see :func:`run` and :func:`icm_bench.pipeline.plan.make_plan`."""
+    return make_plan(
+        dataset=dataset,
+        task=task,
+        codecs=codecs,
+        detector=detector or default_detector(dataset, task),
+        store=store.Store(Path(runs)),
+        device=resolve_device(device, gpus),
+        **options,
+    )
+
+
 def _measure(
     plan: Plan,
-    ledger: Ledger,
+    ledger: Ledger | None,
     executor: Executor | None,
     workers: int | None,
     summary: Summary,
     progress: Progress | None,
+    part: tuple[int, int] | None,
+    mark: Path,
 ) -> None:
-    """Measure what is missing, and write the curves."""
+    """Measure what is missing."""
+    originals = plan.ladder(None)
     with one_thread():
-        todo = list(plan.jobs(plan.points))
+        # The originals first: whether the detector is what it should be shows before hours have passed.
+        todo = [*plan.jobs(originals), *plan.jobs([point for point in plan.points if point not in originals])]
     stage.forget()
+    if part:
+        mine = outlook.parts(plan, part[1])
+        todo = [item for item in todo if mine[item[0], item[1]] == part[0]]
     with _engine(executor, workers, plan, [job for _, _, job in todo]) as engine:
         summary.workers = max(summary.workers, engine.workers if todo else 0)
-        _execute(plan, todo, engine, ledger, summary, progress)
+        _execute(plan, todo, engine, ledger, summary, progress, mark)
+
+
+def _settle(plan: Plan, ledger: Ledger, summary: Summary) -> None:
+    """Write the curves."""
     summary.results.clear()
     summary.paths.clear()
     for codec in plan.codecs:
@@ -189,9 +231,10 @@ def _execute(
     plan: Plan,
     todo: Sequence[tuple[OperatingPoint, int, Job]],
     engine: Engine,
-    ledger: Ledger,
+    ledger: Ledger | None,
     summary: Summary,
     progress: Progress | None,
+    mark: Path,
 ) -> None:
     header = {
         "versions": provenance.versions(),
@@ -200,22 +243,31 @@ def _execute(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     n_originals = sum(point.codec is None for point, _, _ in todo)
-    if not n_originals:
+    if ledger and not n_originals:
         ledger.check_published()
+    forecast = outlook.Forecast([(point, job.n_bytes / 3e6) for point, _, job in todo])
+    core_s: dict[int, float] = {}
+    n_done = 0
     origins: dict[int, Mapping[str, str]] = {}
     for index, measured, is_done in engine.run([job for _, _, job in todo]):
         point, shard, _ = todo[index]
         if measured.origin is not None:
             origins[index] = asdict(measured.origin)
         _keep(plan, point, shard, measured, {**header, **origins.get(index, {})}, summary)
+        # Loading is done once a process: it says nothing about what is left.
+        busy_s = sum(seconds for step, seconds in measured.seconds.items() if step != "load")
+        core_s[index] = core_s.get(index, 0.0) + busy_s
         if not is_done:
             continue
         summary.n_jobs += 1
+        n_done += 1
+        forecast.add(index, core_s.pop(index))
+        mark.touch()
         if progress is not None:
-            progress(summary.n_jobs, len(todo), _label(point))
+            progress(n_done, len(todo), _label(point), forecast.left_s)
         if point.codec is None:
             n_originals -= 1
-            if not n_originals:
+            if ledger and not n_originals:
                 ledger.check_published()
 
 
