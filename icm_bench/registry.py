@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from icm_bench.error import IcmBenchError, UsageError, unknown
 
-Kind: TypeAlias = Literal["codec", "detector", "dataset"]
+Kind: TypeAlias = Literal["codec", "detector", "dataset", "trainer", "training"]
 
 
 def names(kind: Kind) -> list[str]:

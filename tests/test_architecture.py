@@ -66,8 +66,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 """What the modules of a folder may import beside one another. Modules at the top of a package are its own name."""
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
-    # The training command starts the learned codecs' trainer, until a codec can name its own.
-    ("icm_bench.cli.train", "icm_codecs.training.train"): "the harness imports a codec package",
     # The report shows decoded images and predictions, which lie in the stores of runs.
     ("icm_bench.report.browser", "icm_bench.pipeline.plan"): "what an operating point is stored as",
     ("icm_bench.report.browser", "icm_bench.pipeline.store"): "reads bitstreams and predictions",
@@ -85,22 +83,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("icm_codecs.training.detector_loss", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.training.images", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.training.loop", "icm_bench.detectors.target"): "the objects of an image",
-    ("icm_codecs.training.train", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.training.images", "icm_bench.datasets.scenes.shard"): "reads drawn scenes",
-    # The coder and the checkpoint of icm serve hyperprior too: their common half belongs in hyperprior/.
-    ("icm_codecs.hyperprior.checkpoint", "icm_codecs.icm.checkpoint"): "common half in icm",
-    ("icm_codecs.hyperprior.codec", "icm_codecs.icm.checkpoint"): "common half in icm",
-    ("icm_codecs.hyperprior.codec", "icm_codecs.icm.coder"): "common half in icm",
-    ("icm_codecs.hyperprior.training", "icm_codecs.icm.checkpoint"): "common half in icm",
-    # Half of training/ is icm's own: its recipe, its losses and its stages belong in icm/.
-    ("icm_codecs.training.recipe", "icm_codecs.icm.network"): "icm's half of training",
-    ("icm_codecs.training.recipe", "icm_codecs.icm.residual"): "icm's half of training",
-    ("icm_codecs.training.recipe", "icm_codecs.icm.roi"): "icm's half of training",
-    ("icm_codecs.training.train", "icm_codecs.hyperprior.variable_rate"): "icm's half of training",
-    ("icm_codecs.training.train", "icm_codecs.icm.checkpoint"): "icm's half of training",
-    ("icm_codecs.training.train", "icm_codecs.icm.network"): "icm's half of training",
-    ("icm_codecs.training.train", "icm_codecs.icm.roi"): "icm's half of training",
-    ("icm_codecs.training.train", "icm_codecs.icm.stage"): "icm's half of training",
+    ("icm_codecs.training.trainable", "icm_bench.detectors.target"): "the objects of an image",
+    ("icm_codecs.icm.training", "icm_bench.detectors.target"): "the objects of an image",
 }
 """Imports against the layers that are yet to be mended, and why they are there."""
 

@@ -23,19 +23,17 @@ import contextlib
 import hashlib
 import importlib.metadata
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
-
-import numpy as np
 
 from icm_bench.codec import Quality, Resource
 from icm_bench.download import Patience, Progress, download
 from icm_bench.error import CodecError, DownloadError, UsageError, WeightsError
 from icm_bench.image import Image, first_line, printable
 from icm_codecs.bitstream.container import Frame, unpack
+from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.learned import checked_size
 
 Metric: TypeAlias = Literal["mse", "ms-ssim"]
@@ -51,9 +49,7 @@ _MEND = "give the bytes that encode returned, whole"
 
 def published_url(name: str, metric: str, quality: int) -> str:
     """Return where CompressAI publishes the weights of a model."""
-    with warnings.catch_warnings():
-        # Its own dependencies warn of their future while they are imported.
-        warnings.simplefilter("ignore")
+    with quiet_import():
         from compressai.zoo.image import model_urls
     return str(model_urls[name][metric][quality])
 
@@ -173,20 +169,18 @@ class ZooCodec:
         return sum(parameter.numel() for parameter in self._model.parameters())
 
     def _compress(self, image: Image) -> list[bytes]:
-        import torch
-        from torch.nn import functional
+        from icm_codecs.pixel import padded, to_tensor
 
-        height, width = image.shape[:2]
         with _reproducible():
-            pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
-            padded = functional.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-            coded = self._model.compress(padded)
+            coded = self._model.compress(padded(to_tensor(image, self._device), STRIDE))
         return [strings[0] for strings in coded["strings"]]
 
     def _decompress(self, frame: Frame, strings: list[bytes]) -> Image:
         import torch
 
-        rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
+        from icm_codecs.pixel import n_blocks, to_image
+
+        rows, columns = n_blocks(frame.height, STRIDE), n_blocks(frame.width, STRIDE)
         scale = 1 if self._is_hierarchical else STRIDE // _LATENT_STRIDE
         # The coder trusts its input and reads on past the end: zeros there keep a forged stream inside the buffer.
         n_latents = self._model.M * rows * columns * (STRIDE // _LATENT_STRIDE) ** 2
@@ -194,9 +188,7 @@ class ZooCodec:
         with _reproducible():
             shape = (rows * scale, columns * scale)
             decoded = self._model.decompress([[string + beyond] for string in strings], shape)["x_hat"]
-            levels = torch.nan_to_num(decoded[0, :, : frame.height, : frame.width]) * 255.0
-            pixels = torch.round(levels).clamp(0.0, 255.0).permute(1, 2, 0).to(torch.uint8)
-        return np.ascontiguousarray(pixels.cpu().numpy())
+            return to_image(torch.nan_to_num(decoded), frame.height, frame.width)
 
     def _join(self, strings: list[bytes]) -> bytes:
         if not self._is_hierarchical:
@@ -377,9 +369,7 @@ def _read_state(data: bytes, path: Path) -> dict[str, Any]:
 
 def _build(name: str, state: dict[str, Any]) -> Any:
     """Return the model of a state dictionary, with the tables that it holds, or else with new ones."""
-    with warnings.catch_warnings():
-        # Its own dependencies warn of their future while they are imported.
-        warnings.simplefilter("ignore")
+    with quiet_import():
         from compressai.zoo.image import model_architectures
         from compressai.zoo.pretrained import load_pretrained
     model = model_architectures[name].from_state_dict(load_pretrained(state))

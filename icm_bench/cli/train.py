@@ -40,8 +40,9 @@ def train(
     fresh: Annotated[bool, option.output("--fresh", help="Start over instead of resuming.")] = False,
 ) -> None:
     """Train a learned codec by a recipe; resumes where an earlier training was cut off."""
-    from icm_codecs.training import train as training
+    from icm_bench import registry
 
+    training = registry.load("training", "lightning")
     path = training.train(
         training.find_recipe(recipe),
         data=data,

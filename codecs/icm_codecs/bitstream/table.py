@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-with warnings.catch_warnings():
-    # Its own dependencies warn of their future while they are imported.
-    warnings.simplefilter("ignore")
+from icm_codecs.bitstream.quiet import quiet_import
+
+with quiet_import():
     from compressai.ans import BufferedRansEncoder, RansDecoder
 
 PRECISION_BITS = 16

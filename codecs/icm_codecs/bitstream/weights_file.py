@@ -47,12 +47,28 @@ def find_weights(name: str) -> Path:
     Raises:
         TrainingError: There is neither.
     """
-    shipped = sorted(SHIPPED.glob("*.safetensors"))
-    found = [path for path in (*shipped, Path(name)) if name in (path.stem, str(path)) and path.is_file()]
-    if not found:
-        known = ", ".join(path.stem for path in shipped)
-        raise TrainingError("there are no such weights", where=name, hint=f"choose {known} or name a file")
-    return found[0]
+    return find_file(name, SHIPPED, ".safetensors", "weights file")
+
+
+def find_file(name: str, shipped: Path, suffix: str, what: str) -> Path:
+    """Return the path of a shipped file, by its stem, or of any other.
+
+    Args:
+        name: The stem, or a path.
+        shipped: The folder of those that the package carries.
+        suffix: The ending of their names.
+        what: What it is, for the error.
+
+    Raises:
+        TrainingError: There is neither.
+    """
+    own = {path.stem: path for path in sorted(shipped.glob(f"*{suffix}"))}
+    path = own.get(name, Path(name))
+    if not path.is_file():
+        raise TrainingError(
+            f"there is no such {what}", where=name, hint=f"choose {', '.join(own)} or name a file"
+        )
+    return path
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], kind: str) -> None:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
@@ -16,6 +15,7 @@ from icm_codecs.bitstream.integer_layer import HYPER_BOUND, MEAN_BITS
 from icm_codecs.bitstream.quantiser import SYMBOL_BOUND, Quantiser
 from icm_codecs.bitstream.table import PRECISION_BITS, Decoder, Encoder
 from icm_codecs.checkerboard.checkpoint import CheckerboardCheckpoint
+from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 from icm_codecs.tucodec.network import HYPER_STRIDE
 
 _SLACK_BITS = 64
@@ -73,11 +73,11 @@ class CheckerboardCoder:
 
         Nothing here need be reproducible: the decoder is told the result.
         """
-        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
-        latent = self._model.analysis(_padded(pixels, self._model.shape.transforms.stride))
+        pixels = padded(to_tensor(image, self._device), self._model.shape.transforms.stride)
+        latent = self._model.analysis(pixels)
         scaled = latent * self._model.gain[self._quality][:, None, None]
         hyper = torch.round(
-            self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), self._position(self._quality))
+            self._model.hyper_analysis(padded(scaled, HYPER_STRIDE), self._position(self._quality))
         )
         return hyper[0].clamp(-HYPER_BOUND, HYPER_BOUND).long(), scaled[0]
 
@@ -104,8 +104,8 @@ class CheckerboardCoder:
             CodecError: The frame is larger than its bytes can say.
         """
         shape = self._model.shape
-        rows, columns = (_ceil(side, shape.transforms.stride) for side in (frame.height, frame.width))
-        hyper_shape = torch.Size([shape.hyper, _ceil(rows, HYPER_STRIDE), _ceil(columns, HYPER_STRIDE)])
+        rows, columns = (n_blocks(side, shape.transforms.stride) for side in (frame.height, frame.width))
+        hyper_shape = torch.Size([shape.hyper, n_blocks(rows, HYPER_STRIDE), n_blocks(columns, HYPER_STRIDE)])
         self._check_size(frame, hyper_shape)
         n_symbols = hyper_shape.numel() + shape.latent * rows * columns
         decoder = Decoder(frame.payload, most_symbols=n_symbols)
@@ -129,8 +129,7 @@ class CheckerboardCoder:
         steps = (latents.latent.to(self._device)[None] * 2.0**-MEAN_BITS).float()
         scaled_back = steps * self._model.inverse_gain[frame.quality][:, None, None]
         pixels = self._model.post_filter(self._model.synthesis(scaled_back, position), position)
-        levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
-        return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+        return to_image(pixels, frame.height, frame.width)
 
     def _check_size(self, frame: Frame, hyper_shape: torch.Size) -> None:
         """Refuse a size whose hyper-latent alone takes more bits than there are, before anything is allocated."""
@@ -152,13 +151,3 @@ class CheckerboardCoder:
 
     def _hyper_index(self, shape: torch.Size, quality: int) -> Tensor:
         return self._model.entropy_model.hyper_index(quality).cpu().repeat_interleave(shape[1] * shape[2])
-
-
-def _padded(x: Tensor, stride: int) -> Tensor:
-    """Replicate the last row and column until the sides are multiples of the stride."""
-    below, right = -x.shape[2] % stride, -x.shape[3] % stride
-    return functional.pad(x, (0, right, 0, below), mode="replicate")
-
-
-def _ceil(n: int, divisor: int) -> int:
-    return -(-n // divisor)

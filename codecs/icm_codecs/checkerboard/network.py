@@ -23,8 +23,8 @@ from icm_codecs.tucodec.network import (
     SCALES,
     Estimate,
     Modulation,
-    Shape,
     TucodecNetwork,
+    TucodecShape,
     index_of,
     interpolate,
     laplacian_bits,
@@ -98,9 +98,9 @@ class CheckerboardShape:
         return sum(self.groups)
 
     @property
-    def transforms(self) -> Shape:
+    def transforms(self) -> TucodecShape:
         """The shape of the networks that are tucodec's."""
-        return Shape(
+        return TucodecShape(
             self.rate_points,
             fine=self.fine,
             wide=self.wide,

@@ -29,23 +29,23 @@ from icm_codecs.content_weighted.context import (
     Rules,
     bit_tables,
 )
-from icm_codecs.content_weighted.network import Decoder, Encoder, Shape
+from icm_codecs.content_weighted.network import ContentWeightedShape, Decoder, Encoder
 
 _FORMAT = "content-weighted-1"
 
 
-def code_rules(shape: Shape) -> Rules:
+def code_rules(shape: ContentWeightedShape) -> Rules:
     """Return how large the context model of the code is; the side information is the importance level."""
     return Rules(shape.code, CODE_DEPTH, shape.levels, shape.qualities, shape.context)
 
 
-def map_rules(shape: Shape) -> Rules:
+def map_rules(shape: ContentWeightedShape) -> Rules:
     """Return how large the context model of the importance map is: it sees all the higher bit-planes."""
     return Rules(shape.bit_planes, shape.bit_planes, 1, shape.qualities, shape.context)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ContentWeightedCheckpoint:
     """A trained codec, ready for use.
 
     Attributes:
@@ -58,7 +58,7 @@ class Checkpoint:
         facts: The file's metadata.
     """
 
-    shape: Shape
+    shape: ContentWeightedShape
     encoder: Encoder
     decoder: Decoder
     code_context: ExactContext
@@ -74,7 +74,7 @@ class Checkpoint:
 
 def save_checkpoint(
     path: Path,
-    shape: Shape,
+    shape: ContentWeightedShape,
     networks: tuple[Encoder, Decoder],
     contexts: tuple[ContextNetwork, ContextNetwork],
     facts: Mapping[str, str],
@@ -98,7 +98,7 @@ def save_checkpoint(
     write_tensors(path, tensors, {**facts, "shape": shape.as_dict()}, _FORMAT)
 
 
-def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path, *, device: str = "cpu") -> ContentWeightedCheckpoint:
     """Read a checkpoint file.
 
     Raises:
@@ -106,9 +106,9 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     """
     with reading(path):
         facts, tensors = read_tensors(path, _FORMAT)
-        shape = Shape(**facts["shape"])
+        shape = ContentWeightedShape(**facts["shape"])
         targets = [0.5] * shape.qualities
-        return Checkpoint(
+        return ContentWeightedCheckpoint(
             shape,
             load_into(Encoder(shape, targets), "encoder", tensors, device),
             load_into(Decoder(shape), "decoder", tensors, device),

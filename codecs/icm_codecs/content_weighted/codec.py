@@ -23,12 +23,12 @@ from icm_bench.image import Image
 from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.content_weighted.coder import Code, Coder
+    from icm_codecs.content_weighted.coder import Code, ContentWeightedCoder
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "content-weighted.safetensors"
 
 
-class ContentWeighted(LadderCodec["Coder"]):
+class ContentWeighted(LadderCodec["ContentWeightedCoder"]):
     """A learned image codec that spends its bits where an importance map says.
 
     Args:
@@ -58,8 +58,10 @@ class ContentWeighted(LadderCodec["Coder"]):
     def _payload(self, image: Image) -> bytes:
         return self._coder.entropy_code(self._coder.analyse(image))
 
-    def _open(self) -> Coder:
+    def _open(self) -> ContentWeightedCoder:
         from icm_codecs.content_weighted.checkpoint import load_checkpoint
-        from icm_codecs.content_weighted.coder import Coder
+        from icm_codecs.content_weighted.coder import ContentWeightedCoder
 
-        return Coder(load_checkpoint(self._path, device=self._device), self._quality, self._device)
+        return ContentWeightedCoder(
+            load_checkpoint(self._path, device=self._device), self._quality, self._device
+        )

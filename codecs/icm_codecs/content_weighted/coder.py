@@ -12,16 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_codecs.bitstream.container import Frame
 from icm_codecs.bitstream.table import Decoder, Encoder, Tables
-from icm_codecs.content_weighted.checkpoint import Checkpoint
+from icm_codecs.content_weighted.checkpoint import ContentWeightedCheckpoint
 from icm_codecs.content_weighted.context import ContextRun, Walk, offsets, walk
 from icm_codecs.content_weighted.network import STRIDE, level_of, mask_of
+from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 
 _REACH = 2
 
@@ -38,7 +37,7 @@ class Code(NamedTuple):
     bits: NDArray[np.bool_]
 
 
-class Coder:
+class ContentWeightedCoder:
     """A checkpoint's networks at one rate point, on one device.
 
     Args:
@@ -50,7 +49,7 @@ class Coder:
         UsageError: The checkpoint has no such rate point.
     """
 
-    def __init__(self, model: Checkpoint, quality: int, device: str) -> None:
+    def __init__(self, model: ContentWeightedCheckpoint, quality: int, device: str) -> None:
         if quality not in range(model.shape.qualities):
             raise UsageError(
                 f"has no quality {quality + 1}",
@@ -74,9 +73,9 @@ class Coder:
     @torch.inference_mode()
     def analyse(self, image: Image) -> Code:
         """Return the code of an image; nothing here need be reproducible, as the decoder is told the result."""
-        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
+        pixels = padded(to_tensor(image, self._device), STRIDE)
         quality = torch.tensor([self._quality], device=self._device)
-        encoding = self._model.encoder(_padded(pixels), quality)
+        encoding = self._model.encoder(pixels, quality)
         level = level_of(encoding.importance, self._model.shape)
         bits = (encoding.code > 0.5) & mask_of(level, self._model.shape)
         return Code(level[0].cpu().numpy(), bits[0].cpu().numpy())
@@ -99,7 +98,7 @@ class Coder:
             CodecError: The stream is damaged.
         """
         model = self._model
-        rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
+        rows, columns = n_blocks(frame.height, STRIDE), n_blocks(frame.width, STRIDE)
         n_planes = model.shape.bit_planes
         most_symbols = (n_planes + model.shape.code) * rows * columns
         decoder = Decoder(frame.payload, most_symbols=most_symbols)
@@ -116,8 +115,7 @@ class Coder:
         bits = torch.from_numpy(code.bits).to(self._device)[None].float()
         quality = torch.tensor([frame.quality], device=self._device)
         pixels = self._model.decoder(bits, quality)
-        levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
-        return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+        return to_image(pixels, frame.height, frame.width)
 
     def _mask(self, level: NDArray[np.int64]) -> NDArray[np.bool_]:
         mask: NDArray[np.bool_] = mask_of(torch.from_numpy(level)[None], self._model.shape)[0].numpy()
@@ -194,9 +192,3 @@ def _levels_of(planes: NDArray[np.bool_]) -> NDArray[np.int64]:
     places = np.arange(len(planes) - 1, -1, -1)[:, None, None]
     levels: NDArray[np.int64] = (planes.astype(np.int64) << places).sum(axis=0)
     return levels
-
-
-def _padded(x: Tensor) -> Tensor:
-    """Replicate the last row and column until the sides are multiples of the stride."""
-    below, right = -x.shape[2] % STRIDE, -x.shape[3] % STRIDE
-    return functional.pad(x, (0, right, 0, below), mode="replicate")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from icm_codecs.content_weighted.network import STRIDE, Decoder, Encoder, Shape
+from icm_codecs.content_weighted.network import STRIDE, ContentWeightedShape, Decoder, Encoder
 from icm_codecs.training.klt_start import begin_with, markov_transforms
 
 _REACH = 4.0
@@ -50,7 +50,9 @@ class _Bits(NamedTuple):
     steps: Tensor
 
 
-def start_at_a_transform(encoder: Encoder, decoder: Decoder, shape: Shape, targets: Sequence[float]) -> None:
+def start_at_a_transform(
+    encoder: Encoder, decoder: Decoder, shape: ContentWeightedShape, targets: Sequence[float]
+) -> None:
     """Set networks that were just made to a quantised transform of 8 x 8 squares, if they are wide enough.
 
     Args:

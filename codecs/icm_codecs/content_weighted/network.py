@@ -29,7 +29,7 @@ _FINEST = 32
 
 
 @dataclass(frozen=True)
-class Shape:
+class ContentWeightedShape:
     """How large the networks are.
 
     Attributes:
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         targets: The importance that each quality begins with.
     """
 
-    def __init__(self, shape: Shape, targets: Sequence[float]) -> None:
+    def __init__(self, shape: ContentWeightedShape, targets: Sequence[float]) -> None:
         super().__init__()
         width = shape.width
         self.stem = nn.Conv2d(3, width, 8, stride=4, padding=2)
@@ -136,7 +136,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Turn a masked binary code into an image: N x code x h x w -> N x 3 x 8h x 8w, about 0..1, not clipped."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ContentWeightedShape) -> None:
         super().__init__()
         width = shape.width
         self.stem = nn.Conv2d(shape.code, 4 * width, 3, padding=1)
@@ -183,17 +183,17 @@ def binarise(code: Tensor) -> Tensor:
     return cast(Tensor, _Binarise.apply(code))
 
 
-def level_of(importance: Tensor, shape: Shape) -> Tensor:
+def level_of(importance: Tensor, shape: ContentWeightedShape) -> Tensor:
     """Return the importance map's levels, floor(p L), int64, 0 to L - 1."""
     return torch.floor(importance * shape.levels).clamp(0, shape.levels - 1).long()
 
 
-def n_kept(level: Tensor, shape: Shape) -> Tensor:
+def n_kept(level: Tensor, shape: ContentWeightedShape) -> Tensor:
     """Return how many channels of the code levels keep, the first ones, by the mask rule."""
     return (level + (shape.mask_rule == "floor+1")) * (shape.code // shape.levels)
 
 
-def mask_of(level: Tensor, shape: Shape) -> Tensor:
+def mask_of(level: Tensor, shape: ContentWeightedShape) -> Tensor:
     """Return which channels levels keep: N x h x w -> N x code x h x w, bool."""
     channel = torch.arange(shape.code, device=level.device)[:, None, None]
     return channel < n_kept(level, shape)[:, None]
@@ -201,7 +201,7 @@ def mask_of(level: Tensor, shape: Shape) -> Tensor:
 
 class _Mask(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, importance: Tensor, shape: Shape) -> Tensor:
+    def forward(ctx: Any, importance: Tensor, shape: ContentWeightedShape) -> Tensor:
         level = level_of(importance, shape)
         ctx.save_for_backward(n_kept(level, shape))
         ctx.shape = shape
@@ -216,7 +216,7 @@ class _Mask(torch.autograd.Function):
         return ctx.shape.levels * (gradient * near).sum(dim=1), None
 
 
-def importance_mask(importance: Tensor, shape: Shape) -> Tensor:
+def importance_mask(importance: Tensor, shape: ContentWeightedShape) -> Tensor:
     """Return the mask of an importance map: N x h x w in 0..1 -> N x code x h x w of zeros and ones.
 
     The gradient is the paper's: ``levels`` times the sum of the mask's over the two levels around the boundary.

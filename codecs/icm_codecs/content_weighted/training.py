@@ -9,7 +9,7 @@ gradients they do not touch, where the paper trains them afterwards.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,18 +26,19 @@ from icm_codecs.content_weighted.checkpoint import (
 from icm_codecs.content_weighted.context import ContextNetwork
 from icm_codecs.content_weighted.klt_start import start_at_a_transform
 from icm_codecs.content_weighted.network import (
+    ContentWeightedShape,
     Decoder,
     Encoder,
-    Shape,
     binarise,
     importance_mask,
     level_of,
 )
+from icm_codecs.training.recipe import check, table_of
 from icm_codecs.training.ssim_loss import with_structure
 
 
 @dataclass(frozen=True)
-class Loss:
+class ContentWeightedLoss:
     """What is minimised: squared error + gamma * R, R the importance where it exceeds a quality's target, else 0.
 
     The paper sums in units that are unpublished; ours are means, the importance relative to its target, and a squared
@@ -68,18 +69,17 @@ class Loss:
     structure_from: int = 0
 
     def __post_init__(self) -> None:
-        requirements = {
-            "targets rise, above 0 and below 1": list(self.targets) == sorted(set(self.targets))
-            and min(self.targets, default=0.0) > 0.0
-            and max(self.targets) < 1.0,
-            "gamma is positive": self.gamma > 0.0,
-            "memory is from 0 to below 1": 0.0 <= self.memory < 1.0,
-            "every is positive": self.every > 0,
-            "structure is from 0 to 1": 0.0 <= self.structure <= 1.0,
-        }
-        broken = [requirement for requirement, holds in requirements.items() if not holds]
-        if broken:
-            raise ValueError(f"it must hold that {broken[0]}")
+        check(
+            {
+                "targets rise, above 0 and below 1": list(self.targets) == sorted(set(self.targets))
+                and min(self.targets, default=0.0) > 0.0
+                and max(self.targets) < 1.0,
+                "gamma is positive": self.gamma > 0.0,
+                "memory is from 0 to below 1": 0.0 <= self.memory < 1.0,
+                "every is positive": self.every > 0,
+                "structure is from 0 to 1": 0.0 <= self.structure <= 1.0,
+            }
+        )
 
     def structure_at(self, step: int) -> float:
         """Return what share structure has at a step, counted from 0."""
@@ -91,7 +91,7 @@ class Loss:
         return [value * len(raw) / sum(raw) for value in raw]
 
 
-class Model(nn.Module):
+class ContentWeightedModel(nn.Module):
     """The networks as they are trained.
 
     Args:
@@ -99,7 +99,7 @@ class Model(nn.Module):
         loss: What is minimised.
     """
 
-    def __init__(self, shape: Shape, loss: Loss) -> None:
+    def __init__(self, shape: ContentWeightedShape, loss: ContentWeightedLoss) -> None:
         super().__init__()
         self.shape = shape
         self.encoder = Encoder(shape, loss.targets)
@@ -117,22 +117,14 @@ class Model(nn.Module):
 
     @classmethod
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
-        """Build the untrained networks from ``[network]`` (:class:`Shape`) and ``[loss]`` (:class:`Loss`).
+        """Build the untrained networks from ``[network]``, the shape, and ``[loss]``, :class:`ContentWeightedLoss`.
 
         Raises:
             ValueError: An entry is unknown, missing or impossible; the message says which.
         """
-        settings = _checked(tables.get("loss", {}), {field.name for field in fields(Loss)}, "[loss]")
-        sizes = _checked(
-            tables.get("network", {}), {field.name for field in fields(Shape)} - {"qualities"}, "[network]"
-        )
-        try:
-            if "targets" in settings:
-                settings["targets"] = tuple(settings["targets"])
-            loss = Loss(**settings)
-            return cls(Shape(qualities=len(loss.targets), **sizes), loss)
-        except TypeError as error:
-            raise ValueError(f"an entry is of the wrong type: {error}") from error
+        loss = table_of(ContentWeightedLoss, tables.get("loss", {}), "loss")
+        sizes = {**tables.get("network", {}), "qualities": len(loss.targets)}
+        return cls(table_of(ContentWeightedShape, sizes, "network"), loss)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return scalars by name for a batch N x 3 x H x W in 0..1, sides multiples of 8.
@@ -227,10 +219,3 @@ def _by_quality(measured: Mapping[str, Tensor], quality: Tensor) -> dict[str, Te
         for one in sorted(set(quality.tolist())):
             found[f"{name}/{one + 1}"] = values[quality == one].mean()
     return found
-
-
-def _checked(table: Mapping[str, Any], known: set[str], name: str) -> dict[str, Any]:
-    unknown = set(table) - known
-    if unknown:
-        raise ValueError(f"{name} has unknown entries {', '.join(sorted(unknown))}")
-    return dict(table)

@@ -1,42 +1,26 @@
 """The scale hyperprior of Ballé et al. (ICLR 2018, arXiv 1802.01436) as a codec.
 
-What is guaranteed is what :mod:`icm_codecs.icm.codec` guarantees: latents that are identical, bit for bit, on every
-device, library and thread count; pixels that are identical on the same machine and differ by a level at most elsewhere.
-The bitstream is the frame of :mod:`icm_codecs.bitstream.container` around the stream of :mod:`icm_codecs.icm.coder`.
+What is guaranteed: latents that are identical, bit for bit, on every device, library and thread count; pixels that are
+identical on the same machine and differ by a level at most elsewhere. The bitstream is the frame of
+:mod:`icm_codecs.bitstream.container` around the stream of :mod:`icm_codecs.hyperprior.coder`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from icm_bench.codec import Quality
 from icm_bench.image import Image
 from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.icm.coder import Coder
+    from icm_codecs.hyperprior.coder import HyperpriorCoder, Latents  # the one in a string alone
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "hyperprior.safetensors"
 
 
-class HyperpriorCodec(LadderCodec[Any]):
-    """A ladder whose networks have a hyperprior: :class:`icm_codecs.icm.coder.Coder` among others."""
-
-    def latents(self, data: bytes) -> Any:
-        """Return what the bitstream says, ``hyper`` and ``latent`` at least, without turning it into an image.
-
-        Raises:
-            CodecError: As for :meth:`decode`.
-        """
-        return self._coder.entropy_decode(self._unpack(data))
-
-    def _payload(self, image: Image) -> bytes:
-        payload: bytes = self._coder.entropy_code(*self._coder.analyse(image))
-        return payload
-
-
-class Hyperprior(HyperpriorCodec):
+class Hyperprior(LadderCodec["HyperpriorCoder"]):
     """A learned image codec with normalising transforms and a scale hyperprior.
 
     Args:
@@ -55,10 +39,20 @@ class Hyperprior(HyperpriorCodec):
         shipped = None if weights else self.qualities
         self._set(quality, device, Path(weights) if weights else _SHIPPED, shipped=shipped)
 
-    def _open(self) -> Coder:
-        from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
-        from icm_codecs.icm.checkpoint import load_checkpoint
-        from icm_codecs.icm.coder import Coder
+    def latents(self, data: bytes) -> Latents:
+        """Return what the bitstream says, without turning it into an image.
 
-        model = load_checkpoint(self._path, HYPERPRIOR, device=self._device)
-        return Coder(model, self._quality, self._device, name=self.name)
+        Raises:
+            CodecError: As for :meth:`decode`.
+        """
+        return self._coder.entropy_decode(self._unpack(data))
+
+    def _payload(self, image: Image) -> bytes:
+        return self._coder.entropy_code(*self._coder.analyse(image))
+
+    def _open(self) -> HyperpriorCoder:
+        from icm_codecs.hyperprior.checkpoint import load_checkpoint
+        from icm_codecs.hyperprior.coder import HyperpriorCoder
+
+        model = load_checkpoint(self._path, device=self._device)
+        return HyperpriorCoder(model, self._quality, self._device, name=self.name)

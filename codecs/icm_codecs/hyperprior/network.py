@@ -11,7 +11,6 @@ is the paper's network for low rates, ``width = 192, latent = 320`` the one for 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -19,14 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
 from icm_codecs.layer import per_channel, round_through
 from icm_codecs.training.klt_start import begin_with, markov_transforms
 
-with warnings.catch_warnings():
-    # Its own dependencies warn of their future while they are imported.
-    warnings.simplefilter("ignore")
+with quiet_import():
     from compressai.layers import GDN
 
 _START_SCALE = 1.7
@@ -34,7 +32,7 @@ _START_SCALE = 1.7
 
 
 @dataclass(frozen=True)
-class Shape:
+class HyperpriorShape:
     """How large the networks are.
 
     Attributes:
@@ -46,6 +44,10 @@ class Shape:
     qualities: int = 8
     width: int = 96
     latent: int = 144
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(size, int) and size > 0 for size in self.as_dict().values()):
+            raise ValueError("qualities, width and latent must be positive whole numbers")
 
     @property
     def hyper(self) -> int:
@@ -65,7 +67,7 @@ class Shape:
 class Analysis(nn.Module):
     """Turn an image into a latent: N x 3 x 16h x 16w in 0..1 -> N x latent x h x w."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: HyperpriorShape) -> None:
         super().__init__()
         width = shape.width
         self.layers = nn.Sequential(
@@ -86,7 +88,7 @@ class Analysis(nn.Module):
 class Synthesis(nn.Module):
     """Turn a latent into an image: N x latent x h x w -> N x 3 x 16h x 16w, about 0..1, not clipped."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: HyperpriorShape) -> None:
         super().__init__()
         width = shape.width
         self.layers = nn.Sequential(
@@ -107,7 +109,7 @@ class Synthesis(nn.Module):
 class HyperAnalysis(nn.Module):
     """Turn a scaled latent's magnitudes into a hyper-latent: N x latent x 4h x 4w -> N x width x h x w."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: HyperpriorShape) -> None:
         super().__init__()
         self.first = nn.Conv2d(shape.latent, shape.width, 3, padding=1)
         self.second = _halving(shape.width, shape.width)
@@ -125,7 +127,7 @@ class HyperSynthesis(nn.Module):
     Only operations that have an integer twin are used: scaling, (transposed) convolution, a bias per quality, ReLU.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: HyperpriorShape) -> None:
         super().__init__()
         width = shape.width
         self.gain = nn.Parameter(torch.ones(shape.qualities, width))
@@ -148,12 +150,12 @@ class HyperSynthesis(nn.Module):
 class HyperpriorNetwork(VariableRateNetwork):
     """Estimate the decoded images and their rates: see :class:`VariableRateNetwork`."""
 
-    shape: Shape
+    shape: HyperpriorShape
     analysis: Analysis
     synthesis: Synthesis
     hyper_synthesis: HyperSynthesis
 
-    def __init__(self, shape: Shape, lambdas: tuple[float, ...]) -> None:
+    def __init__(self, shape: HyperpriorShape, lambdas: tuple[float, ...]) -> None:
         networks = (Analysis(shape), Synthesis(shape), HyperAnalysis(shape), HyperSynthesis(shape))
         super().__init__(shape, lambdas, *networks)
         self._initialise()

@@ -9,14 +9,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from icm_codecs.hyperprior.checkpoint import HYPERPRIOR
-from icm_codecs.hyperprior.network import HyperpriorNetwork, Shape
-from icm_codecs.icm.checkpoint import save_checkpoint, start_from
+from icm_codecs.hyperprior.checkpoint import save_checkpoint, start_from
+from icm_codecs.hyperprior.network import HyperpriorNetwork, HyperpriorShape
 from icm_codecs.learned import MOST_QUALITIES
-from icm_codecs.training.recipe import Loss
+from icm_codecs.training.recipe import Loss, check, table_of
 
 
-class Model(HyperpriorNetwork):
+class HyperpriorModel(HyperpriorNetwork):
     """The networks with their loss: see :class:`icm_codecs.training.trainable.Trainable`.
 
     Args:
@@ -24,7 +23,7 @@ class Model(HyperpriorNetwork):
         loss: The lambda of the squared error at each quality, and how the qualities share the gradient.
     """
 
-    def __init__(self, shape: Shape, loss: Loss) -> None:
+    def __init__(self, shape: HyperpriorShape, loss: Loss) -> None:
         super().__init__(shape, loss.lambdas)
         self._lambdas = tuple(255.0**2 * value for value in loss.lambdas)
         self._shares = loss.quality_weights()
@@ -36,22 +35,17 @@ class Model(HyperpriorNetwork):
         Raises:
             ValueError: An entry is unknown, missing or impossible.
         """
-        network, loss = tables.get("network", {}), tables.get("loss", {})
-        _check_names("network", network, {"width", "latent"})
-        _check_names("loss", loss, {"lambdas", "balance"})
-        lambdas = tuple(loss.get("lambdas", ()))
-        if not all(isinstance(value, int | float) and value > 0 for value in lambdas):
-            raise ValueError("[loss] lambdas must be positive numbers")
-        if not 1 <= len(lambdas) <= MOST_QUALITIES or list(lambdas) != sorted(set(lambdas)):
-            raise ValueError(f"[loss] lambdas must be 1 to {MOST_QUALITIES} rising numbers")
-        for name, channels in network.items():
-            if not isinstance(channels, int) or channels < 1:
-                raise ValueError(f"[network] {name} must be a positive whole number")
-        batch = tables.get("optimisation", {}).get("batch", len(lambdas))
-        if batch % len(lambdas):
-            raise ValueError("[optimisation] batch must be a multiple of the number of lambdas")
-        weights = Loss(lambdas, **{key: value for key, value in loss.items() if key != "lambdas"})
-        return cls(Shape(len(lambdas), **network), weights)
+        loss = table_of(Loss, tables.get("loss", {}), "loss")
+        sizes = {**tables.get("network", {}), "qualities": len(loss.lambdas)}
+        batch = tables.get("optimisation", {}).get("batch", len(loss.lambdas))
+        check(
+            {
+                "background is of labelled images": loss.background == 1.0,
+                f"there are at most {MOST_QUALITIES} lambdas": len(loss.lambdas) <= MOST_QUALITIES,
+                "batch is a multiple of the number of lambdas": batch % len(loss.lambdas) == 0,
+            }
+        )
+        return cls(table_of(HyperpriorShape, sizes, "network"), loss)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return ``loss``, and ``bpp`` and ``psnr`` of each quality as ``bpp/1`` and so on.
@@ -78,7 +72,7 @@ class Model(HyperpriorNetwork):
 
     def save(self, path: Path, facts: Mapping[str, str]) -> None:
         """Write the weights file that the codec loads, all or nothing."""
-        save_checkpoint(self, path, facts, HYPERPRIOR)
+        save_checkpoint(self, path, facts)
 
     def start_from(self, path: Path) -> None:
         """Set the parameters to those of a weights file.
@@ -86,10 +80,4 @@ class Model(HyperpriorNetwork):
         Raises:
             CodecError: The file is missing, damaged, or of another kind or shape.
         """
-        start_from(self, path, HYPERPRIOR)
-
-
-def _check_names(table: str, given: Mapping[str, Any], known: set[str]) -> None:
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise ValueError(f"[{table}] has unknown entries: {', '.join(unknown)}")
+        start_from(self, path)

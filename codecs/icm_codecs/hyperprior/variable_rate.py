@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-with warnings.catch_warnings():
-    # Its own dependencies warn of their future while they are imported.
-    warnings.simplefilter("ignore")
+from icm_codecs.bitstream.quiet import quiet_import
+
+with quiet_import():
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
     from compressai.ops import LowerBound
 

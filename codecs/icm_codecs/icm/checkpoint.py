@@ -1,8 +1,8 @@
-"""The file that the codec ships: everything that defines a byte or a pixel, and its facts."""
+"""The file that the codec ships: what every hyperprior codec's holds, its ROI map's tables and its residual layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -11,60 +11,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from icm_codecs.bitstream.table import Tables, gaussian_tables, prior_tables
-from icm_codecs.bitstream.weights_file import (
-    check_same_shape,
-    layer_tensors,
-    load_into,
-    network_tensors,
-    read_facts,
-    read_layers,
-    read_tables,
-    read_tensors,
-    reading,
-    table_tensors,
-    write_tensors,
-)
-from icm_codecs.hyperprior.network_exact import ExactSynthesis
-from icm_codecs.hyperprior.variable_rate import Sizes, VariableRateNetwork
-from icm_codecs.icm.network import Analysis, HyperAnalysis, IcmNetwork, Shape, Synthesis
+from icm_codecs.bitstream.table import Tables
+from icm_codecs.bitstream.weights_file import read_facts, read_tables, read_tensors, reading, table_tensors
+from icm_codecs.hyperprior import checkpoint as hyperprior
+from icm_codecs.hyperprior.checkpoint import HyperpriorCheckpoint, Kind, checkpoint_of
+from icm_codecs.icm.network import Analysis, HyperAnalysis, IcmNetwork, IcmShape, Synthesis
 from icm_codecs.icm.network_exact import ExactHyperSynthesis
 from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
 from icm_codecs.icm.residual_coder import ResidualCoder
 from icm_codecs.icm.roi import RoiLevels
 from icm_codecs.icm.roi_map import RoiSteps, map_tables
 
-_NETWORKS = ("analysis", "synthesis", "hyper_analysis")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What tells one hyperprior codec's files from another's.
-
-    Attributes:
-        format: Its name, in a file's metadata.
-        shape: Makes the networks' sizes of what the metadata says of them.
-        analysis: Image -> latent, made from the sizes.
-        synthesis: Latent -> image, likewise.
-        hyper_analysis: Latent -> hyper-latent, likewise.
-        hyper_synthesis: Hyper-latent -> scale indices and means, in integers.
-        complaint: What the error says of a file that cannot be used.
-        former: The present names of what older files know by another.
-    """
-
-    format: str
-    shape: Callable[..., Sizes]
-    analysis: Callable[[Any], nn.Module]
-    synthesis: Callable[[Any], nn.Module]
-    hyper_analysis: Callable[[Any], nn.Module]
-    hyper_synthesis: type[ExactSynthesis]
-    complaint: str
-    former: Mapping[str, str]
-
-
 ICM = Kind(
     "icm-1",
-    Shape,
+    IcmShape,
     Analysis,
     Synthesis,
     HyperAnalysis,
@@ -75,156 +35,88 @@ ICM = Kind(
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class IcmCheckpoint(HyperpriorCheckpoint):
     """A trained codec, ready for use.
 
     Attributes:
-        shape: How large the networks are.
-        analysis: Image -> latent.
-        synthesis: Latent -> image.
-        hyper_analysis: Latent -> hyper-latent.
-        hyper_synthesis: Hyper-latent -> scale indices and means, in integers.
-        gain: Qualities x latent, float32: scales the latent before rounding.
-        inverse_gain: Qualities x latent, float32: scales it back.
-        prior: The hyper-latent's tables, quality by quality and channel by channel.
-        conditional: The latent's tables, scale by scale.
         roi_steps: How its ROI map changes the steps, if it has one.
-        residual_coders: What codes its residual layer, rate by rate, if it has one.
-        rdoq_lambda: The squared error, in quantisation steps, that a bit is worth to the encoder.
-        facts: The file's metadata.
+        residual_coders: What codes its residual layer, rate point by rate point, if it has one.
     """
 
-    shape: Sizes
-    analysis: nn.Module
-    synthesis: nn.Module
-    hyper_analysis: nn.Module
-    hyper_synthesis: ExactSynthesis
-    gain: Tensor
-    inverse_gain: Tensor
-    prior: Tables
-    conditional: Tables
+    shape: IcmShape
     roi_steps: RoiSteps | None
     residual_coders: tuple[ResidualCoder, ...]
-    rdoq_lambda: float
-    facts: Mapping[str, Any]
-
-    def n_parameters(self) -> int:
-        """Count the learned values: of the networks and of the scalings, not of the tables."""
-        networks = (self.analysis, self.synthesis, self.hyper_analysis)
-        learned = [value.numel() for network in networks for value in network.parameters()]
-        exact = self.hyper_synthesis
-        learned += [value.numel() for layer in exact.layers for value in (layer.weight, layer.bias)]
-        return sum(learned) + sum(value.numel() for value in (exact.gain, self.gain, self.inverse_gain))
 
 
-def save_checkpoint(
-    network: VariableRateNetwork, path: Path, facts: Mapping[str, str], kind: Kind = ICM
-) -> None:
+def save_checkpoint(network: IcmNetwork, path: Path, facts: Mapping[str, str]) -> None:
     """Write a trained network as a checkpoint file, all or nothing; it is moved to the CPU.
 
     Args:
         network: The network as it was trained.
         path: Where to.
         facts: Metadata: the model's name, how it was trained.
-        kind: Which codec's it is.
     """
-    network = network.cpu()
-    tensors: dict[str, Tensor] = {
-        "gain": torch.exp(network.log_gain),
-        "inverse_gain": torch.exp(network.log_inverse_gain),
-    }
-    for name in _NETWORKS:
-        tensors |= network_tensors(name, getattr(network, name))
-    # Only a training that starts from this file reads these.
-    tensors |= {f"training.prior.{key}": value.half() for key, value in network.prior.named_parameters()}
-    exact = kind.hyper_synthesis.of(network.hyper_synthesis)
-    tensors["hyper_synthesis.gain"] = exact.gain
-    tensors |= layer_tensors("hyper_synthesis", exact.layers)
-    for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
-        tensors |= table_tensors(name, tables)
-    own: dict[str, Any] = {"shape": network.shape.as_dict()}
-    if isinstance(network, IcmNetwork) and network.shape.roi:
+    own: dict[str, Any] = {}
+    further: dict[str, Tensor] = {}
+    if network.shape.roi:
         own["levels"] = network.levels.as_dict()
-        tensors |= table_tensors("levels", map_tables(cast(Tensor, network.level_counts)))
-    if isinstance(network, IcmNetwork) and network.shape.residual_points:
+        further = table_tensors("levels", map_tables(cast(Tensor, network.level_counts)))
+    if network.shape.residual_points:
         own["residual"] = network.residual_points.as_dict()
-    write_tensors(path, tensors, {**facts, **own}, kind.format)
+    hyperprior.save_checkpoint(network, path, {**facts, **own}, ICM, further)
 
 
-def load_checkpoint(path: Path, kind: Kind = ICM, *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path, *, device: str = "cpu") -> IcmCheckpoint:
     """Read a checkpoint file.
 
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    with reading(path, kind.complaint):
-        facts, tensors = read_tensors(path, kind.format, kind.former)
-        shape = kind.shape(**facts["shape"])
-        layers = read_layers("hyper_synthesis", tensors)
-        synthesis = load_into(kind.synthesis(shape), "synthesis", tensors, device)
-        conditional = read_tables("conditional", tensors)
-        return Checkpoint(
-            shape,
-            load_into(kind.analysis(shape), "analysis", tensors, device),
-            synthesis,
-            load_into(kind.hyper_analysis(shape), "hyper_analysis", tensors, device),
-            kind.hyper_synthesis(tensors["hyper_synthesis.gain"], layers).to(device),
-            tensors["gain"].to(device),
-            tensors["inverse_gain"].to(device),
-            read_tables("prior", tensors),
-            conditional,
-            _roi_steps(facts, tensors, device) if "levels" in facts else None,
-            _residual_coders(facts, synthesis, conditional) if "residual" in facts else (),
-            float(facts.get("rdoq_lambda", 0.0)),
-            facts,
+    with reading(path, ICM.complaint):
+        facts, tensors = read_tensors(path, ICM.format, ICM.former)
+        base = checkpoint_of(facts, tensors, ICM, device)
+        roi_steps = _roi_steps(facts, tensors, device) if "levels" in facts else None
+        coders = (
+            _residual_coders(facts["residual"], base.synthesis, base.conditional)
+            if "residual" in facts
+            else ()
         )
+        return IcmCheckpoint(**vars(base), roi_steps=roi_steps, residual_coders=coders)
 
 
 def count_rates(path: Path) -> int:
-    """Return how many rate points a checkpoint file of ``icm`` serves.
+    """Return how many rate points a checkpoint file serves.
 
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
     with reading(path, ICM.complaint):
-        shape = Shape(**read_facts(path, ICM.format, ICM.former)["shape"])
+        shape = IcmShape(**read_facts(path, ICM.format, ICM.former)["shape"])
     return shape.qualities + shape.residual_points
 
 
 def _roi_steps(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> RoiSteps:
-    shape = Shape(**facts["shape"])
-    levels = RoiLevels.from_dict(facts["levels"])
-    tables = read_tables("levels", tensors)
-    return RoiSteps.of(levels, tables, shape).to(device)
+    levels, shape = RoiLevels.from_dict(facts["levels"]), IcmShape(**facts["shape"])
+    return RoiSteps.of(levels, read_tables("levels", tensors), shape).to(device)
 
 
 def _residual_coders(
-    facts: Mapping[str, Any], synthesis: nn.Module, tables: Tables
+    values: Mapping[str, Any], synthesis: nn.Module, tables: Tables
 ) -> tuple[ResidualCoder, ...]:
-    transform, residual_points = (
-        cast(ResidualTransform, synthesis.get_submodule("residual")),
-        ResidualPoints.from_dict(facts["residual"]),
-    )
-    each = zip(residual_points.steps, residual_points.coarser, strict=True)
+    transform = cast(ResidualTransform, synthesis.get_submodule("residual"))
+    points = ResidualPoints.from_dict(values)
+    each = zip(points.steps, points.coarser, strict=True)
     return tuple(ResidualCoder(step, coarser, transform, tables) for step, coarser in each)
 
 
-def start_from(network: VariableRateNetwork, path: Path, kind: Kind = ICM) -> None:
+def start_from(network: IcmNetwork, path: Path) -> None:
     """Set a network's parameters to those of a checkpoint file, as a training's start.
 
     Raises:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
-    checkpoint = load_checkpoint(path, kind)
-    check_same_shape(checkpoint.shape, network.shape, path)
-    with torch.no_grad():
-        for name in _NETWORKS:
-            getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
-        network.log_gain.copy_(torch.log(checkpoint.gain))
-        network.log_inverse_gain.copy_(torch.log(checkpoint.inverse_gain))
-        _, tensors = read_tensors(path, kind.format, kind.former)
-        for key, parameter in network.prior.named_parameters():
-            parameter.copy_(tensors[f"training.prior.{key}"])
-        checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)
-        if checkpoint.roi_steps is not None:
-            cast(Tensor, network.level_counts).copy_(checkpoint.roi_steps.map.counts())
+    hyperprior.start_from(network, path, ICM)
+    roi_steps = load_checkpoint(path).roi_steps
+    if roi_steps is not None:
+        with torch.no_grad():
+            cast(Tensor, network.level_counts).copy_(roi_steps.map.counts())

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
-from icm_codecs.hyperprior.codec import HyperpriorCodec
+from icm_bench.image import Image
+from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
     from icm_codecs.checkerboard.coder import CheckerboardCoder
-    from icm_codecs.icm.coder import Coder
+    from icm_codecs.icm.coder import IcmCoder
 
 Domain = Literal["photos", "scenes"]
 """The images that weights were trained on: photographs, or the drawn images of the dataset ``scenes``."""
@@ -60,7 +61,7 @@ _LADDERS: Mapping[str, tuple[Quality, ...]] = MappingProxyType({"icm-scenes": (1
 """Shipped weights of which fewer rate points give the same BD-rates, to a tenth of a point, in half of the time."""
 
 
-class Icm(HyperpriorCodec):
+class Icm(LadderCodec[Any]):
     """A learned image codec whose networks are trained for machines.
 
     Convolutional networks with residual connections, a mean and scale hyperprior and a coder of asymmetric numeral
@@ -147,17 +148,29 @@ class Icm(HyperpriorCodec):
         """
         return tuple(sorted({*super().trained_through(), *_SHARED_FEATURES.get(self._path.stem, ())}))
 
-    def _open(self) -> Coder | CheckerboardCoder:
+    def latents(self, data: bytes) -> Any:
+        """Return what the bitstream says, ``hyper`` and ``latent`` at least, without turning it into an image.
+
+        Raises:
+            CodecError: As for :meth:`decode`.
+        """
+        return self._coder.entropy_decode(self._unpack(data))
+
+    def _payload(self, image: Image) -> bytes:
+        payload: bytes = self._coder.entropy_code(*self._coder.analyse(image))
+        return payload
+
+    def _open(self) -> IcmCoder | CheckerboardCoder:
         from icm_codecs.checkerboard import checkpoint as checkerboard
         from icm_codecs.checkerboard.coder import CheckerboardCoder
         from icm_codecs.icm.checkpoint import load_checkpoint
-        from icm_codecs.icm.coder import Coder
+        from icm_codecs.icm.coder import IcmCoder
 
         if checkerboard.is_checkerboard(self._path):
             model = checkerboard.load_checkpoint(self._path, device=self._device)
             return CheckerboardCoder(model, self._quality, self._device, name=self.name)
         checkpoint = load_checkpoint(self._path, device=self._device)
-        return Coder(checkpoint, self._quality, self._device, uses_roi=self._roi)
+        return IcmCoder(checkpoint, self._quality, self._device, uses_roi=self._roi)
 
 
 @cache

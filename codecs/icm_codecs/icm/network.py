@@ -29,7 +29,7 @@ _MEMORY = 0.999
 
 
 @dataclass(frozen=True)
-class Shape:
+class IcmShape:
     """How large the networks are.
 
     Attributes:
@@ -90,7 +90,7 @@ class Shape:
 class DetailAnalysis(nn.Module):
     """Turn what a decoded image lacks into a latent: N x 3 x 16h x 16w -> N x detail x h x w."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: IcmShape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(48, shape.detail_fine, 3, padding=1)
         self.fine = ResidualBlock(shape.detail_fine)
@@ -107,7 +107,7 @@ class DetailAnalysis(nn.Module):
 class DetailSynthesis(nn.Module):
     """Turn a latent of detail into what a decoded image lacks: N x detail x h x w -> N x 3 x 16h x 16w."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: IcmShape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(shape.detail, 4 * shape.detail_wide, 1)
         self.eighth = ResidualBlock(shape.detail_wide)
@@ -125,7 +125,7 @@ class DetailSynthesis(nn.Module):
 class Analysis(nn.Module):
     """Turn an image into the latent's first layer: N x 3 x 16h x 16w in 0..1 -> N x first_layer x h x w."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: IcmShape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(48, shape.fine, 3, padding=1)
         self.fine = ResidualBlock(shape.fine)
@@ -150,7 +150,7 @@ class Analysis(nn.Module):
 class Synthesis(nn.Module):
     """Turn a latent into an image: N x latent x h x w -> N x 3 x 16h x 16w, about 0..1, not clipped."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: IcmShape) -> None:
         super().__init__()
         self.first_layer = shape.first_layer
         self.stem = nn.Conv2d(shape.first_layer, shape.wide, 1)
@@ -185,7 +185,7 @@ class Synthesis(nn.Module):
 class HyperAnalysis(nn.Module):
     """Turn the latent's first layer, scaled, into a hyper-latent: N x first_layer x 4h x 4w -> N x hyper x h x w."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: IcmShape) -> None:
         super().__init__()
         self.first = nn.Conv2d(shape.first_layer, shape.hyper_wide, 3, stride=2, padding=1)
         self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
@@ -203,7 +203,7 @@ class HyperSynthesis(nn.Module):
     Only operations that have an integer twin are used: scaling, convolution, a bias per quality, ReLU, depth to space.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: IcmShape) -> None:
         super().__init__()
         self.latent = shape.latent
         self.gain = nn.Parameter(torch.ones(shape.qualities, shape.hyper))
@@ -228,14 +228,14 @@ class HyperSynthesis(nn.Module):
 class IcmNetwork(VariableRateNetwork):
     """Estimate the decoded images and their rates: see :class:`VariableRateNetwork`."""
 
-    shape: Shape
+    shape: IcmShape
     analysis: Analysis
     synthesis: Synthesis
     hyper_synthesis: HyperSynthesis
 
     def __init__(
         self,
-        shape: Shape,
+        shape: IcmShape,
         lambdas: tuple[float, ...],
         levels: RoiLevels = RoiLevels(),  # noqa: B008 - frozen
         residual_points: ResidualPoints = ResidualPoints(),  # noqa: B008 - frozen

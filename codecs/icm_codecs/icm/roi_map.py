@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from icm_codecs.bitstream.table import SCALES, Decoder, Encoder, Tables, joined, quantise
-from icm_codecs.icm.network import Shape
+from icm_codecs.icm.network import IcmShape
 from icm_codecs.icm.roi import MOST_COARSENING, RoiLevels, context_number, contexts_of
 
 _SHARE_BITS = 16
@@ -85,7 +85,7 @@ class RoiSteps:
     shares: Tensor
 
     @classmethod
-    def of(cls, levels: RoiLevels, tables: Tables, shape: Shape) -> Self:
+    def of(cls, levels: RoiLevels, tables: Tables, shape: IcmShape) -> Self:
         """Say it of networks of a size."""
         first, second = levels.coarsening(shape.qualities)[:, :, None]
         sizes = (shape.first_layer, shape.latent - shape.first_layer)

@@ -20,7 +20,7 @@ from icm_bench.image import Image
 from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import HYPER_STRIDE, LATENT_STRIDE
 from icm_codecs.icm.checkpoint import load_checkpoint, start_from
-from icm_codecs.icm.network import IcmNetwork, Shape
+from icm_codecs.icm.network import IcmNetwork
 from icm_codecs.icm.residual import blocks_of, of_blocks
 from icm_codecs.layer import Modulation
 from icm_codecs.training.detector_loss import FrozenDetector
@@ -46,7 +46,7 @@ def start_staged(network: IcmNetwork, path: Path) -> None:
     Raises:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
-    found, wanted = Shape(**load_checkpoint(path).shape.as_dict()), network.shape
+    found, wanted = load_checkpoint(path).shape, network.shape
     if wanted.residual_points and not found.residual_points:
         smaller = IcmNetwork(replace(wanted, residual_points=0), (1.0,) * wanted.qualities, network.levels)
         start_staged(smaller, path)

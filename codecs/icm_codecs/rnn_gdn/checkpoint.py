@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from icm_codecs.bitstream.weights_file import check_same_shape, read_tensors, reading, write_tensors
-from icm_codecs.rnn_gdn.network import RnnNetwork, Shape
+from icm_codecs.rnn_gdn.network import RnnNetwork, RnnShape
 
 _FORMAT = "rnn-gdn-1"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class RnnCheckpoint:
     """Trained networks, ready for use.
 
     Attributes:
@@ -44,7 +44,7 @@ def save_checkpoint(network: RnnNetwork, path: Path, facts: Mapping[str, str]) -
     write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
 
 
-def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path, *, device: str = "cpu") -> RnnCheckpoint:
     """Read a weights file.
 
     Raises:
@@ -52,12 +52,12 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     """
     with reading(path):
         facts, tensors = read_tensors(path, _FORMAT)
-        network = RnnNetwork(Shape(**facts["shape"]))
+        network = RnnNetwork(RnnShape(**facts["shape"]))
         # Half precision has no place for the constants of the normalisations: those are made anew.
         constants = dict(network.named_buffers())
         network.load_state_dict({name: value.float() for name, value in tensors.items()} | constants)
     network.requires_grad_(False).eval().to(device)
-    return Checkpoint(network.to(memory_format=torch.channels_last), facts)
+    return RnnCheckpoint(network.to(memory_format=torch.channels_last), facts)
 
 
 def start_from(network: RnnNetwork, path: Path) -> None:

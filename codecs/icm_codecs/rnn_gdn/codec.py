@@ -24,13 +24,13 @@ from icm_bench.image import Image
 from icm_codecs.learned import LearnedCodec, checked_size
 
 if TYPE_CHECKING:
-    from icm_codecs.rnn_gdn.coder import Coder
-    from icm_codecs.rnn_gdn.container import Frame
+    from icm_codecs.rnn_gdn.coder import RnnCoder
+    from icm_codecs.rnn_gdn.container import ProgressiveFrame
 
 _ITERATIONS = 16
 
 
-class RnnGdn(LearnedCodec["Coder"]):
+class RnnGdn(LearnedCodec["RnnCoder"]):
     """A progressive codec: recurrent networks that code again and again what is still missing of the image.
 
     Args:
@@ -77,12 +77,12 @@ class RnnGdn(LearnedCodec["Coder"]):
             UsageError: The networks were trained for fewer iterations.
         """
         from icm_codecs.rnn_gdn.coder import write_segments
-        from icm_codecs.rnn_gdn.container import Frame
+        from icm_codecs.rnn_gdn.container import ProgressiveFrame
 
         height, width = checked_size(image, self.name)
         planes = self._coder.planes(image, self._iterations)
         segments = write_segments(planes, self._coding)
-        return Frame(self._coding, self._model_id, width, height, segments).pack()
+        return ProgressiveFrame(self._coding, self._model_id, width, height, segments).pack()
 
     def decode(self, data: bytes) -> Image:
         """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
@@ -128,26 +128,26 @@ class RnnGdn(LearnedCodec["Coder"]):
 
         return self._own(unpack(data)).header_bytes
 
-    def _image(self, frame: Frame) -> Image:
+    def _image(self, frame: ProgressiveFrame) -> Image:
         from icm_codecs.rnn_gdn.coder import read_segments
 
         return self._coder.image(read_segments(self._own(frame)), frame.height, frame.width)
 
-    def _own(self, frame: Frame) -> Frame:
+    def _own(self, frame: ProgressiveFrame) -> ProgressiveFrame:
         if frame.model != self._model_id:
             raise self._foreign()
         return frame
 
-    def _open(self) -> Coder:
+    def _open(self) -> RnnCoder:
         from icm_codecs.rnn_gdn.checkpoint import load_checkpoint
-        from icm_codecs.rnn_gdn.coder import Coder
+        from icm_codecs.rnn_gdn.coder import RnnCoder
 
         checkpoint = load_checkpoint(self._path, device=self._device)
         shape = checkpoint.network.shape
         if (shape.gdn, shape.reconstruction) != self._variant:
             options = f"gdn={'on' if shape.gdn else 'off'} and reconstruction={shape.reconstruction}"
             raise UsageError("holds another variant of the networks", where=self._path, hint=f"set {options}")
-        return Coder(checkpoint, self._device)
+        return RnnCoder(checkpoint, self._device)
 
 
 def _shipped_weights(gdn: bool, reconstruction: str) -> Path:

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.rnn_gdn.checkpoint import Checkpoint
-from icm_codecs.rnn_gdn.container import Coding, Frame, raw_bytes
+from icm_codecs.pixel import padded, to_image, to_tensor
+from icm_codecs.rnn_gdn.checkpoint import RnnCheckpoint
+from icm_codecs.rnn_gdn.container import Coding, ProgressiveFrame, raw_bytes
 from icm_codecs.rnn_gdn.context import ContextModel, Plane
 from icm_codecs.rnn_gdn.network import BITS, STRIDE, State
 
 
-class Coder:
+class RnnCoder:
     """A checkpoint's networks on one device.
 
     Args:
@@ -25,7 +25,7 @@ class Coder:
         device: "cpu", "cuda".
     """
 
-    def __init__(self, model: Checkpoint, device: str) -> None:
+    def __init__(self, model: RnnCheckpoint, device: str) -> None:
         self._network = model.network
         self._device = device
         self.n_parameters = model.n_parameters()
@@ -42,8 +42,9 @@ class Coder:
         if iterations > most:
             raise UsageError(f"has no quality {iterations}", where="rnn-gdn", hint=f"choose 1 to {most}")
         with torch.inference_mode():
-            pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0 - 0.5
-            bits = list(self._encoded(_padded(pixels), iterations))
+            # The paper pads to 32 pixels; 16 are enough for its networks, and cost fewer bits.
+            pixels = padded(to_tensor(image, self._device) - 0.5, STRIDE)
+            bits = list(self._encoded(pixels, iterations))
         return [(plane[0] > 0).to(torch.uint8).cpu().numpy() for plane in bits]
 
     def _encoded(self, image: Tensor, iterations: int) -> Iterator[Tensor]:
@@ -62,9 +63,7 @@ class Coder:
     def image(self, planes: Iterable[Plane], height: int, width: int) -> Image:
         """Return the image, height x width x 3, of one iteration's bits or more."""
         with torch.inference_mode():
-            pixels = self._decoded(planes)[0, :, :height, :width]
-            levels = torch.round((pixels + 0.5) * 255.0).clamp(0.0, 255.0)
-            return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+            return to_image(self._decoded(planes) + 0.5, height, width)
 
     def _decoded(self, planes: Iterable[Plane]) -> Tensor:
         seen = None
@@ -88,7 +87,7 @@ def write_segments(planes: list[Plane], coding: Coding) -> tuple[bytes, ...]:
     return tuple(min(pair, key=len) for pair in zip(raw, coded, strict=True))
 
 
-def read_segments(frame: Frame) -> list[Plane]:
+def read_segments(frame: ProgressiveFrame) -> list[Plane]:
     """Return the bits of each iteration.
 
     Raises:
@@ -111,12 +110,3 @@ def read_segments(frame: Frame) -> list[Plane]:
 
 def _signs(positive: Tensor) -> Tensor:
     return positive.float() * 2.0 - 1.0
-
-
-def _padded(x: Tensor) -> Tensor:
-    """Replicate the last row and column until the sides are multiples of a block's.
-
-    The paper pads to 32 pixels; 16 are enough for its networks, and cost fewer bits.
-    """
-    below, right = -x.shape[2] % STRIDE, -x.shape[3] % STRIDE
-    return functional.pad(x, (0, right, 0, below), mode="replicate")

@@ -25,6 +25,7 @@ from typing import Literal
 
 from icm_bench.error import CodecError
 from icm_codecs.bitstream.container import check_size, read_varint, varint
+from icm_codecs.pixel import n_blocks
 from icm_codecs.rnn_gdn.network import BITS, STRIDE
 
 Coding = Literal["raw", "adaptive"]
@@ -39,7 +40,7 @@ _MEND = "give the bytes that encode returned, whole"
 
 
 @dataclass(frozen=True)
-class Frame:
+class ProgressiveFrame:
     """One image's bitstream, taken apart.
 
     Attributes:
@@ -59,7 +60,7 @@ class Frame:
     @property
     def blocks(self) -> tuple[int, int]:
         """Rows and columns of blocks."""
-        return -(-self.height // STRIDE), -(-self.width // STRIDE)
+        return n_blocks(self.height, STRIDE), n_blocks(self.width, STRIDE)
 
     def pack(self) -> bytes:
         """Return the bitstream."""
@@ -70,7 +71,7 @@ class Frame:
             stream += _check(stream)
         return bytes([first + len(self.segments) - 1]) + stream[1:]
 
-    def shortened(self, iterations: int) -> Frame:
+    def shortened(self, iterations: int) -> ProgressiveFrame:
         """Return the frame of the first iterations alone."""
         return replace(self, segments=self.segments[:iterations])
 
@@ -80,7 +81,7 @@ class Frame:
         return len(self.pack()) - sum(map(len, self.segments))
 
 
-def unpack(data: bytes) -> Frame:
+def unpack(data: bytes) -> ProgressiveFrame:
     """Take a bitstream apart.
 
     Raises:
@@ -92,7 +93,7 @@ def unpack(data: bytes) -> Frame:
     return frame
 
 
-def unpack_prefix(data: bytes) -> Frame:
+def unpack_prefix(data: bytes) -> ProgressiveFrame:
     """Take apart what is whole of a bitstream that was cut anywhere behind its first iteration.
 
     Raises:
@@ -109,7 +110,7 @@ def raw_bytes(rows: int, columns: int) -> int:
     return rows * columns * BITS // 8
 
 
-def _read(data: bytes) -> tuple[Frame, bool]:
+def _read(data: bytes) -> tuple[ProgressiveFrame, bool]:
     if not data:
         raise CodecError("the bitstream is empty", hint=_MEND)
     first, iterations = data[0] & 0xF0, (data[0] & 0x0F) + 1
@@ -120,7 +121,7 @@ def _read(data: bytes) -> tuple[Frame, bool]:
     width, position = read_varint(data, position)
     height, position = read_varint(data, position)
     check_size(width, height)
-    empty = Frame(coding, data[1 : 1 + _MODEL_BYTES], width, height, ())
+    empty = ProgressiveFrame(coding, data[1 : 1 + _MODEL_BYTES], width, height, ())
     body = bytes([first]) + data[1:]
     spans = list(_segments(body, position, iterations, empty))
     frame = replace(empty, segments=tuple(body[start:end] for start, end in spans))
@@ -128,7 +129,9 @@ def _read(data: bytes) -> tuple[Frame, bool]:
     return frame, whole
 
 
-def _segments(body: bytes, position: int, iterations: int, frame: Frame) -> Iterator[tuple[int, int]]:
+def _segments(
+    body: bytes, position: int, iterations: int, frame: ProgressiveFrame
+) -> Iterator[tuple[int, int]]:
     """Yield where segments start and end, up to the first that is not whole."""
     most = raw_bytes(*frame.blocks)
     for _ in range(iterations):

@@ -8,7 +8,6 @@ hidden state) and their initial values are our choice.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-with warnings.catch_warnings():
-    # Its own dependencies warn of their future while they are imported.
-    warnings.simplefilter("ignore")
+from icm_codecs.bitstream.quiet import quiet_import
+
+with quiet_import():
     from compressai.layers import GDN
 
 STRIDE = 16
@@ -38,7 +37,7 @@ Reconstruction = Literal["additive", "one-shot"]
 
 
 @dataclass(frozen=True)
-class Shape:
+class RnnShape:
     """How large the networks are, and which of the variants they form.
 
     Attributes:
@@ -117,7 +116,7 @@ class ConvLstm(nn.Module):
 class Encoder(nn.Module):
     """What is missing of an image -> one value in -1..1 for each bit."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: RnnShape) -> None:
         super().__init__()
         width = shape.width
         self.first = nn.Conv2d(3, width, 3, stride=2, padding=1)
@@ -151,7 +150,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Bits -> what they say of an image."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: RnnShape) -> None:
         super().__init__()
         width = shape.width
         self.first = nn.Conv2d(BITS, 8 * width, 1)
@@ -184,7 +183,7 @@ class Decoder(nn.Module):
 class RnnNetwork(nn.Module):
     """The encoder and the decoder."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: RnnShape) -> None:
         super().__init__()
         self.shape = shape
         self.encoder = Encoder(shape)

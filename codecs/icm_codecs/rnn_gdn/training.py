@@ -7,6 +7,7 @@ a short training on what all iterations share before it pays for the late ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,12 +15,32 @@ import torch
 from torch import Tensor, nn
 
 from icm_codecs.rnn_gdn.checkpoint import save_checkpoint, start_from
-from icm_codecs.rnn_gdn.network import BITS, STRIDE, RnnNetwork, Shape
+from icm_codecs.rnn_gdn.network import BITS, STRIDE, RnnNetwork, RnnShape
+from icm_codecs.training.recipe import check, table_of
 
 _BPP = BITS / STRIDE**2
 
 
-class Model(nn.Module):
+@dataclass(frozen=True)
+class RnnLoss:
+    """When how many iterations are trained, and how: see :class:`RnnModel`."""
+
+    stages: tuple[Sequence[int], ...] = ()
+    drawn: int | None = None
+
+    def __post_init__(self) -> None:
+        check(
+            {
+                "each of stages is a step and a number of iterations": all(
+                    len(stage) == 2 and all(isinstance(n, int) for n in stage) for stage in self.stages
+                ),
+                "drawn is a number of steps": self.drawn is None
+                or (isinstance(self.drawn, int) and self.drawn >= 0),
+            }
+        )
+
+
+class RnnModel(nn.Module):
     """The networks as they are trained.
 
     Args:
@@ -31,7 +52,7 @@ class Model(nn.Module):
     """
 
     def __init__(
-        self, shape: Shape, stages: Sequence[tuple[int, int]] = (), drawn: int | None = None
+        self, shape: RnnShape, stages: Sequence[tuple[int, int]] = (), drawn: int | None = None
     ) -> None:
         super().__init__()
         self._drawn = drawn
@@ -47,23 +68,15 @@ class Model(nn.Module):
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
         """Build the untrained networks from a recipe's tables.
 
-        ``[network]`` has the fields of :class:`~icm_codecs.rnn_gdn.network.Shape`, ``[loss]`` none or ``stages``, a
+        ``[network]`` has the fields of :class:`~icm_codecs.rnn_gdn.network.RnnShape`, ``[loss]`` none or ``stages``, a
         list of pairs as in the constructor, and ``drawn``.
 
         Raises:
             ValueError: An entry is unknown or impossible; the message says which.
         """
-        network, loss = dict(tables.get("network", {})), dict(tables.get("loss", {}))
-        unknown = sorted(set(network) - set(Shape().as_dict())) + sorted(set(loss) - {"stages", "drawn"})
-        if unknown:
-            raise ValueError(f"unknown entries {', '.join(unknown)}")
-        stages = loss.get("stages", [])
-        if not all(len(stage) == 2 and all(isinstance(n, int) for n in stage) for stage in stages):
-            raise ValueError("it must hold that each of stages is a step and a number of iterations")
-        drawn = loss.get("drawn")
-        if drawn is not None and not (isinstance(drawn, int) and drawn >= 0):
-            raise ValueError("it must hold that drawn is a number of steps")
-        return cls(Shape(**network), [(start, iterations) for start, iterations in stages], drawn)
+        loss = table_of(RnnLoss, tables.get("loss", {}), "loss")
+        shape = table_of(RnnShape, tables.get("network", {}), "network")
+        return cls(shape, [(start, iterations) for start, iterations in loss.stages], loss.drawn)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return ``loss``, and the PSNR in dB after some of the iterations, by their rate in bit per pixel.

@@ -8,13 +8,17 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
+from icm_bench.detectors.target import Target
+from icm_codecs.training.images import Source
+
 
 @runtime_checkable
 class Trainable(Protocol):
     """A codec's networks as they are trained: a ``torch.nn.Module`` with these methods besides.
 
-    A recipe names it by ``codec = "NAME"``; ``icm_codecs.<name>.training`` (dashes as underscores) has the class as
-    ``Model``. The trainer moves it to the device, optimises what has gradients, saves checkpoints and resumes.
+    A recipe names it by ``codec = "NAME"``; the entry point of that name in the group ``icm_bench.trainers`` is the
+    class, in this package or in any other. The trainer moves it to the device, optimises what has gradients, saves
+    checkpoints and resumes.
     """
 
     @classmethod
@@ -46,5 +50,44 @@ class Trainable(Protocol):
 
         Raises:
             CodecError: The file is missing, damaged, or of another kind or shape.
+        """
+        ...
+
+
+@runtime_checkable
+class GuidedTrainable(Trainable, Protocol):
+    """Networks that learn from more than images: from the objects in them, or through a frozen detector."""
+
+    @property
+    def needs_objects(self) -> bool:
+        """Whether the losses need to know the objects in the images."""
+        ...
+
+    @property
+    def needs_a_start(self) -> bool:
+        """Whether a training must start from weights."""
+        ...
+
+    def prepare(self, source: Source, detector_weights: Path | None) -> None:
+        """Get ready for a training, before ``start_from``.
+
+        Args:
+            source: The training images.
+            detector_weights: A weights file of the recipe's detector, if not its own.
+
+        Raises:
+            TrainingError: The detector cannot be used.
+        """
+        ...
+
+    def guided_losses(self, image: Tensor, targets: list[Target], step: int) -> dict[str, Tensor]:
+        """Return what :meth:`Trainable.losses` does, from the objects in each image as well."""
+        ...
+
+    def finish(self) -> None:
+        """Check, at a training's end, that what had to stay frozen did.
+
+        Raises:
+            TrainingError: It has changed.
         """
         ...

@@ -23,7 +23,14 @@ from icm_codecs.bitstream.weights_file import (
     table_tensors,
     write_tensors,
 )
-from icm_codecs.tucodec.network import Analysis, HyperAnalysis, PostFilter, Shape, Synthesis, TucodecNetwork
+from icm_codecs.tucodec.network import (
+    Analysis,
+    HyperAnalysis,
+    PostFilter,
+    Synthesis,
+    TucodecNetwork,
+    TucodecShape,
+)
 from icm_codecs.tucodec.network_exact import ExactScales
 from icm_codecs.tucodec.table import laplacian_tables
 
@@ -32,7 +39,7 @@ _NETWORKS = ("analysis", "synthesis", "post_filter", "hyper_analysis")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TucodecCheckpoint:
     """A trained codec, ready for use.
 
     Attributes:
@@ -48,7 +55,7 @@ class Checkpoint:
         facts: The file's metadata.
     """
 
-    shape: Shape
+    shape: TucodecShape
     analysis: Analysis
     synthesis: Synthesis
     post_filter: PostFilter
@@ -86,7 +93,7 @@ def save_checkpoint(network: TucodecNetwork, path: Path, facts: Mapping[str, str
     write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
 
 
-def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path, *, device: str = "cpu") -> TucodecCheckpoint:
     """Read a checkpoint file.
 
     Raises:
@@ -94,8 +101,8 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     """
     with reading(path):
         facts, tensors = read_tensors(path, _FORMAT, {"rungs": "rate_points"})
-        shape = Shape(**facts["shape"])
-        return Checkpoint(
+        shape = TucodecShape(**facts["shape"])
+        return TucodecCheckpoint(
             shape,
             load_into(Analysis(shape), "analysis", tensors, device),
             load_into(Synthesis(shape), "synthesis", tensors, device),

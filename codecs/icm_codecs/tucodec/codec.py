@@ -22,17 +22,17 @@ from icm_bench.codec import Quality
 from icm_bench.error import UsageError
 from icm_bench.image import Image
 from icm_codecs.learned import LearnedCodec, checked_size
-from icm_codecs.tucodec.container import Frame, unpack
+from icm_codecs.tucodec.container import RateFrame, unpack
 from icm_codecs.tucodec.rate import meet
 
 if TYPE_CHECKING:
-    from icm_codecs.tucodec.coder import Coder, Latents
+    from icm_codecs.tucodec.coder import Latents, TucodecCoder
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "tucodec.safetensors"
 _MOST_BPP = 24.0
 
 
-class Tucodec(LearnedCodec["Coder"]):
+class Tucodec(LearnedCodec["TucodecCoder"]):
     """A learned image codec that meets a target rate image by image.
 
     Convolutional networks, Laplacians whose scales a hyperprior tells, and a post-filter, as the paper has them;
@@ -69,7 +69,7 @@ class Tucodec(LearnedCodec["Coder"]):
 
         def code(position: int) -> bytes:
             payload = self._coder.entropy_code(self._coder.quantise(latent, position), position)
-            return Frame(self._model_id, position, width, height, payload).pack()
+            return RateFrame(self._model_id, position, width, height, payload).pack()
 
         return meet(self._bpp * width * height / 8.0, code, self._coder.last_position)
 
@@ -94,13 +94,13 @@ class Tucodec(LearnedCodec["Coder"]):
         """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
         return self._unpack(data).header_bytes
 
-    def _open(self) -> Coder:
+    def _open(self) -> TucodecCoder:
         from icm_codecs.tucodec.checkpoint import load_checkpoint
-        from icm_codecs.tucodec.coder import Coder
+        from icm_codecs.tucodec.coder import TucodecCoder
 
-        return Coder(load_checkpoint(self._path, device=self._device), self._device)
+        return TucodecCoder(load_checkpoint(self._path, device=self._device), self._device)
 
-    def _unpack(self, data: bytes) -> Frame:
+    def _unpack(self, data: bytes) -> RateFrame:
         frame = unpack(data)
         if frame.model != self._model_id or frame.position > self._coder.last_position:
             raise self._foreign()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from icm_bench.image import Image
 from icm_codecs.bitstream.integer_layer import HYPER_BOUND
 from icm_codecs.bitstream.table import Decoder, Encoder
-from icm_codecs.tucodec.checkpoint import Checkpoint
-from icm_codecs.tucodec.container import Frame
+from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
+from icm_codecs.tucodec.checkpoint import TucodecCheckpoint
+from icm_codecs.tucodec.container import RateFrame
 from icm_codecs.tucodec.network import HYPER_STRIDE, interpolate
 from icm_codecs.tucodec.network_exact import STEP_BITS
 
@@ -27,7 +26,7 @@ class Latents(NamedTuple):
     latent: Tensor
 
 
-class Coder:
+class TucodecCoder:
     """A checkpoint's networks on one device.
 
     Args:
@@ -35,7 +34,7 @@ class Coder:
         device: "cpu", "cuda".
     """
 
-    def __init__(self, model: Checkpoint, device: str) -> None:
+    def __init__(self, model: TucodecCheckpoint, device: str) -> None:
         self._model = model
         self._device = device
 
@@ -52,8 +51,8 @@ class Coder:
     @torch.inference_mode()
     def analyse(self, image: Image) -> Tensor:
         """Return the latent, 1 x latent x H x W, from which every position's stream is made."""
-        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255.0
-        latent: Tensor = self._model.analysis(_padded(pixels, self._model.shape.stride))
+        pixels = padded(to_tensor(image, self._device), self._model.shape.stride)
+        latent: Tensor = self._model.analysis(pixels)
         return latent
 
     @torch.inference_mode()
@@ -64,7 +63,7 @@ class Coder:
         """
         place = self._place(position)
         scaled = latent * torch.exp(interpolate(self._model.log_gain, place))
-        hyper = torch.round(self._model.hyper_analysis(_padded(scaled, HYPER_STRIDE), place))[0]
+        hyper = torch.round(self._model.hyper_analysis(padded(scaled, HYPER_STRIDE), place))[0]
         whole = torch.round(scaled)[0].clamp(-_LATENT_BOUND, _LATENT_BOUND)
         return Latents(hyper.clamp(-HYPER_BOUND, HYPER_BOUND).long(), whole.long())
 
@@ -80,11 +79,11 @@ class Coder:
         return encoder.bytes()
 
     @torch.inference_mode()
-    def entropy_decode(self, frame: Frame) -> Latents:
+    def entropy_decode(self, frame: RateFrame) -> Latents:
         """Return what a frame says; its position is one that the checkpoint has."""
         shape = self._model.shape
-        rows, columns = _ceil(frame.height, shape.stride), _ceil(frame.width, shape.stride)
-        hyper_shape = torch.Size([shape.hyper, _ceil(rows, HYPER_STRIDE), _ceil(columns, HYPER_STRIDE)])
+        rows, columns = n_blocks(frame.height, shape.stride), n_blocks(frame.width, shape.stride)
+        hyper_shape = torch.Size([shape.hyper, n_blocks(rows, HYPER_STRIDE), n_blocks(columns, HYPER_STRIDE)])
         latent_shape = torch.Size([shape.latent, rows, columns])
         decoder = Decoder(frame.payload, most_symbols=hyper_shape.numel() + latent_shape.numel())
         symbols = decoder.take(self._hyper_index(hyper_shape, frame.position), self._model.laplacians)
@@ -95,14 +94,13 @@ class Coder:
         return Latents(hyper, latent.clamp(-_LATENT_BOUND, _LATENT_BOUND))
 
     @torch.inference_mode()
-    def synthesise(self, frame: Frame, latents: Latents) -> Image:
+    def synthesise(self, frame: RateFrame, latents: Latents) -> Image:
         """Return the image of a frame's latents, of the frame's size, after the post-filter."""
         place = self._place(frame.position)
         inverse_gain = torch.exp(interpolate(self._model.log_inverse_gain, place))
         unfiltered = self._model.synthesis(latents.latent.to(self._device)[None] * inverse_gain, place)
         pixels = self._model.post_filter(unfiltered, place)
-        levels = torch.round(pixels[0, :, : frame.height, : frame.width] * 255.0).clamp(0.0, 255.0)
-        return np.ascontiguousarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+        return to_image(pixels, frame.height, frame.width)
 
     def _place(self, position: int) -> Tensor:
         return torch.tensor([position * 2.0**-STEP_BITS], device=self._device)
@@ -112,13 +110,3 @@ class Coder:
 
     def _hyper_index(self, shape: torch.Size, position: int) -> Tensor:
         return self._model.scales.hyper_index(position).cpu().repeat_interleave(shape[1] * shape[2])
-
-
-def _padded(x: Tensor, stride: int) -> Tensor:
-    """Replicate the last row and column until the sides are multiples of the stride."""
-    below, right = -x.shape[2] % stride, -x.shape[3] % stride
-    return functional.pad(x, (0, right, 0, below), mode="replicate")
-
-
-def _ceil(n: int, divisor: int) -> int:
-    return -(-n // divisor)

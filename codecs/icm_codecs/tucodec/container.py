@@ -20,7 +20,7 @@ _FORMAT = 0x70
 
 
 @dataclass(frozen=True)
-class Frame:
+class RateFrame:
     """One image's bitstream, taken apart.
 
     Attributes:
@@ -48,7 +48,7 @@ class Frame:
         return len(self.pack()) - len(self.payload)
 
 
-def unpack(data: bytes) -> Frame:
+def unpack(data: bytes) -> RateFrame:
     """Take a bitstream apart.
 
     Raises:
@@ -58,4 +58,4 @@ def unpack(data: bytes) -> Frame:
     width, at = read_varint(body, 4)
     height, at = read_varint(body, at)
     check_size(width, height)
-    return Frame(body[2:4], int.from_bytes(body[:2], "big") & 0xFFF, width, height, body[at:])
+    return RateFrame(body[2:4], int.from_bytes(body[:2], "big") & 0xFFF, width, height, body[at:])

@@ -4,7 +4,7 @@ The paper (Zhou et al., "Variational autoencoder for low bit-rate image compress
 analysis and synthesis networks, a uniform quantiser whose stand-in is additive uniform noise, a prior of Laplacians
 whose scales a hyperprior auto-encoder tells, and a convolutional post-filter after decoding. Its layers' shapes are
 unpublished: these are our choice. A worked example in its introduction has 96x64x192 latents for 768x512 pixels,
-stride 8 and 192 channels, which ``Shape(stride=8, latent=192)`` gives.
+stride 8 and 192 channels, which ``TucodecShape(stride=8, latent=192)`` gives.
 
 One model serves a continuum of rates, which is our choice too. A *position* says where on it: 0 is the lowest trained
 rate point, 1 the next, and what a rate point has learned (gains, biases) is interpolated linearly between rate points,
@@ -14,7 +14,6 @@ gains in their logarithm. The analysis does not know the position, so an encoder
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -22,13 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.bitstream.table import ScaleLadder
 from icm_codecs.layer import ResidualBlock, round_through, start_log_gain
 from icm_codecs.training.klt_start import begin_with, markov_transforms
 
-with warnings.catch_warnings():
-    # Its own dependencies warn of their future while they are imported.
-    warnings.simplefilter("ignore")
+with quiet_import():
     from compressai.ops import LowerBound
 
 HYPER_STRIDE = 4
@@ -52,7 +50,7 @@ Rates are always estimated with noise."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class TucodecShape:
     """How large the networks are.
 
     Attributes:
@@ -117,7 +115,7 @@ class Modulation(nn.Module):
 class Analysis(nn.Module):
     """Turn an image into a latent: N x 3 x sh x sw in 0..1 -> N x latent x h x w, s the stride."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: TucodecShape) -> None:
         super().__init__()
         self.block = shape.block
         self.layers = nn.Sequential(
@@ -139,7 +137,7 @@ class Analysis(nn.Module):
 class Synthesis(nn.Module):
     """Turn a latent into an image: N x latent x h x w -> N x 3 x sh x sw, about 0..1, not clipped."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: TucodecShape) -> None:
         super().__init__()
         self.block = shape.block
         self.stem = nn.Conv2d(shape.latent, shape.wide, 1)
@@ -166,7 +164,7 @@ class Synthesis(nn.Module):
 class PostFilter(nn.Module):
     """Mend a decoded image: N x 3 x 2h x 2w -> the same. Before training it changes nothing."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: TucodecShape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(12, shape.post, 3, padding=1)
         self.modulation = Modulation(shape.rate_points, shape.post)
@@ -186,7 +184,7 @@ class HyperAnalysis(nn.Module):
     The Laplacians have no means to tell, so magnitudes are all that matters; a scale is told by its logarithm.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: TucodecShape) -> None:
         super().__init__()
         self.first = nn.Conv2d(shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
         self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
@@ -205,7 +203,7 @@ class ScaleSynthesis(nn.Module):
     interpolation of gains and biases between rate points.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: TucodecShape) -> None:
         super().__init__()
         wide = shape.hyper_wide
         self.gain = nn.Parameter(torch.ones(shape.rate_points, shape.hyper))
@@ -259,7 +257,7 @@ class TucodecNetwork(nn.Module):
         stand_in: What stands in for rounding where images are decoded.
     """
 
-    def __init__(self, shape: Shape, lambdas: tuple[float, ...], stand_in: StandIn = "noise") -> None:
+    def __init__(self, shape: TucodecShape, lambdas: tuple[float, ...], stand_in: StandIn = "noise") -> None:
         super().__init__()
         self.shape = shape
         self.analysis = Analysis(shape)

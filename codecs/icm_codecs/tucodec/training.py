@@ -9,22 +9,21 @@ there is interpolated in its logarithm. So what lies between rate points is trai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
+from icm_codecs.training.recipe import table_of
 from icm_codecs.training.ssim_loss import with_structure
 from icm_codecs.tucodec.checkpoint import save_checkpoint, start_from
-from icm_codecs.tucodec.network import Shape, StandIn, TucodecNetwork, interpolate
-
-_Table = TypeVar("_Table")
+from icm_codecs.tucodec.network import StandIn, TucodecNetwork, TucodecShape, interpolate
 
 
 @dataclass(frozen=True)
-class Loss:
+class TucodecLoss:
     """The lambda of the squared error at each rate point, and how positions share the gradient.
 
     Attributes:
@@ -57,7 +56,7 @@ class Loss:
         return self.structure if step >= self.structure_from else 0.0
 
 
-class Model(nn.Module):
+class TucodecModel(nn.Module):
     """The networks as they are trained.
 
     Args:
@@ -65,7 +64,7 @@ class Model(nn.Module):
         loss: What is minimised.
     """
 
-    def __init__(self, shape: Shape, loss: Loss) -> None:
+    def __init__(self, shape: TucodecShape, loss: TucodecLoss) -> None:
         super().__init__()
         self.network = TucodecNetwork(shape, loss.lambdas, loss.stand_in)
         self._loss = loss
@@ -79,10 +78,9 @@ class Model(nn.Module):
         Raises:
             ValueError: An entry is unknown, missing or impossible; the message says which.
         """
-        if "lambdas" not in tables.get("loss", {}):
-            raise ValueError("[loss] has no lambdas")
-        loss = _table(Loss, {**tables["loss"], "lambdas": tuple(tables["loss"]["lambdas"])})
-        return cls(_table(Shape, {**tables.get("network", {}), "rate_points": len(loss.lambdas)}), loss)
+        loss = table_of(TucodecLoss, tables.get("loss", {}), "loss")
+        sizes = {**tables.get("network", {}), "rate_points": len(loss.lambdas)}
+        return cls(table_of(TucodecShape, sizes, "network"), loss)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return ``loss``, and the means over the batch of ``bpp``, ``psnr`` and ``psnr_unfiltered``.
@@ -128,10 +126,3 @@ class Model(nn.Module):
 
 def _psnr(mse: Tensor) -> Tensor:
     return (-10.0 * torch.log10(mse.detach().clamp(min=1e-10))).mean()
-
-
-def _table(kind: type[_Table], values: Mapping[str, Any]) -> _Table:
-    unknown = set(values) - {field.name for field in fields(kind)}  # type: ignore[arg-type]  # always a dataclass
-    if unknown:
-        raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
-    return kind(**values)

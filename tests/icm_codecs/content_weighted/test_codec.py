@@ -33,16 +33,16 @@ from icm_codecs.content_weighted.context import (
     walk,
 )
 from icm_codecs.content_weighted.network import (
+    ContentWeightedShape,
     Decoder,
     Encoder,
-    Shape,
     binarise,
     importance_mask,
     level_of,
     mask_of,
     n_kept,
 )
-from icm_codecs.content_weighted.training import Loss, Model
+from icm_codecs.content_weighted.training import ContentWeightedLoss, ContentWeightedModel
 from icm_codecs.training.recipe import find_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,7 +51,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "network": {"width": 8, "code": 32, "levels": 16, "context": 6},
     "loss": {"targets": [0.1, 0.2, 0.35, 0.5, 0.65, 0.8], "map_from": 0, "every": 1},
 }
-PAPER = Shape(qualities=1, width=128, code=64, levels=16)
+PAPER = ContentWeightedShape(qualities=1, width=128, code=64, levels=16)
 
 
 def quarters() -> Tensor:
@@ -62,7 +62,7 @@ def quarters() -> Tensor:
     return torch.from_numpy(image / 255.0).permute(2, 0, 1)[None].repeat(6, 1, 1, 1)
 
 
-def brief_training(model: Model, batches: list[Tensor]) -> list[dict[str, Tensor]]:
+def brief_training(model: ContentWeightedModel, batches: list[Tensor]) -> list[dict[str, Tensor]]:
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
     history = []
     for step, image in enumerate(batches):
@@ -75,15 +75,15 @@ def brief_training(model: Model, batches: list[Tensor]) -> list[dict[str, Tensor
 
 
 @pytest.fixture(scope="module")
-def trained() -> Model:
+def trained() -> ContentWeightedModel:
     torch.manual_seed(1)
-    model = Model.from_recipe(TABLES)
+    model = ContentWeightedModel.from_recipe(TABLES)
     brief_training(model, [quarters()] * 50)
     return model
 
 
 @pytest.fixture(scope="module")
-def weights(trained: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(trained: ContentWeightedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
     trained.save(path, {"name": "narrow"})
     return path
@@ -155,7 +155,7 @@ def test_binariser_passes_gradients_inside_and_only_those_that_push_back_outside
     ],
 )
 def test_mask_keeps_the_channels_that_the_rule_says(rule: str, importance: float, kept: int) -> None:
-    shape = Shape(code=64, levels=16, mask_rule=rule)  # type: ignore[arg-type]  # parametrised
+    shape = ContentWeightedShape(code=64, levels=16, mask_rule=rule)  # type: ignore[arg-type]  # parametrised
     p = torch.full((1, 1, 1), importance)
     assert n_kept(level_of(p, shape), shape).item() == kept
     assert importance_mask(p, shape)[0, :, 0, 0].tolist() == [1.0] * kept + [0.0] * (64 - kept)
@@ -165,7 +165,7 @@ def test_mask_keeps_the_channels_that_the_rule_says(rule: str, importance: float
 def test_gradient_of_the_importance_is_of_the_two_levels_around_the_boundary(
     rule: str, window: range
 ) -> None:
-    shape = Shape(code=16, levels=8, mask_rule=rule)  # type: ignore[arg-type]  # parametrised
+    shape = ContentWeightedShape(code=16, levels=8, mask_rule=rule)  # type: ignore[arg-type]  # parametrised
     p = torch.full((1, 1, 1), 0.51, requires_grad=True)
     gradient = torch.arange(16.0).reshape(1, 16, 1, 1) ** 2
     importance_mask(p, shape).backward(gradient)  # type: ignore[no-untyped-call]  # torch
@@ -178,7 +178,7 @@ def test_gradient_of_the_importance_is_of_the_two_levels_around_the_boundary(
 )
 def test_impossible_shapes_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="it must hold that"):
-        replace(Shape(), **change)  # type: ignore[arg-type]  # on purpose
+        replace(ContentWeightedShape(), **change)  # type: ignore[arg-type]  # on purpose
 
 
 # The context model
@@ -214,7 +214,9 @@ def test_every_front_depends_on_earlier_fronts_only(
         known |= set(front.tolist())
 
 
-def test_integer_context_model_agrees_with_the_trained_one(trained: Model, weights: Path) -> None:
+def test_integer_context_model_agrees_with_the_trained_one(
+    trained: ContentWeightedModel, weights: Path
+) -> None:
     model, checkpoint = trained, load_checkpoint(weights)
     shape = model.shape
     random = np.random.default_rng(1)
@@ -267,7 +269,7 @@ def test_context_model_learns_what_neighbours_tell() -> None:
 
 def test_losses_fall_on_one_picture() -> None:
     torch.manual_seed(1)
-    history = brief_training(Model.from_recipe(TABLES), [quarters()] * 30)
+    history = brief_training(ContentWeightedModel.from_recipe(TABLES), [quarters()] * 30)
     assert {"loss", "bpp", "psnr", "kept", "bpp/1", "psnr/6"} <= set(history[0])
     first, last = (torch.stack([one["loss"] for one in part]).mean() for part in (history[:3], history[-3:]))
     assert last < 0.7 * first
@@ -275,7 +277,7 @@ def test_losses_fall_on_one_picture() -> None:
 
 
 def test_without_the_map_every_position_keeps_its_qualitys_share() -> None:
-    model = Model.from_recipe({**TABLES, "loss": {**TABLES["loss"], "map_from": 5}})
+    model = ContentWeightedModel.from_recipe({**TABLES, "loss": {**TABLES["loss"], "map_from": 5}})
     losses = model.losses(torch.rand(6, 3, 16, 16), 0)
     shares = [float(losses[f"kept/{quality}"]) for quality in range(1, 7)]
     assert shares == [int(target * 16) / 16 for target in TABLES["loss"]["targets"]]
@@ -283,7 +285,7 @@ def test_without_the_map_every_position_keeps_its_qualitys_share() -> None:
 
 def test_rate_is_priced_only_where_it_exceeds_the_target() -> None:
     tables = {**TABLES, "loss": {"targets": [0.3], "map_from": 0, "memory": 0.0, "gamma": 7.0, "every": 1}}
-    model = Model.from_recipe(tables)
+    model = ContentWeightedModel.from_recipe(tables)
     gradients = []
     for bias in (-3.0, 3.0):
         model.zero_grad()
@@ -300,7 +302,7 @@ def test_rate_is_priced_only_where_it_exceeds_the_target() -> None:
 
 
 def test_every_parameter_learns_in_both_stages() -> None:
-    model = Model.from_recipe({**TABLES, "loss": {**TABLES["loss"], "map_from": 6}})
+    model = ContentWeightedModel.from_recipe({**TABLES, "loss": {**TABLES["loss"], "map_from": 6}})
     brief_training(model, [quarters()] * 2)
     for step in (0, 6):
         model.zero_grad()
@@ -320,19 +322,19 @@ def test_every_parameter_learns_in_both_stages() -> None:
 )
 def test_recipes_mistakes_are_named(table: str, entry: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"unknown entries|it must hold"):
-        Model.from_recipe({**TABLES, table: entry})
+        ContentWeightedModel.from_recipe({**TABLES, table: entry})
 
 
 def test_shares_are_one_on_average() -> None:
-    assert sum(Loss().shares()) == pytest.approx(6.0)
+    assert sum(ContentWeightedLoss().shares()) == pytest.approx(6.0)
 
 
 def test_training_starts_from_saved_weights(weights: Path, tmp_path: Path) -> None:
-    model = Model.from_recipe(TABLES)
+    model = ContentWeightedModel.from_recipe(TABLES)
     model.start_from(weights)
     model.save(tmp_path / "again.safetensors", {"name": "narrow"})
     assert (tmp_path / "again.safetensors").read_bytes() == weights.read_bytes()
-    other = Model.from_recipe({**TABLES, "network": {"width": 16, "code": 32, "levels": 16}})
+    other = ContentWeightedModel.from_recipe({**TABLES, "network": {"width": 16, "code": 32, "levels": 16}})
     with pytest.raises(CodecError, match="another shape"):
         other.start_from(weights)
 
@@ -360,7 +362,7 @@ def test_decoder_recovers_the_encoders_code(codec: ContentWeighted) -> None:
 @pytest.mark.parametrize("rule", ["floor", "floor+1"])
 @pytest.mark.parametrize("bias", [-9.0, 9.0])
 def test_maps_that_keep_least_and_most_come_back(rule: str, bias: float, tmp_path: Path) -> None:
-    model = Model.from_recipe({**TABLES, "network": {**TABLES["network"], "mask_rule": rule}})
+    model = ContentWeightedModel.from_recipe({**TABLES, "network": {**TABLES["network"], "mask_rule": rule}})
     with torch.no_grad():
         model.encoder.map_bias.fill_(bias)
     model.save(tmp_path / "extreme.safetensors", {})
@@ -374,7 +376,7 @@ def test_maps_that_keep_least_and_most_come_back(rule: str, bias: float, tmp_pat
     assert not received.bits[kept.max() :].any()
 
 
-def test_estimated_rate_is_near_the_real_one(trained: Model, weights: Path) -> None:
+def test_estimated_rate_is_near_the_real_one(trained: ContentWeightedModel, weights: Path) -> None:
     image = photograph(128, 128)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255.0
     with torch.no_grad():
@@ -482,7 +484,7 @@ def test_version_names_the_weights(codec: ContentWeighted) -> None:
 
 
 def test_half_precision_weights_of_the_shipped_recipe_stay_below_8_mib(tmp_path: Path) -> None:
-    model = Model.from_recipe(tomllib.loads(find_recipe("content-weighted").read_text()))
+    model = ContentWeightedModel.from_recipe(tomllib.loads(find_recipe("content-weighted").read_text()))
     model.save(tmp_path / "full.safetensors", {})
     assert (tmp_path / "full.safetensors").stat().st_size < 8 * 2**20
     assert code_rules(model.shape).planes == 128

@@ -23,7 +23,7 @@ from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.bitstream.integer_layer import MEAN_BITS
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
-from icm_codecs.icm.coder import Coder
+from icm_codecs.icm.coder import IcmCoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -164,7 +164,7 @@ def test_a_lambda_of_bits_moves_symbols_towards_zero_for_less_than_it_saves() ->
         checkpoint = dataclasses.replace(
             load_checkpoint(WEIGHTS.with_name("icm-scenes-mse.safetensors")), rdoq_lambda=weight
         )
-        coders[weight] = Coder(checkpoint, 5, "cpu")
+        coders[weight] = IcmCoder(checkpoint, 5, "cpu")
     frames = {
         weight: Frame(b"", 5, 240, 160, coder.entropy_code(*coder.analyse(image)))
         for weight, coder in coders.items()

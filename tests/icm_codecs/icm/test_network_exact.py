@@ -9,10 +9,10 @@ from torch.nn import functional
 from icm_bench.error import CodecError
 from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS, HYPER_BOUND, MEAN_BITS, ExactLayer
 from icm_codecs.bitstream.table import SCALES
-from icm_codecs.icm.network import HyperSynthesis, Shape
+from icm_codecs.icm.network import HyperSynthesis, IcmShape
 from icm_codecs.icm.network_exact import ExactHyperSynthesis
 
-SHAPE = Shape(qualities=2, fine=8, wide=8, latent=12, hyper=8, hyper_wide=12)
+SHAPE = IcmShape(qualities=2, fine=8, wide=8, latent=12, hyper=8, hyper_wide=12)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from icm_codecs.bitstream.table import SCALES, Decoder, Encoder
 from icm_codecs.bitstream.weights_file import find_weights
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
-from icm_codecs.icm.coder import Coder
+from icm_codecs.icm.coder import IcmCoder
 from icm_codecs.icm.roi import MOST_COARSENING, RoiLevels, RoiNetwork, n_contexts
 from icm_codecs.icm.roi_map import MapCoder, map_tables, share_of
 
@@ -160,7 +160,7 @@ def test_most_bits_go_where_objects_are(quality: int) -> None:
 
 @pytest.mark.parametrize("quality", [2, 6])
 def test_coarser_steps_cost_less_and_lose_only_where_they_are(quality: int, scene: Image) -> None:
-    coder = Coder(load_checkpoint(WEIGHTS), quality - 1, "cpu")
+    coder = IcmCoder(load_checkpoint(WEIGHTS), quality - 1, "cpu")
     hyper, scaled, levels, _ = coder.analyse(scene)
     assert levels is not None
     rows, columns = levels.shape
@@ -194,7 +194,7 @@ def test_a_step_that_is_coarser_quantises_as_a_lower_gain_would(
 ) -> None:
     """What a level does is what the ladder of scales says it does: no symbol is off by more than rounding."""
     checkpoint = load_checkpoint(WEIGHTS)
-    coder = Coder(checkpoint, 4, "cpu")
+    coder = IcmCoder(checkpoint, 4, "cpu")
     hyper, scaled, levels, _ = coder.analyse(scene)
     assert levels is not None
     assert checkpoint.roi_steps is not None

@@ -21,7 +21,7 @@ from icm_bench.testing import check_codec, photograph
 from icm_codecs.rnn_gdn import coder as coding
 from icm_codecs.rnn_gdn.checkpoint import load_checkpoint
 from icm_codecs.rnn_gdn.codec import RnnGdn
-from icm_codecs.rnn_gdn.container import Coding, Frame, unpack
+from icm_codecs.rnn_gdn.container import Coding, ProgressiveFrame, unpack
 from icm_codecs.rnn_gdn.context import LOGIT_UNIT, ContextModel, squash_table, stretch_table
 from icm_codecs.rnn_gdn.network import (
     BITS,
@@ -29,11 +29,11 @@ from icm_codecs.rnn_gdn.network import (
     Decoder,
     Encoder,
     RnnNetwork,
-    Shape,
+    RnnShape,
     drawn_bits,
     sign_bits,
 )
-from icm_codecs.rnn_gdn.training import Model
+from icm_codecs.rnn_gdn.training import RnnModel
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.training.trainable import Trainable
 
@@ -45,7 +45,7 @@ NARROW = {"width": 6, "iterations": 16}
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of narrow networks, made by hand, that code the mean of each block and colour in eleven levels."""
-    model = Model.from_recipe({"network": NARROW})
+    model = RnnModel.from_recipe({"network": NARROW})
     network = model.network
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -89,7 +89,7 @@ def candidate(cell: Any) -> torch.Tensor:
 
 def untrained(path: Path, **network: Any) -> Path:
     torch.manual_seed(1)
-    Model.from_recipe({"network": {**NARROW, **network}}).save(path, {})
+    RnnModel.from_recipe({"network": {**NARROW, **network}}).save(path, {})
     return path
 
 
@@ -99,7 +99,7 @@ def colour_blocks(n: int) -> torch.Tensor:
     return colours.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
 
 
-def train(model: Model, batch: torch.Tensor, *, steps: int, rate: float) -> list[float]:
+def train(model: RnnModel, batch: torch.Tensor, *, steps: int, rate: float) -> list[float]:
     adam = torch.optim.Adam(model.parameters(), lr=rate)
     losses = []
     for step in range(steps):
@@ -115,7 +115,7 @@ def train(model: Model, batch: torch.Tensor, *, steps: int, rate: float) -> list
 
 
 def test_paper_width_has_the_paper_channels() -> None:
-    encoder, decoder = Encoder(Shape()), Decoder(Shape())
+    encoder, decoder = Encoder(RnnShape()), Decoder(RnnShape())
     gates = [(cell.input_gates, cell.hidden_gates) for cell in (*encoder.cells, *decoder.cells)]
     found = [
         (enter.in_channels, enter.out_channels // 4, enter.kernel_size, enter.stride, hidden.kernel_size)
@@ -149,11 +149,11 @@ def test_number_of_parameters_is_that_worked_out_by_hand() -> None:
     cells += cell(512, 512, 1) + cell(128, 512, 1) + cell(128, 256, 3) + cell(64, 128, 3)
     normalisations = 64 * 65 + 512 * 513
     for gdn, expected in ((True, convolutions + cells + normalisations), (False, convolutions + cells)):
-        assert sum(value.numel() for value in RnnNetwork(Shape(gdn=gdn)).parameters()) == expected
+        assert sum(value.numel() for value in RnnNetwork(RnnShape(gdn=gdn)).parameters()) == expected
 
 
 def test_a_block_of_16_pixels_becomes_32_bits_and_comes_back() -> None:
-    shape = Shape(width=4)
+    shape = RnnShape(width=4)
     values, state = Encoder(shape)(torch.zeros(2, 3, 48, 80), ())
     assert values.shape == (2, 32, 3, 5)
     assert [tuple(cell.hidden.shape[1:]) for cell in state] == [(16, 12, 20), (32, 6, 10), (32, 3, 5)]
@@ -212,7 +212,7 @@ def test_signs_are_those_that_are_coded_and_pass_gradients() -> None:
 
 
 def test_bits_are_drawn_for_as_long_as_the_recipe_says() -> None:
-    model = Model.from_recipe({"network": {**NARROW, "iterations": 2}, "loss": {"drawn": 5}})
+    model = RnnModel.from_recipe({"network": {**NARROW, "iterations": 2}, "loss": {"drawn": 5}})
     batch = colour_blocks(1)
     early, late = ([float(model.losses(batch, step)["loss"].detach()) for _ in range(2)] for step in (4, 5))
     assert early[0] != early[1]
@@ -221,7 +221,10 @@ def test_bits_are_drawn_for_as_long_as_the_recipe_says() -> None:
 
 def test_additive_reconstruction_sums_outputs_and_one_shot_takes_the_last() -> None:
     before, output = torch.full((1,), 0.3), torch.full((1,), 0.2)
-    additive, one_shot = RnnNetwork(Shape(width=2)), RnnNetwork(Shape(width=2, reconstruction="one-shot"))
+    additive, one_shot = (
+        RnnNetwork(RnnShape(width=2)),
+        RnnNetwork(RnnShape(width=2, reconstruction="one-shot")),
+    )
     assert float(additive.add(before, output)) == pytest.approx(0.5)
     assert float(one_shot.add(before, output)) == pytest.approx(0.2)
     assert float(additive.add(None, output)) == float(one_shot.add(None, output)) == pytest.approx(0.2)
@@ -231,11 +234,11 @@ def test_additive_reconstruction_sums_outputs_and_one_shot_takes_the_last() -> N
 
 
 def test_model_is_trainable() -> None:
-    assert isinstance(Model.from_recipe({"network": NARROW}), Trainable)
+    assert isinstance(RnnModel.from_recipe({"network": NARROW}), Trainable)
 
 
 def test_loss_is_the_mean_of_the_absolute_errors_of_all_iterations() -> None:
-    model = Model(Shape(width=2, iterations=3))
+    model = RnnModel(RnnShape(width=2, iterations=3))
     batch = colour_blocks(1)
     torch.manual_seed(5)
     curves = model.losses(batch, 0)
@@ -249,7 +252,7 @@ def test_loss_is_the_mean_of_the_absolute_errors_of_all_iterations() -> None:
 @pytest.mark.parametrize("network", [{}, {"gdn": False}, {"reconstruction": "one-shot"}])
 def test_loss_falls_and_every_parameter_learns(network: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    model = Model.from_recipe({"network": {"width": 4, "iterations": 2, **network}})
+    model = RnnModel.from_recipe({"network": {"width": 4, "iterations": 2, **network}})
     losses = train(model, colour_blocks(1), steps=30, rate=5e-3)
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     silent = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
@@ -257,9 +260,9 @@ def test_loss_falls_and_every_parameter_learns(network: dict[str, Any]) -> None:
 
 
 def test_stages_say_how_many_iterations_a_step_runs() -> None:
-    model = Model.from_recipe({"network": NARROW, "loss": {"stages": [[0, 2], [10, 5], [20, 16]]}})
+    model = RnnModel.from_recipe({"network": NARROW, "loss": {"stages": [[0, 2], [10, 5], [20, 16]]}})
     assert [model.iterations(step) for step in (0, 9, 10, 19, 20, 999)] == [2, 2, 5, 5, 16, 16]
-    assert Model.from_recipe({"network": NARROW}).iterations(0) == 16
+    assert RnnModel.from_recipe({"network": NARROW}).iterations(0) == 16
 
 
 @pytest.mark.parametrize(
@@ -280,7 +283,7 @@ def test_stages_say_how_many_iterations_a_step_runs() -> None:
 )
 def test_impossible_recipe_is_refused(tables: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Model.from_recipe(tables)
+        RnnModel.from_recipe(tables)
 
 
 @pytest.mark.parametrize("name", ["rnn-gdn", "rnn-gdn-off"])
@@ -289,19 +292,19 @@ def test_recipe_builds_weights_that_the_package_can_carry(name: str, tmp_path: P
 
     tables = tomllib.loads(find_recipe(name).read_text())
     assert tables["name"] == name
-    model = Model.from_recipe(tables)
+    model = RnnModel.from_recipe(tables)
     model.save(tmp_path / "weights.safetensors", {})
     assert (tmp_path / "weights.safetensors").stat().st_size < 8 * 2**20
     assert model.network.shape.gdn == (name == "rnn-gdn")
 
 
 def test_saved_weights_start_a_training(narrow: Path, tmp_path: Path) -> None:
-    model = Model.from_recipe({"network": NARROW})
+    model = RnnModel.from_recipe({"network": NARROW})
     model.start_from(narrow)
     model.save(tmp_path / "again.safetensors", {"name": "narrow"})
     assert (tmp_path / "again.safetensors").read_bytes() == narrow.read_bytes()
     with pytest.raises(CodecError, match="another shape"):
-        Model.from_recipe({"network": {"width": 8}}).start_from(narrow)
+        RnnModel.from_recipe({"network": {"width": 8}}).start_from(narrow)
 
 
 # The codec
@@ -317,7 +320,7 @@ def test_it_is_a_learned_codec(narrow: Path) -> None:
     for protocol in (Codec, ReportsHeaderBytes, Loads, Learned):
         assert isinstance(codec, protocol)
     codec.load()
-    assert codec.n_parameters() == sum(value.numel() for value in RnnNetwork(Shape(width=6)).parameters())
+    assert codec.n_parameters() == sum(value.numel() for value in RnnNetwork(RnnShape(width=6)).parameters())
 
 
 @pytest.mark.parametrize("quality", [1, 5, 16])
@@ -474,7 +477,7 @@ def test_array_that_is_no_image_is_refused(narrow: Path, image: Image) -> None:
 def test_stream_of_other_weights_is_refused(narrow: Path) -> None:
     codec = RnnGdn(1, weights=str(narrow))
     frame = unpack(codec.encode(photograph(20, 20)))
-    other = Frame(frame.coding, bytes(2), frame.width, frame.height, frame.segments).pack()
+    other = ProgressiveFrame(frame.coding, bytes(2), frame.width, frame.height, frame.segments).pack()
     for method in (codec.decode, codec.decode_prefix, codec.header_bytes):
         with pytest.raises(CodecError, match="other weights"):
             method(other)
@@ -484,7 +487,7 @@ def test_short_stream_cannot_claim_a_large_image(narrow: Path) -> None:
     codec = RnnGdn(1, weights=str(narrow))
     kinds: tuple[Coding, ...] = ("raw", "adaptive")
     for kind in kinds:
-        claim = Frame(kind, codec._model_id, 8000, 8000, (bytes(100),)).pack()
+        claim = ProgressiveFrame(kind, codec._model_id, 8000, 8000, (bytes(100),)).pack()
         with pytest.raises(CodecError, match="truncated or damaged"):
             codec.decode(claim)
 
@@ -525,7 +528,7 @@ def check_mutations(codec: RnnGdn, n: int) -> None:
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=16))
 def test_forged_segments_neither_crash_nor_hang(narrow: Path, segments: list[bytes]) -> None:
     codec = RnnGdn(1, weights=str(narrow))
-    data = Frame("adaptive", codec._model_id, 35, 17, tuple(segments)).pack()
+    data = ProgressiveFrame("adaptive", codec._model_id, 35, 17, tuple(segments)).pack()
     try:
         assert codec.decode(data).shape == (17, 35, 3)
     except CodecError as error:
@@ -570,14 +573,14 @@ def test_random_bits_cost_no_more_than_raw() -> None:
     planes = [random.integers(0, 2, (BITS, 6, 6)).astype(np.uint8) for _ in range(3)]
     segments = coding.write_segments(planes, "adaptive")
     assert all(len(segment) <= 6 * 6 * 4 for segment in segments)
-    frame = Frame("adaptive", bytes(2), 96, 96, segments)
+    frame = ProgressiveFrame("adaptive", bytes(2), 96, 96, segments)
     for plane, read in zip(planes, coding.read_segments(frame), strict=True):
         assert np.array_equal(plane, read)
 
 
 def test_surest_model_stays_above_the_least_length_of_a_segment() -> None:
     planes = [np.zeros((BITS, 20, 20), np.uint8)] * 6
-    frame = Frame("adaptive", bytes(2), 320, 320, coding.write_segments(planes, "adaptive"))
+    frame = ProgressiveFrame("adaptive", bytes(2), 320, 320, coding.write_segments(planes, "adaptive"))
     assert len(unpack(frame.pack()).segments) == 6
 
 

@@ -10,14 +10,11 @@ import torch
 from torch.nn import functional
 
 from icm_bench.dataset import open_dataset
-from icm_codecs.content_weighted.network import Shape as ContentWeightedShape
-from icm_codecs.content_weighted.training import Loss
-from icm_codecs.content_weighted.training import Model as ContentWeighted
-from icm_codecs.hyperprior.network import HyperpriorNetwork
-from icm_codecs.hyperprior.network import Shape as HyperpriorShape
+from icm_codecs.content_weighted.network import ContentWeightedShape
+from icm_codecs.content_weighted.training import ContentWeightedLoss, ContentWeightedModel
+from icm_codecs.hyperprior.network import HyperpriorNetwork, HyperpriorShape
 from icm_codecs.training.klt_start import PIXEL_VARIANCE, begin_with, markov_transforms
-from icm_codecs.tucodec.network import Shape as TucodecShape
-from icm_codecs.tucodec.network import TucodecNetwork
+from icm_codecs.tucodec.network import TucodecNetwork, TucodecShape
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -105,7 +102,7 @@ def test_untrained_codec_of_target_rates_is_a_working_codec() -> None:
 def test_untrained_content_weighted_codec_is_a_working_codec() -> None:
     torch.manual_seed(1)
     targets = (0.2, 0.45, 0.96)
-    model = ContentWeighted(ContentWeightedShape(qualities=3), Loss(targets))
+    model = ContentWeightedModel(ContentWeightedShape(qualities=3), ContentWeightedLoss(targets))
     image, quality = scene().repeat(3, 1, 1, 1), torch.arange(3)
     with torch.no_grad():
         encoding = model.encoder(image, quality)

@@ -14,24 +14,18 @@ from PIL import Image as PillowImage
 
 pytest.importorskip("lightning", reason="training needs the extra 'train'")
 
+from icm_bench import registry
 from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import CodecError, TrainingError
 from icm_bench.image import Image
 from icm_codecs.icm.checkpoint import load_checkpoint, save_checkpoint, start_from
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.network import IcmNetwork
+from icm_codecs.icm.recipe import Knot, LossWeights, Schedule, read_recipe
 from icm_codecs.icm.stage import fit_residual, start_staged
 from icm_codecs.training.detector_loss import FrozenDetector, Task
 from icm_codecs.training.images import ImageFolders
-from icm_codecs.training.recipe import (
-    Knot,
-    Loss,
-    LossWeights,
-    Schedule,
-    read_optimisation,
-    read_recipe,
-    read_tables,
-)
+from icm_codecs.training.recipe import Loss, optimisation_of, read_tables
 from icm_codecs.training.train import export, find_recipe, find_weights, train
 from icm_codecs.training.trainable import Trainable
 
@@ -494,12 +488,8 @@ def test_impossible_recipe_is_refused(change: tuple[str, str], complaint: str, t
 def test_shipped_recipe_is_a_recipe(path: Path) -> None:
     tables = read_tables(path)
     assert tables["name"] == path.stem
-    if "codec" not in tables:
-        assert read_recipe(path).name == path.stem
-        return
-    assert read_optimisation(path).steps > 0
-    module = importlib.import_module(f"icm_codecs.{tables['codec'].replace('-', '_')}.training")
-    assert isinstance(module.Model.from_recipe(tables), Trainable)
+    assert optimisation_of(tables).steps > 0
+    assert isinstance(registry.load("trainer", tables["codec"]).from_recipe(tables), Trainable)
 
 
 def test_recipe_is_found_by_name_and_by_path(recipe: Path) -> None:

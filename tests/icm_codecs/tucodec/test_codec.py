@@ -22,26 +22,26 @@ from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.checkpoint import load_checkpoint
 from icm_codecs.tucodec.codec import Tucodec
-from icm_codecs.tucodec.container import Frame, unpack
+from icm_codecs.tucodec.container import RateFrame, unpack
 from icm_codecs.tucodec.network import (
     SCALES,
     Analysis,
     HyperAnalysis,
     PostFilter,
-    Shape,
     Synthesis,
     TucodecNetwork,
+    TucodecShape,
     interpolate,
     laplacian_bits,
 )
 from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate_exactly
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
-from icm_codecs.tucodec.training import Model
+from icm_codecs.tucodec.training import TucodecModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NARROW = Shape(rate_points=4, fine=8, wide=12, latent=12, hyper=4, hyper_wide=8, post=4)
+NARROW = TucodecShape(rate_points=4, fine=8, wide=12, latent=12, hyper=4, hyper_wide=8, post=4)
 TABLES: dict[str, Any] = {
     "network": {"fine": 8, "wide": 12, "latent": 12, "hyper": 4, "hyper_wide": 8, "post": 4},
     "loss": {"lambdas": [0.00003, 0.001, 0.03, 1.0]},
@@ -52,15 +52,15 @@ def tensor(image: Image) -> torch.Tensor:
     return torch.tensor(image).permute(2, 0, 1).float() / 255.0
 
 
-def random_model() -> Model:
+def random_model() -> TucodecModel:
     """Build a narrow model, which learns more from random weights than from a transform that it cannot hold."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TucodecNetwork, "_start_transforms", lambda _: None)
-        return Model.from_recipe(TABLES)
+        return TucodecModel.from_recipe(TABLES)
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Model, list[dict[str, float]]]:
+def trained() -> tuple[TucodecModel, list[dict[str, float]]]:
     """A narrow model and its losses while it learned a few images by heart."""
     torch.manual_seed(1)
     images = [photograph(64, 64, seed=seed) for seed in range(3)]
@@ -82,7 +82,9 @@ def trained() -> tuple[Model, list[dict[str, float]]]:
 
 
 @pytest.fixture(scope="module")
-def weights(trained: tuple[Model, list[dict[str, float]]], tmp_path_factory: pytest.TempPathFactory) -> str:
+def weights(
+    trained: tuple[TucodecModel, list[dict[str, float]]], tmp_path_factory: pytest.TempPathFactory
+) -> str:
     path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
     trained[0].save(path, {"name": "narrow"})
     return str(path)
@@ -113,7 +115,9 @@ def test_contract(weights: str) -> None:
 
 @pytest.mark.parametrize(("stride", "rows", "columns"), [(8, 8, 16), (16, 4, 8)])
 def test_latents_have_the_stride_and_images_come_back_in_size(stride: int, rows: int, columns: int) -> None:
-    shape = Shape(rate_points=2, stride=stride, fine=8, wide=8, latent=10, hyper=4, hyper_wide=6, post=4)
+    shape = TucodecShape(
+        rate_points=2, stride=stride, fine=8, wide=8, latent=10, hyper=4, hyper_wide=6, post=4
+    )
     image, position = torch.rand(2, 3, 64, 128), torch.tensor([0.0, 0.7])
     latent = Analysis(shape)(image)
     assert latent.shape == (2, 10, rows, columns)
@@ -123,7 +127,7 @@ def test_latents_have_the_stride_and_images_come_back_in_size(stride: int, rows:
 
 def test_papers_worked_example_is_a_shape() -> None:
     # 768x512 pixels, 96x64x192 latents: at one bit each 3 bits per pixel.
-    shape = Shape(rate_points=2, stride=8, fine=4, wide=4, latent=192)
+    shape = TucodecShape(rate_points=2, stride=8, fine=4, wide=4, latent=192)
     latent = Analysis(shape)(torch.zeros(1, 3, 512, 768))
     assert latent.shape == (1, 192, 64, 96)
     assert latent.numel() / (768 * 512) == 3.0
@@ -182,7 +186,7 @@ def test_bits_and_their_gradients_are_finite_far_out_and_continuous() -> None:
 
 def test_every_parameter_gets_a_gradient() -> None:
     torch.manual_seed(3)
-    model = Model.from_recipe(TABLES)
+    model = TucodecModel.from_recipe(TABLES)
     with torch.no_grad():
         model.network.post_filter.head.weight.normal_(std=0.01)
     model.losses(torch.rand(6, 3, 64, 64), 0)["loss"].backward()  # type: ignore[no-untyped-call]
@@ -195,7 +199,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 @pytest.mark.parametrize("stand_in", ["noise", "rounded"])
 def test_losses_have_names_and_fall(stand_in: str) -> None:
     torch.manual_seed(4)
-    model = Model.from_recipe({**TABLES, "loss": {**TABLES["loss"], "stand_in": stand_in}})
+    model = TucodecModel.from_recipe({**TABLES, "loss": {**TABLES["loss"], "stand_in": stand_in}})
     batch = torch.stack([tensor(photograph(64, 64, seed=9))] * 4)
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
     seen = []
@@ -211,11 +215,11 @@ def test_losses_have_names_and_fall(stand_in: str) -> None:
 
 def test_structure_takes_its_share_when_its_step_has_come() -> None:
     loss = {**TABLES["loss"], "structure": 1.0, "structure_from": 7}
-    plain, mixed = Model.from_recipe(TABLES), Model.from_recipe({**TABLES, "loss": loss})
+    plain, mixed = TucodecModel.from_recipe(TABLES), TucodecModel.from_recipe({**TABLES, "loss": loss})
     mixed.load_state_dict(plain.state_dict())
     batch = torch.stack([tensor(photograph(128, 128, seed=seed)) for seed in range(2)])
 
-    def value(model: Model, step: int) -> float:
+    def value(model: TucodecModel, step: int) -> float:
         torch.manual_seed(3)
         return float(model.losses(batch, step)["loss"].detach())
 
@@ -223,7 +227,7 @@ def test_structure_takes_its_share_when_its_step_has_come() -> None:
     assert value(mixed, 7) != value(plain, 7)
 
 
-def test_training_went_on_to_pictures_of_use(trained: tuple[Model, list[dict[str, float]]]) -> None:
+def test_training_went_on_to_pictures_of_use(trained: tuple[TucodecModel, list[dict[str, float]]]) -> None:
     history = trained[1]
     assert history[-1]["psnr"] > history[0]["psnr"] + 3.0
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
@@ -233,7 +237,7 @@ def test_training_went_on_to_pictures_of_use(trained: tuple[Model, list[dict[str
     ("tables", "what"),
     [
         ({"loss": {}}, "lambdas"),
-        ({"loss": {"lambdas": [0.1]}}, "rate_points"),
+        ({"loss": {"lambdas": [0.1]}}, "rate points"),
         ({"loss": {"lambdas": [0.1, 0.01]}}, "rise"),
         ({"loss": {"lambdas": [0.1, 0.2], "unfiltered": 2.0}}, "unfiltered"),
         ({"loss": {"lambdas": [0.1, 0.2], "structure": -0.1}}, "structure"),
@@ -246,13 +250,13 @@ def test_training_went_on_to_pictures_of_use(trained: tuple[Model, list[dict[str
 )
 def test_impossible_recipe_is_refused_with_the_entrys_name(tables: dict[str, Any], what: str) -> None:
     with pytest.raises(ValueError, match=what):
-        Model.from_recipe(tables)
+        TucodecModel.from_recipe(tables)
 
 
 def test_shipped_recipe_builds_a_model_of_fewer_than_8_mib() -> None:
     import tomllib
 
-    model = Model.from_recipe(tomllib.loads(find_recipe("tucodec").read_text()))
+    model = TucodecModel.from_recipe(tomllib.loads(find_recipe("tucodec").read_text()))
     assert sum(parameter.numel() for parameter in model.parameters()) * 2 < 8 * 2**20
 
 
@@ -303,7 +307,7 @@ def test_tables_are_valid_and_cost_what_the_laplacian_says() -> None:
 
 @pytest.mark.parametrize("position", [300, 600])
 def test_real_rate_is_near_what_the_trained_network_says_of_whole_numbers(
-    position: int, trained: tuple[Model, list[dict[str, float]]], weights: str
+    position: int, trained: tuple[TucodecModel, list[dict[str, float]]], weights: str
 ) -> None:
     coder = Tucodec(1.0, weights=weights)._coder
     chosen = coder.quantise(coder.analyse(photograph(256, 192, seed=1)), position)
@@ -432,7 +436,7 @@ def rates_of_all_positions(codec: Tucodec, image: Image) -> list[float]:
     for position in range(coder.last_position + 1):
         payload = coder.entropy_code(coder.quantise(latent, position), position)
         found.append(
-            8 * len(Frame(codec._model_id, position, width, height, payload).pack()) / (height * width)
+            8 * len(RateFrame(codec._model_id, position, width, height, payload).pack()) / (height * width)
         )
     return found
 
@@ -489,9 +493,9 @@ def test_instance_of_any_target_decodes_any_stream(weights: str) -> None:
 
 
 def test_saved_weights_start_a_training_where_the_first_one_ended(
-    trained: tuple[Model, list[dict[str, float]]], weights: str, tmp_path: Path
+    trained: tuple[TucodecModel, list[dict[str, float]]], weights: str, tmp_path: Path
 ) -> None:
-    model = Model.from_recipe(TABLES)
+    model = TucodecModel.from_recipe(TABLES)
     model.start_from(Path(weights))
     batch = torch.stack([tensor(photograph(64, 64))] * 4)
     seen = []
@@ -505,7 +509,7 @@ def test_saved_weights_start_a_training_where_the_first_one_ended(
 
 
 def test_weights_of_another_shape_start_no_training(weights: str) -> None:
-    wider = Model.from_recipe({**TABLES, "network": {**TABLES["network"], "latent": 16}})
+    wider = TucodecModel.from_recipe({**TABLES, "network": {**TABLES["network"], "latent": 16}})
     with pytest.raises(CodecError, match="another shape"):
         wider.start_from(Path(weights))
 
@@ -537,14 +541,14 @@ def test_stream_of_other_weights_is_refused(weights: str, untrained: str) -> Non
 def test_position_beyond_the_last_rung_is_refused(weights: str) -> None:
     codec = Tucodec(0.5, weights=weights)
     frame = unpack(codec.encode(photograph(40, 40)))
-    beyond = Frame(frame.model, 1537, frame.width, frame.height, frame.payload)
+    beyond = RateFrame(frame.model, 1537, frame.width, frame.height, frame.payload)
     with pytest.raises(CodecError, match="other weights"):
         codec.decode(beyond.pack())
 
 
 @given(
     st.builds(
-        Frame,
+        RateFrame,
         model=st.binary(min_size=2, max_size=2),
         position=st.integers(0, 4095),
         width=st.integers(1, 1023),
@@ -552,7 +556,7 @@ def test_position_beyond_the_last_rung_is_refused(weights: str) -> None:
         payload=st.binary(max_size=64),
     )
 )
-def test_frame_survives_packing(frame: Frame) -> None:
+def test_frame_survives_packing(frame: RateFrame) -> None:
     assert unpack(frame.pack()) == frame
 
 
@@ -567,7 +571,7 @@ def test_sound_check_over_a_damaged_payload_still_gives_an_image_or_an_error(wei
             payload[int(random.integers(len(payload)))] = int(random.integers(256))
         cut = payload[: int(random.integers(0, len(payload) + 1))]
         position = int(random.integers(0, 1537))
-        forged = Frame(frame.model, position, frame.width, frame.height, bytes(cut))
+        forged = RateFrame(frame.model, position, frame.width, frame.height, bytes(cut))
         assert codec.decode(forged.pack()).shape == (64, 64, 3)
 
 
