@@ -63,9 +63,11 @@ def extract_zip(archive: Path, target: Path, *, members: Collection[str] | None 
 def _choose(
     infos: Sequence[zipfile.ZipInfo], archive: Path, members: Collection[str] | None
 ) -> list[zipfile.ZipInfo]:
+    if not all(info.filename for info in infos):
+        raise _refused("a member has no name", archive)
     files = [info for info in infos if not info.is_dir()]
     names = [info.filename for info in files]
-    if len(set(names)) < len(names):
+    if len({PurePosixPath(name) for name in names}) < len(names):
         raise _refused("two members have the same name", archive)
     if members is None:
         return files
@@ -88,7 +90,7 @@ def _place(info: zipfile.ZipInfo, archive: Path, target: Path) -> Path:
     if "\\" in info.orig_filename or "\0" in info.orig_filename or re.match(r"[A-Za-z]:", name):
         raise _refused(f"the member {printable(repr(info.orig_filename))} has no portable name", archive)
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts:
         raise _refused(f"the member {printable(repr(name))} would lie outside its folder", archive)
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG) or info.flag_bits & _ENCRYPTED:

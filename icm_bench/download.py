@@ -1,4 +1,8 @@
-"""Files from the network: resumed, verified, and only then given their names."""
+"""Files from the network: resumed, verified, and only then given their names.
+
+``pooch`` would fetch and verify, but it starts over where a connection breaks, and lets two processes fetch one file
+side by side. An archive of a gigabyte, over a poor connection and for many workers, needs a transfer that does neither.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,9 @@ COCO_URL = "http://images.cocodataset.org"
 """Where COCO is published. The host has no certificate of its own; the checksums vouch for the files."""
 
 COCO_URL_VARIABLE = "ICM_BENCH_COCO_URL"
+
+MAX_BYTES = 8 * 2**30
+"""A file of unknown size that is larger is not fetched."""
 
 _CHUNK_BYTES = 2**18
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -76,7 +83,7 @@ VAL2017 = CocoRelease(
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to bear with a network.
+    """How long to keep trying over a network.
 
     Attributes:
         attempts: How often to try while the network or the server fails in passing.
@@ -111,7 +118,7 @@ def download(
         md5: Its MD5 in hexadecimal, or the first digits of it; at least one of the two digests is needed.
         size: Its size in bytes, where known.
         progress: What to tell of the bytes that arrive.
-        patience: How long to bear with the network.
+        patience: How long to keep trying over the network.
 
     Raises:
         DownloadError: There is no network, the server has no such file, the disk is full, or what came is not
@@ -147,7 +154,7 @@ def fetch_coco(
             COCO's own.
         release: What to fetch.
         progress: What to tell of the bytes that arrive.
-        patience: How long to bear with the network.
+        patience: How long to keep trying over the network.
 
     Raises:
         DownloadError: As ``download`` and ``extract_zip``, or the counts of images and annotations are not those
@@ -252,7 +259,7 @@ class _Transfer:
                 furthest = max(furthest, self._done())
                 if failures >= self.patience.attempts:
                     raise DownloadError(
-                        f"the download failed {failures} times on end, at last because {failure}",
+                        f"the download failed {failures} times in a row, the last time because {failure}",
                         where=self.url,
                         hint="check the network and run again: what has arrived is kept",
                     ) from failure
@@ -280,20 +287,32 @@ class _Transfer:
         begins = _range_start(response) if response.status == http.client.PARTIAL_CONTENT else 0
         if begins not in (0, done):
             raise _PassingError(f"the server sent bytes from {begins} on instead of {done}")
-        length = response.headers.get("Content-Length", "")
-        total = begins + int(length) if length.isdecimal() else self.expected.size
-        most = self.expected.size if self.expected.size is not None else total
+        length = re.fullmatch("[0-9]{1,15}", response.headers.get("Content-Length", ""))
+        total = begins + int(length[0]) if length else self.expected.size
+        most = MAX_BYTES if self.expected.size is None else self.expected.size
+        if self.expected.size is None and (total or 0) > most:
+            raise self._endless()
         received = begins
         with self.part.open("ab" if begins else "wb") as file:
             for chunk in _chunks(response):
                 received += len(chunk)
-                if most is not None and received > most:
+                if received > most:
+                    if self.expected.size is None:
+                        raise self._endless()
                     break
                 file.write(chunk)
                 if self.progress is not None:
                     self.progress(self.target.name, received, total)
         if total is not None and received < total:
             raise _PassingError(f"the connection closed after {received} of {total} bytes")
+
+    def _endless(self) -> DownloadError:
+        self.part.unlink(missing_ok=True)
+        return DownloadError(
+            f"the server sends more than {MAX_BYTES / 2**30:.0f} GiB",
+            where=self.url,
+            hint="check the address, or fetch the file by hand",
+        )
 
     def _judge_status(self, error: urllib.error.HTTPError, done: int) -> None:
         with error:
@@ -333,7 +352,9 @@ def _passing(error: Exception) -> _PassingError:
 
 
 def _range_start(response: http.client.HTTPResponse) -> int:
-    match = re.fullmatch(r"bytes (\d+)-\d+/(?:\d+|\*)", response.headers.get("Content-Range", ""))
+    match = re.fullmatch(
+        r"bytes ([0-9]{1,15})-[0-9]+/(?:[0-9]+|\*)", response.headers.get("Content-Range", "")
+    )
     if match is None:
         raise _PassingError("the server sent a part of the file without saying which")
     return int(match[1])

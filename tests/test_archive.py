@@ -153,6 +153,28 @@ def test_members_of_the_same_name_are_refused(tmp_path: Path) -> None:
         extract_zip(archive, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["./a", "a/.", ".//a", "."])
+def test_other_spellings_of_a_name_do_not_overwrite_a_member(tmp_path: Path, name: str) -> None:
+    archive = write_zip(tmp_path / "a.zip", {"a": b"1", name: b"2"})
+    with pytest.raises(DownloadError, match="two members have the same name|would lie outside"):
+        extract_zip(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "a.zip", {"b": b"1", "x": b"2"})
+    archive.write_bytes(archive.read_bytes().replace(b"\x01\0\0\0x", b"\0\0\0\0x"))
+    data = bytearray(archive.read_bytes())
+    entry = data.rindex(b"PK\x01\x02")
+    data[entry + 28 : entry + 30] = (
+        b"\0\0"  # the name's length in the directory: its letter becomes a comment
+    )
+    data[entry + 32 : entry + 34] = b"\1\0"
+    archive.write_bytes(bytes(data))
+    with pytest.raises(DownloadError, match="a member has no name"):
+        extract_zip(archive, tmp_path / "out")
+
+
 def test_absent_and_foreign_archives_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="cannot be unpacked .No such file"):
         extract_zip(tmp_path / "absent.zip", tmp_path / "out")

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import pytest
 
+from icm_bench import download as module
 from icm_bench.download import VAL2017, Archive, CocoRelease, Patience, download, fetch_coco
 from icm_bench.error import DownloadError
 
@@ -37,6 +38,7 @@ class Site:
     lie: Callable[[bytes], bytes] | None = None
     shift: int = 0
     says_length: bool = True
+    claimed_length: str | None = None
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
     def asked(self) -> list[str | None]:
@@ -65,7 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             first = start + site.shift
             self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
         if site.says_length:
-            self.send_header("Content-Length", str(len(body) - start))
+            self.send_header("Content-Length", site.claimed_length or str(len(body) - start))
         self.end_headers()
         sent = (site.lie(body) if site.lie else body)[start:]
         if site.cut_after:
@@ -213,6 +215,25 @@ def test_server_that_does_not_say_the_length_is_fine(site: Site, tmp_path: Path)
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "x", "\u00b2"])
+def test_a_length_that_is_no_length_is_not_believed(site: Site, tmp_path: Path, length: str) -> None:
+    site.claimed_length = length
+    download(f"{site.url}/file.bin", tmp_path / "a", sha256=SHA256, patience=HASTY)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+def test_a_file_of_unknown_size_is_not_fetched_without_end(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_length: bool
+) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 2**19)
+    site.says_length = says_length
+    with pytest.raises(DownloadError, match="the server sends more than 0 GiB; check the address"):
+        download(f"{site.url}/file.bin", tmp_path / "a", sha256=SHA256, patience=HASTY)
+    assert not list(tmp_path.iterdir())
+    assert len(site.requests) == 1
+
+
 def test_missing_file_is_an_error_at_once(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="absent: the server answered 404"):
         download(f"{site.url}/absent", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
@@ -224,7 +245,9 @@ def test_passing_failure_of_the_server_is_tried_again(site: Site, tmp_path: Path
     download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
     assert len(site.requests) == 3
     site.statuses = [500] * 3
-    with pytest.raises(DownloadError, match="failed 3 times on end, at last because the server answered 500"):
+    with pytest.raises(
+        DownloadError, match="failed 3 times in a row, the last time because the server answered 500"
+    ):
         download(f"{site.url}/file.bin", tmp_path / "other.bin", sha256=SHA256, patience=HASTY)
 
 
@@ -233,7 +256,7 @@ def test_no_network_is_an_error(tmp_path: Path) -> None:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     with pytest.raises(
-        DownloadError, match="failed 3 times on end, at last because .*refused.*check the network"
+        DownloadError, match="failed 3 times in a row, the last time because .*refused.*check the network"
     ):
         download(f"http://127.0.0.1:{port}/x", tmp_path / "x", sha256=SHA256, patience=HASTY)
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+import platformdirs
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -32,9 +33,9 @@ class Checkpoint:
 
 
 def cache_folder() -> Path:
-    """Return where published checkpoints are kept: ``$ICM_BENCH_CACHE``, or ``~/.cache/icm-bench``."""
+    """Return where published checkpoints are kept: ``$ICM_BENCH_CACHE``, or the platform's folder for caches."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else Path.home() / ".cache" / "icm-bench"
+    return Path(chosen) if chosen else platformdirs.user_cache_path("icm-bench")
 
 
 def fetch_checkpoint(url: str) -> Path:
