@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -243,6 +244,16 @@ def report(
     output: Annotated[Path, option.output("--output", "-o", metavar="FILE", help="The HTML file.")] = Path(
         "report.html"
     ),
+    base: Annotated[
+        str | None,
+        option.comparison(
+            metavar="BASE", help="Earlier results to compare with: a folder, or a git revision, REV[:FOLDER]."
+        ),
+    ] = None,
+    base_name: Annotated[
+        str | None,
+        option.output(metavar="NAME", help="What to call the earlier results.", show_default="as given"),
+    ] = None,
     runs: Annotated[
         Path | None,
         option.image(
@@ -259,11 +270,15 @@ def report(
     annotations: option.AnnotationsOption = None,
 ) -> None:
     """Write one HTML file of all curves: interactive plots, BD-rates, operating points, versions, images."""
-    from icm_bench.report import browser, page
+    from icm_bench.report import browser, page, revision
 
     places = browser.Places(data_root, images, annotations)
     pictures = None if runs is None else page.Pictures(runs, places, n_images)
-    for missed in page.write(folder, output, metric=metric, pictures=pictures):
+    options: dict[str, Any] = {"metric": metric, "pictures": pictures, "base_name": base_name or base}
+    with contextlib.ExitStack() as stack:
+        earlier = None if base is None else stack.enter_context(revision.opened(base, Path("results")))
+        missing = page.write(folder, output, base=earlier, **options)
+    for missed in missing:
         say(f"no images: {missed}")
     say(f"report: {output}")
 

@@ -148,6 +148,7 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
         "codecs": [
             {
                 "name": result.codec,
+                "label": group.labels[result.codec],
                 "qualities": [f"{quality:g}" for quality in result.qualities if quality is not None],
             }
             for result in group.results

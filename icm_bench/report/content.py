@@ -7,7 +7,8 @@ import html
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from icm_bench.curves.bdrate import prepared_bd_rate
@@ -16,9 +17,14 @@ from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Method, Settings
 from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.error import ResultError
+from icm_bench.report.plot import is_measured, lowest_that_matters
+from icm_bench.report.style import labels_of, style_of, usual_anchor
 
 HIDDEN_METRICS = ("bpp", "bpp_mean", "bpp_payload")
 """Columns of the results that are rates."""
+
+MOST_IN_MATRIX = 24
+"""More curves are compared with the anchor alone: no reader finds a number among 200 times 200."""
 
 _SHOWN = ("map50", "map75", "psnr-rgb", "psnr-luma", "ms-ssim-rgb", "ms-ssim-luma")
 _DIGITS = {"%": 1, "dB": 2, "": 4}
@@ -31,12 +37,25 @@ class Group:
     Attributes:
         results: The curves.
         metric: What the BD-rates are on.
-        matrix: The BD-rate of each codec (first) against each other (second).
+        matrix: The BD-rate of each codec (first) against each anchor (second).
+        base: Earlier curves of these codecs, by spec, where the report is of a change.
     """
 
     results: tuple[Result, ...]
     metric: str
     matrix: Mapping[tuple[str, str], Estimate]
+    base: Mapping[str, Result] = field(default_factory=dict)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The codecs' labels by spec."""
+        return labels_of(self.results)
+
+    @property
+    def anchors(self) -> list[str]:
+        """The codecs that others are compared with: each, or one where there are many."""
+        compared = {anchor for _, anchor in self.matrix}
+        return [result.codec for result in self.results if result.codec in compared or len(self.results) == 1]
 
     @property
     def title(self) -> str:
@@ -52,19 +71,41 @@ class Group:
         return known + sorted(present - set(known))
 
 
-def make_group(results: Sequence[Result], metric: str, method: Method = "pchip") -> Group:
-    """Compute the BD-rates of every codec of a group against every other.
+def make_group(
+    results: Sequence[Result],
+    metric: str,
+    method: Method = "pchip",
+    *,
+    base: Iterable[Result] = (),
+) -> Group:
+    """Compute the BD-rates of every codec of a group against every other, or the anchor where there are many.
 
     AP stands for the dataset's own accuracy, where that is another.
+
+    Args:
+        results: The curves.
+        metric: What the BD-rates are on.
+        method: How a curve runs between its points.
+        base: Earlier curves, of which those of the group's own codecs are drawn as well.
     """
     matrix = {}
     metric = main_metric(results, metric)
     prepared = {result.codec: _prepared(result, Settings(metric, method)) for result in results}
-    for anchor, test in itertools.combinations(prepared, 2):
+    is_matrix = len(results) <= MOST_IN_MATRIX
+    usual = usual_anchor(results).codec
+    pairs = (
+        itertools.combinations(prepared, 2)
+        if is_matrix
+        else [(usual, each) for each in prepared if each != usual]
+    )
+    for anchor, test in pairs:
         estimate = _bd_rate(prepared[anchor], prepared[test])
         matrix[test, anchor] = estimate
-        matrix[anchor, test] = _mirrored(estimate)
-    return Group(tuple(results), metric, matrix)
+        if is_matrix:
+            matrix[anchor, test] = _mirrored(estimate)
+    group = results[0].group
+    earlier = {result.codec: result for result in base if result.group == group}
+    return Group(tuple(results), metric, matrix, earlier)
 
 
 def plot_data(group: Group) -> dict[str, Any]:
@@ -77,8 +118,9 @@ def plot_data(group: Group) -> dict[str, Any]:
             {"key": key, "name": METRIC_NAMES.get(key, key), "unit": unit(key)} for key in group.metrics
         ],
         "original": {key: original.get(key) for key in group.metrics if original.get(key) is not None},
+        "lowest": {key: low for key in group.metrics if (low := _lowest(group, key)) is not None},
         "originalBands": original.get("intervals", {}),
-        "curves": [_curve_data(result, group.metrics) for result in group.results],
+        "curves": _curves_data(group),
     }
 
 
@@ -86,10 +128,12 @@ def matrix_table(group: Group) -> str:
     """Return the BD-rates as HTML: a row a codec, a column an anchor."""
     codecs = [result.codec for result in group.results]
     name = _text(METRIC_NAMES.get(group.metric, group.metric))
-    head = "".join(f'<th scope="col">{_text(codec)}</th>' for codec in codecs)
+    head = "".join(
+        f'<th scope="col" title="{_text(codec)}">{_text(group.labels[codec])}</th>' for codec in group.anchors
+    )
     rows = "".join(
-        f'<tr><th scope="row">{_text(codec)}</th>'
-        + "".join(_matrix_cell(group.matrix.get((codec, anchor))) for anchor in codecs)
+        f'<tr><th scope="row" title="{_text(codec)}">{_text(group.labels[codec])}</th>'
+        + "".join(_matrix_cell(group.matrix.get((codec, anchor))) for anchor in group.anchors)
         + "</tr>"
         for codec in codecs
     )
@@ -128,7 +172,7 @@ def points_table(group: Group) -> str:
         ]
     ]
     for result in group.results:
-        rows += _point_rows(result, shown, main)
+        rows += _point_rows(result, group.labels[result.codec], shown, main)
     digits = [0, None, 4, *(_DIGITS[unit(key)] for key in shown), 1, 3, 3]
     body = "".join(
         "<tr>" + "".join(_cell(value, digit) for value, digit in zip(row, digits, strict=True)) + "</tr>"
@@ -145,7 +189,8 @@ def points_table(group: Group) -> str:
 def manifest(group: Group) -> str:
     """Return what the curves were measured under, as HTML."""
     return "".join(
-        f"<details><summary>{_text(result.codec)}</summary>{_definitions(_manifest_of(result))}</details>"
+        f"<details><summary>{_text(group.labels[result.codec])}: {_text(result.codec)}</summary>"
+        f"{_definitions(_manifest_of(result))}</details>"
         for result in group.results
     )
 
@@ -192,9 +237,30 @@ def _mirrored(estimate: Estimate) -> Estimate:
     )
 
 
+def _lowest(group: Group, metric: str) -> float | None:
+    measured = [result for result in group.results if is_measured([result], metric)]
+    return lowest_that_matters(measured, metric) if measured else None
+
+
+def _curves_data(group: Group) -> list[dict[str, Any]]:
+    curves = []
+    for result in group.results:
+        data = {"label": group.labels[result.codec], "rivals": []} | _curve_data(result, group.metrics)
+        curves.append(data)
+        if result.codec in group.base:
+            # The earlier curve is the later one's rival: dotted, shown wherever that is shown alone.
+            data["rivals"] = [len(curves)]
+            earlier = _curve_data(group.base[result.codec], group.metrics)
+            style = {**earlier["style"], "line": 3}
+            curves.append(
+                earlier | {"label": f"{data['label']}, base", "style": style, "rivals": [len(curves) - 1]}
+            )
+    return curves
+
+
 def _curve_data(result: Result, metrics: Iterable[str]) -> dict[str, Any]:
     bands = result.meta.get("intervals", {})
-    points = [
+    points: list[dict[str, Any]] = [
         {
             "quality": quality,
             "bpp": bpp,
@@ -204,10 +270,11 @@ def _curve_data(result: Result, metrics: Iterable[str]) -> dict[str, Any]:
         for index, (quality, bpp) in enumerate(zip(result.qualities, result.results["bpp"], strict=True))
         if bpp is not None and bpp > 0
     ]
-    return {"codec": result.codec, "points": sorted(points, key=lambda point: point["bpp"])}
+    points.sort(key=lambda point: point["bpp"])
+    return {"codec": result.codec, "style": dataclasses.asdict(style_of(result.codec)), "points": points}
 
 
-def _point_rows(result: Result, shown: Sequence[str], main: str) -> list[list[Any]]:
+def _point_rows(result: Result, label: str, shown: Sequence[str], main: str) -> list[list[Any]]:
     timed = result.timings.get("results", {})
     bands = result.meta.get("intervals", {}).get(main)
 
@@ -216,7 +283,7 @@ def _point_rows(result: Result, shown: Sequence[str], main: str) -> list[list[An
 
     return [
         [
-            result.codec,
+            label,
             quality,
             result.results["bpp"][index],
             *(at(result.results, key, index) for key in shown),

@@ -53,14 +53,14 @@ def text(regression: Regression) -> str:
     output = io.StringIO()
     console = Console(file=output, width=200, highlight=False)
     console.print(headline(regression), markup=False, soft_wrap=True)
-    for shown in _tables(regression):
+    for shown in tables(regression):
         console.print()
         table.show(shown, console)
     for row in regression.rows:
         for line in _detail_lines(row):
             console.print(line, markup=False, soft_wrap=True)
     console.print()
-    for note in _notes(regression):
+    for note in notes(regression):
         console.print(note, markup=False, soft_wrap=True)
     return output.getvalue()
 
@@ -68,7 +68,7 @@ def text(regression: Regression) -> str:
 def markdown(regression: Regression) -> str:
     """Return a comparison as GitHub's Markdown, the long part folded away."""
     parts = [f"### {escape.markdown(headline(regression))}", DIRECTION]
-    parts += [table.markdown(shown).strip() for shown in _tables(regression)]
+    parts += [table.markdown(shown).strip() for shown in tables(regression)]
     details = "\n\n".join(
         _markdown_details(row)
         for row in regression.rows
@@ -76,7 +76,7 @@ def markdown(regression: Regression) -> str:
     )
     if details:
         parts.append(f"<details>\n<summary>Operating points, versions</summary>\n\n{details}\n\n</details>")
-    parts += [escape.markdown(note) for note in _notes(regression)[1:]]
+    parts += [escape.markdown(note) for note in notes(regression)[1:]]
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,13 +130,14 @@ def _groups(regression: Regression) -> dict[tuple[str, str, str], list[Row]]:
     return groups
 
 
-def _tables(regression: Regression) -> list[Table]:
-    tables = []
+def tables(regression: Regression) -> list[Table]:
+    """Return a table for each dataset, task and detector."""
+    made = []
     for group, rows in _groups(regression).items():
         dataset, task, detector = group
         title = f"{titled(task, dataset, detector)}{_counted(rows)}"
-        tables.append(Table(title, _header(rows[0].metric), tuple(_cells(row) for row in rows), n_text=1))
-    return tables
+        made.append(Table(title, _header(rows[0].metric), tuple(_cells(row) for row in rows), n_text=1))
+    return made
 
 
 def _header(metric: str) -> tuple[str, ...]:
@@ -150,7 +151,8 @@ def _counted(rows: list[Row]) -> str:
     return f": {counts.pop()} images" if len(counts) == 1 and None not in counts else ""
 
 
-def _notes(regression: Regression) -> list[str]:
+def notes(regression: Regression) -> list[str]:
+    """Return what a reader must know of the tables, what the signs mean first."""
     name = " or ".join(METRIC_NAMES.get(metric, metric) for metric in regression.metrics)
     return [
         DIRECTION,
@@ -158,7 +160,7 @@ def _notes(regression: Regression) -> list[str]:
         "interval over the images is above zero; better: the mirror image. Of 100 curves that differ by chance alone, "
         "one to three are called worse on 70 images or more, and about six on 16. Shown are 95 % intervals.",
         f"{name} gained: mean difference at base's rates. bits: more or fewer at the same settings. Seconds: mean an "
-        "image, base and head; ~ where they ran on different machines. identical: the bitstreams and all figures are "
+        "image, base and head; ~ where they ran on different machines. identical: the bitstreams and all values are "
         "equal.",
     ]
 

@@ -2,7 +2,8 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
-const N_COLORS = 8;
+const MOST_WITH_BANDS = 6;
+const NEAR = 40;
 
 function element(name, attributes = {}, text = "") {
   const made = document.createElementNS(SVG, name);
@@ -20,20 +21,31 @@ function html(name, attributes = {}, ...children) {
 
 const number = (value, digits) => (value === null || value === undefined ? "none" : value.toFixed(digits));
 
-const MARKERS = [
-  (x, y) => `M${x - 5} ${y}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z`,
-  (x, y) => `M${x - 4.5} ${y - 4.5}h9v9h-9z`,
-  (x, y) => `M${x} ${y - 6}l6 6l-6 6l-6 -6z`,
-  (x, y) => `M${x} ${y - 6}l5.5 10h-11z`,
-  (x, y) => `M${x} ${y + 6}l5.5 -10h-11z`,
-];
+const star = (x, y) => {
+  const corners = Array.from({ length: 10 }, (_, index) => {
+    const [radius, angle] = [index % 2 ? 2.8 : 7, (Math.PI * (index - 2.5)) / 5];
+    return `${x + radius * Math.cos(angle)} ${y + radius * Math.sin(angle)}`;
+  });
+  return `M${corners.join("L")}z`;
+};
 
-function styleOf(index) {
-  return {
-    color: `var(--c${index % N_COLORS})`,
-    marker: MARKERS[index % MARKERS.length],
-    dash: index < N_COLORS ? "" : "7 4",
-  };
+// Markers as in the plots: by the letters that matplotlib has for them.
+const MARKERS = {
+  o: (x, y) => `M${x - 5} ${y}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z`,
+  s: (x, y) => `M${x - 4.5} ${y - 4.5}h9v9h-9z`,
+  D: (x, y) => `M${x} ${y - 6}l6 6l-6 6l-6 -6z`,
+  "^": (x, y) => `M${x} ${y - 6}l5.5 10h-11z`,
+  v: (x, y) => `M${x} ${y + 6}l5.5 -10h-11z`,
+  P: (x, y) => `M${x - 2} ${y - 6}h4v4h4v4h-4v4h-4v-4h-4v-4h4z`,
+  X: (x, y) => `M${x} ${y - 3}l3 -3l3 3l-3 3l3 3l-3 3l-3 -3l-3 3l-3 -3l3 -3l-3 -3l3 -3z`,
+  "*": star,
+};
+
+const DASHES = ["", "9 3", "9 3 2 3", "2 3"];
+
+function styleOf({ style }) {
+  const color = `var(--c${style.color})`;
+  return { color, marker: MARKERS[style.marker], dash: DASHES[style.line], fill: style.line ? "var(--back)" : color };
 }
 
 function ticksOf(low, high, isLog) {
@@ -54,7 +66,8 @@ class Plot {
   constructor(home, group) {
     this.group = group;
     this.home = home;
-    this.state = { metric: group.metric, isLog: true, bands: true, hidden: new Set() };
+    const hasBands = group.curves.length <= MOST_WITH_BANDS;
+    this.state = { metric: group.metric, isLog: true, bands: hasBands, isWhole: false, hidden: new Set() };
     this.figure = html("div", { class: "plot" });
     home.append(this.controls(), this.legend(), this.figure);
     new ResizeObserver(() => this.draw()).observe(this.figure);
@@ -68,34 +81,54 @@ class Plot {
     const scale = html("select");
     scale.append(new Option("logarithmic", "log"), new Option("linear", "linear"));
     scale.addEventListener("change", () => this.set({ isLog: scale.value === "log" }));
-    const bands = html("input", { type: "checkbox", checked: "" });
+    const bands = html("input", { type: "checkbox" });
+    bands.checked = this.state.bands;
     bands.addEventListener("change", () => this.set({ bands: bands.checked }));
+    const whole = html("input", { type: "checkbox" });
+    whole.addEventListener("change", () => this.set({ isWhole: whole.checked }));
+    const isCut = Object.keys(this.group.lowest).length > 0;
     return html(
       "div",
       { class: "controls" },
       html("label", {}, "metric ", metric),
       html("label", {}, "rate axis ", scale),
       html("label", {}, bands, "95 % intervals"),
+      ...(isCut ? [html("label", {}, whole, "low accuracies too")] : []),
     );
   }
 
   legend() {
     const box = html("fieldset", {}, html("legend", {}, "Codecs shown"));
-    this.group.curves.forEach((curve, index) => {
-      const style = styleOf(index);
+    const everyone = this.group.curves.map((_, index) => index);
+    const button = (text, label, hidden) => {
+      const made = html("button", { type: "button", "aria-label": label }, text);
+      made.addEventListener("click", () => this.hide(hidden()));
+      return made;
+    };
+    this.boxes = this.group.curves.map((curve, index) => {
+      const style = styleOf(curve);
       const swatch = element("svg", { class: "swatch", viewBox: "0 0 28 16", "aria-hidden": "true" });
       swatch.append(
         element("line", { x1: 0, x2: 28, y1: 8, y2: 8, stroke: style.color, "stroke-width": 2, "stroke-dasharray": style.dash }),
-        element("path", { d: style.marker(14, 8), fill: style.color }),
+        element("path", { d: style.marker(14, 8), fill: style.fill, stroke: style.color, "stroke-width": 1.5 }),
       );
-      const box_ = html("input", { type: "checkbox", checked: "" });
-      box_.addEventListener("change", () => {
-        this.state.hidden[box_.checked ? "delete" : "add"](index);
+      const shown = html("input", { type: "checkbox", checked: "" });
+      shown.addEventListener("change", () => {
+        this.state.hidden[shown.checked ? "delete" : "add"](index);
         this.draw();
       });
-      box.append(html("label", {}, box_, swatch, curve.codec));
+      const others = () => everyone.filter((other) => other !== index && !this.group.curves[index].rivals.includes(other));
+      const solo = button("solo", `Show ${curve.label} alone`, others);
+      box.append(html("span", { class: "codec" }, html("label", { title: curve.codec }, shown, swatch, html("span", {}, curve.label)), solo));
+      return shown;
     });
-    return html("div", { class: "controls" }, box);
+    const actions = html("div", { class: "controls" }, button("all", "Show all codecs", () => []), button("none", "Show no codec", () => everyone));
+    return html("details", { class: "legend", open: "" }, html("summary", {}, `${this.group.curves.length} curves`), actions, box);
+  }
+
+  hide(hidden) {
+    this.boxes.forEach((box, index) => { box.checked = !hidden.includes(index); });
+    this.set({ hidden: new Set(hidden) });
   }
 
   set(change) {
@@ -123,29 +156,40 @@ class Plot {
       "aria-label": `${metric.name} against rate, ${this.group.title}. Points can be reached with the tab key.`,
     });
     const curves = this.visible();
+    this.shown = [];
     const [x, y] = this.scales(curves, frame);
     this.axes(svg, frame, x, y, metric);
     this.original(svg, frame, y, metric);
-    for (const curve of curves) this.band(svg, curve, x, y);
-    for (const curve of curves) this.line(svg, curve, x, y);
-    for (const curve of curves) this.points(svg, curve, x, y, metric);
+    // What lies below the axes is cut off; markers at their edge are not.
+    const size = { x: frame.left, y: frame.top - 8, width: frame.right - frame.left + 8, height: frame.bottom - frame.top + 8 };
+    const inner = element("svg", { ...size, viewBox: `${size.x} ${size.y} ${size.width} ${size.height}` });
+    svg.append(inner);
+    for (const curve of curves) this.band(inner, curve, x, y);
+    for (const curve of curves) this.line(inner, curve, x, y);
+    for (const curve of curves) this.points(inner, curve, x, y, metric);
     this.tip = html("div", { class: "tip", role: "status", hidden: "" });
+    // The point that is nearest to the mouse, wherever within reach of it.
+    svg.addEventListener("pointermove", (event) => this.showNearest(svg, event));
+    svg.addEventListener("pointerleave", () => { this.tip.hidden = true; });
     this.figure.replaceChildren(svg, this.tip);
   }
 
   signature() {
-    const { metric, isLog, bands, hidden } = this.state;
-    return [metric, isLog, bands, ...hidden].join(" ");
+    const { metric, isLog, bands, isWhole, hidden } = this.state;
+    return [metric, isLog, bands, isWhole, ...hidden].join(" ");
   }
 
   scales(curves, frame) {
-    const { metric, isLog, bands } = this.state;
-    const points = curves.flatMap((curve) => curve.points);
+    const { metric, isLog, bands, isWhole } = this.state;
+    const lowest = isWhole ? -Infinity : this.group.lowest[metric] ?? -Infinity;
+    const all = curves.flatMap((curve) => curve.points);
+    const within = all.filter((point) => point.values[metric] >= lowest);
+    const points = within.length ? within : all;
     const rates = points.map((point) => point.bpp);
     const values = points.flatMap((point) => [point.values[metric], ...((bands && point.bands[metric]) || [])]);
     if (this.group.original[metric] !== undefined) values.push(this.group.original[metric]);
     const known = values.filter(Number.isFinite);
-    let low = known.length ? Math.min(...known) : 0;
+    let low = known.length ? Math.min(...known.filter((value) => value >= lowest), Math.max(...known)) : 0;
     let high = known.length ? Math.max(...known) : 1;
     const margin = (high - low || 1) * 0.06;
     low -= margin;
@@ -207,36 +251,46 @@ class Plot {
     if (!bands || points.length < 2) return;
     const upper = points.map((point) => `${x(point.bpp)},${y(point.bands[metric][1])}`);
     const lower = points.map((point) => `${x(point.bpp)},${y(point.bands[metric][0])}`).reverse();
-    svg.append(element("polygon", { points: [...upper, ...lower].join(" "), fill: styleOf(curve.index).color, opacity: 0.13 }));
+    svg.append(element("polygon", { points: [...upper, ...lower].join(" "), fill: styleOf(curve).color, opacity: 0.13 }));
   }
 
   line(svg, curve, x, y) {
-    const style = styleOf(curve.index);
+    const style = styleOf(curve);
     const path = curve.points.map((point) => `${x(point.bpp)},${y(point.values[this.state.metric])}`).join(" ");
     svg.append(element("polyline", { points: path, fill: "none", stroke: style.color, "stroke-width": 2, "stroke-dasharray": style.dash }));
   }
 
   points(svg, curve, x, y, metric) {
-    const style = styleOf(curve.index);
-    const figure = (value) => number(value, metric.unit ? 2 : 4);
+    const style = styleOf(curve);
+    const text = (value) => number(value, metric.unit ? 2 : 4);
     for (const point of curve.points) {
       const value = point.values[metric.key];
+      if (value < y.low) continue;
       const band = point.bands[metric.key];
-      const interval = band && band.every(Number.isFinite) ? `\n95 %: ${figure(band[0])} to ${figure(band[1])}` : "";
+      const interval = band && band.every(Number.isFinite) ? `\n95 %: ${text(band[0])} to ${text(band[1])}` : "";
       const quality = point.quality === null ? "" : ` at ${point.quality}`;
-      const said = `${curve.codec}${quality}\n${number(point.bpp, 4)} bpp, ${metric.name} ${figure(value)} ${metric.unit}${interval}`;
+      const said = `${curve.label}${quality}\n${number(point.bpp, 4)} bpp, ${metric.name} ${text(value)} ${metric.unit}${interval}`;
       const mark = element("path", {
-        class: "point", d: style.marker(x(point.bpp), y(value)), fill: style.color, tabindex: 0, role: "img", "aria-label": said.replaceAll("\n", ", "),
+        class: "point", d: style.marker(x(point.bpp), y(value)), fill: style.fill, stroke: style.color, tabindex: 0, role: "img", "aria-label": said.replaceAll("\n", ", "),
       });
       const show = () => this.show(said, x(point.bpp), y(value));
       const hide = () => { this.tip.hidden = true; };
-      mark.addEventListener("pointerenter", show);
-      mark.addEventListener("pointerleave", hide);
+      this.shown.push({ x: x(point.bpp), y: y(value), show });
       mark.addEventListener("focus", show);
       mark.addEventListener("blur", hide);
       mark.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
       svg.append(mark);
     }
+  }
+
+  showNearest(svg, event) {
+    const frame = svg.getBoundingClientRect();
+    const scale = svg.viewBox.baseVal.width / frame.width;
+    const [x, y] = [(event.clientX - frame.left) * scale, (event.clientY - frame.top) * scale];
+    const far = (point) => Math.hypot(point.x - x, point.y - y);
+    const nearest = this.shown.reduce((best, point) => (best && far(best) <= far(point) ? best : point), null);
+    if (nearest && far(nearest) < NEAR) nearest.show();
+    else this.tip.hidden = true;
   }
 
   show(said, x, y) {
@@ -270,15 +324,18 @@ function compareCells(left, right, rising) {
   return rising ? order : -order;
 }
 
+// Two views of an image, each the original or as a codec decoded it, side by side or one over the other.
 class Browser {
   constructor(home, set) {
     this.set = set;
-    this.codec = html("select");
-    this.quality = html("select");
     this.image = html("select");
     this.threshold = html("input", { type: "range", min: 0.1, max: 0.9, step: 0.05, value: 0.3 });
     this.level = html("output");
-    for (const codec of set.codecs) this.codec.append(new Option(codec.name, codec.name));
+    this.sides = [this.chooser("left", set.codecs.length), this.chooser("right", 0)];
+    this.figures = [html("figure"), html("figure")];
+    this.over = html("input", { type: "checkbox" });
+    this.split = html("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Where the left image ends" });
+    this.zoom = html("input", { type: "range", min: 1, max: 6, step: 0.5, value: 1 });
     const step = (by, label) => {
       const button = html("button", { type: "button" }, label);
       button.addEventListener("click", () => {
@@ -288,30 +345,48 @@ class Browser {
       });
       return button;
     };
-    this.codec.addEventListener("change", () => { this.listQualities(); this.listImages(); this.draw(); });
-    this.quality.addEventListener("change", () => { this.listImages(); this.draw(); });
     this.image.addEventListener("change", () => this.draw());
     this.threshold.addEventListener("input", () => { this.listImages(); this.draw(); });
-    this.sides = [html("figure"), html("figure")];
+    this.over.addEventListener("change", () => this.draw());
+    for (const each of [this.split, this.zoom]) each.addEventListener("input", () => this.place());
+    this.pair = html("div", { class: "pair" }, ...this.figures);
     home.append(
-      html("div", { class: "controls" }, html("label", {}, "codec ", this.codec), html("label", {}, "quality ", this.quality),
-        html("label", {}, "scores from ", this.threshold, this.level)),
+      html("div", { class: "controls" }, ...this.sides.flatMap((side) => [side.codecLabel, side.qualityLabel])),
       html("div", { class: "controls" }, html("label", {}, "image, worst loss first ", this.image), step(-1, "previous"), step(1, "next")),
+      html("div", { class: "controls" }, html("label", {}, "scores from ", this.threshold, this.level), html("label", {}, "zoom ", this.zoom),
+        html("label", {}, this.over, "one over the other"), html("label", {}, "slider ", this.split)),
       html("p", { class: "key" }, ...["true", "false", "missed"].map((kind) => html("span", {}, html("i", { class: kind }), kind))),
-      html("div", { class: "pair" }, ...this.sides),
+      this.pair,
     );
-    this.listQualities();
     this.listImages();
     this.draw();
   }
 
-  listQualities() {
-    const codec = this.set.codecs.find((each) => each.name === this.codec.value);
-    this.quality.replaceChildren(...codec.qualities.map((quality, index) => new Option(quality, index)));
+  chooser(name, selected) {
+    const codec = html("select");
+    this.set.codecs.forEach((each, index) => codec.append(new Option(each.label, index)));
+    codec.append(new Option("original", ""));
+    codec.selectedIndex = selected;
+    const quality = html("select");
+    const list = () => {
+      const chosen = this.set.codecs[codec.value];
+      quality.replaceChildren(...(chosen ? chosen.qualities : []).map((each, index) => new Option(each, index)));
+      quality.disabled = !chosen;
+    };
+    codec.addEventListener("change", () => { list(); this.listImages(); this.draw(); });
+    quality.addEventListener("change", () => { this.listImages(); this.draw(); });
+    list();
+    return { codec, quality, codecLabel: html("label", {}, `${name} `, codec), qualityLabel: html("label", {}, "at ", quality) };
   }
 
-  viewOf(image) {
-    return image.decoded[this.codec.value][Number(this.quality.value)];
+  viewOf(image, { codec, quality }) {
+    const chosen = this.set.codecs[codec.value];
+    return chosen ? image.decoded[chosen.name][Number(quality.value)] : image.original;
+  }
+
+  nameOf({ codec, quality }) {
+    const chosen = this.set.codecs[codec.value];
+    return chosen ? `${chosen.label} at ${quality.selectedOptions[0].text}` : "original";
   }
 
   found(view) {
@@ -320,7 +395,7 @@ class Browser {
   }
 
   lossOf(image) {
-    return this.found(image.original).size - this.found(this.viewOf(image)).size;
+    return this.found(image.original).size - this.found(this.viewOf(image, this.sides[1])).size;
   }
 
   listImages() {
@@ -336,9 +411,23 @@ class Browser {
 
   draw() {
     const image = this.set.images.find((each) => String(each.id) === this.image.value);
-    const quality = this.quality.selectedOptions[0].text;
-    this.side(this.sides[0], image, image.original, "original");
-    this.side(this.sides[1], image, this.viewOf(image), `${this.codec.value} at ${quality}`);
+    this.sides.forEach((side, index) => this.side(this.figures[index], image, this.viewOf(image, side), this.nameOf(side)));
+    this.place();
+  }
+
+  place() {
+    this.pair.classList.toggle("over", this.over.checked);
+    this.split.disabled = !this.over.checked;
+    const [left, right] = this.figures.map((figure) => figure.querySelector(".picture"));
+    for (const picture of [left, right]) {
+      picture.firstChild.style.width = `${100 * Number(this.zoom.value)}%`;
+      picture.onscroll = () => {
+        const other = picture === left ? right : left;
+        if (other.scrollLeft !== picture.scrollLeft) other.scrollLeft = picture.scrollLeft;
+        if (other.scrollTop !== picture.scrollTop) other.scrollTop = picture.scrollTop;
+      };
+    }
+    right.style.clipPath = this.over.checked ? `inset(0 0 0 ${this.split.value}%)` : "";
   }
 
   side(figure, image, view, name) {
@@ -356,7 +445,7 @@ class Browser {
     const picture = html("img", { src: view.source, alt: `${image.name}, ${name}; ${counts}`, width: image.width, height: image.height });
     figure.replaceChildren(
       html("figcaption", {}, html("strong", {}, name), html("br"), counts),
-      html("div", { class: "picture" }, picture, overlay),
+      html("div", { class: "picture", tabindex: 0 }, html("div", { class: "zoomed" }, picture, overlay)),
     );
   }
 

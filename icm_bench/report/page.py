@@ -19,7 +19,9 @@ from icm_bench.curves.comparison import check_conventions, grouped
 from icm_bench.curves.result import find
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing
+from icm_bench.report import plot
 from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, make_album
+from icm_bench.report.change import section
 from icm_bench.report.content import (
     Group,
     embedded_json,
@@ -30,6 +32,7 @@ from icm_bench.report.content import (
     plot_data,
     points_table,
 )
+from icm_bench.report.regression import Regression, compare
 
 TITLE: Final = "Image coding for machines, measured"
 
@@ -55,7 +58,15 @@ class Pictures:
     n_images: int = 12
 
 
-def write(results: Path, output: Path, *, metric: str = "map", pictures: Pictures | None = None) -> list[str]:
+def write(
+    results: Path,
+    output: Path,
+    *,
+    metric: str = "map",
+    pictures: Pictures | None = None,
+    base: Path | None = None,
+    base_name: str | None = None,
+) -> list[str]:
     """Write the report of a folder of results.
 
     Pictures that would make the file larger than 20 MB go to a folder beside it, from which those of an earlier report
@@ -66,6 +77,8 @@ def write(results: Path, output: Path, *, metric: str = "map", pictures: Picture
         output: The HTML file.
         metric: What the BD-rates are on, and what the plots show first.
         pictures: Where pictures come from; none are shown where None.
+        base: The folder of earlier results, where the report is of a change.
+        base_name: What to call them; the folder where None.
 
     Returns:
         What a reader will miss, one line each: curves that could not be shown in pictures, and why.
@@ -78,9 +91,13 @@ def write(results: Path, output: Path, *, metric: str = "map", pictures: Picture
     found = list(grouped(find(results)).values())
     for curves in found:
         check_conventions(curves)
-    groups = [make_group(curves, metric) for curves in found]
+    earlier = [] if base is None else list(find(base))
+    groups = [make_group(curves, metric, base=earlier) for curves in found]
     if not groups:
         raise ResultError("holds no curves", where=results, hint="make some with icm-bench run")
+    change = None
+    if base is not None:
+        change = compare(base, results, base_name=base_name, head_name="these results", metric=metric)
     albums = _albums(groups, pictures)
     made = [album for album in albums if isinstance(album, Album)]
     folder = output.with_name(f"{output.stem}_files")
@@ -94,23 +111,30 @@ def write(results: Path, output: Path, *, metric: str = "map", pictures: Picture
             album.refer(quote(folder.name))
             kept |= set(album.pictures)
     with replacing(output, ResultError) as temporary:
-        temporary.write_text(render(groups, albums), encoding="utf-8")
+        temporary.write_text(render(groups, albums, change), encoding="utf-8")
     _sweep(folder, kept)
     return [str(album) for album in albums if isinstance(album, IcmBenchError)]
 
 
-def render(groups: Sequence[Group], albums: Sequence[Album | IcmBenchError | None] = ()) -> str:
+def render(
+    groups: Sequence[Group],
+    albums: Sequence[Album | IcmBenchError | None] = (),
+    change: Regression | None = None,
+) -> str:
     """Return the report's HTML.
 
     Args:
         groups: The curves.
         albums: The pictures of each group, or why it has none, or None where none were asked for.
+        change: How earlier results compare, where the report is of a change.
     """
     script, style = _asset("page.js"), _asset("page.css")
     browsers = [album.data if isinstance(album, Album) else None for album in albums]
     data = {"groups": [plot_data(group) for group in groups], "browsers": browsers}
     padded = [*albums, *[None] * (len(groups) - len(albums))]
     sections = [_section(index, *pair) for index, pair in enumerate(zip(groups, padded, strict=True))]
+    if change is not None:
+        sections.insert(0, section(change))
     return _filled(
         _asset("page.html"),
         {
@@ -163,13 +187,24 @@ def _section(index: int, group: Group, album: Album | IcmBenchError | None) -> s
         f'<section id="group-{index}" aria-labelledby="title-{index}">'
         f'<h2 id="title-{index}">{html.escape(group.title)}</h2>'
         f"{facts(group)}"
-        f'<div data-plot="{index}"><noscript><p>The plot needs JavaScript; the tables do not.</p></noscript></div>'
+        f'<div data-plot="{index}"><noscript>{_still(group)}</noscript></div>'
         f"<h3>BD-rate</h3>{matrix_table(group)}"
         f"<h3>Operating points</h3>{points_table(group)}"
         f"{_pictures(index, album)}"
         f"<h3>How it was measured</h3>{manifest(group)}"
         "</section>"
     )
+
+
+def _still(group: Group) -> str:
+    """Return the plot as an image, for where no script runs."""
+    try:
+        plotted = plot.to_svg(group.results, group.metric)
+    except ResultError as error:
+        return f"<p>No plot: {html.escape(str(error))}.</p>"
+    encoded = base64.b64encode(plotted).decode("ascii")
+    name = html.escape(f"{group.metric} against rate, {group.title}")
+    return f'<img class="still" alt="{name}" src="data:image/svg+xml;base64,{encoded}">'
 
 
 def _pictures(index: int, album: Album | IcmBenchError | None) -> str:

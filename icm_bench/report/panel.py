@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from icm_bench.curves.comparison import METRIC_NAMES, find_anchor
+from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.error import ResultError
 from icm_bench.report import plot
 from icm_bench.report.look import SIZES, plain, styled
-from icm_bench.report.style import labels_of
+from icm_bench.report.style import labels_of, usual_anchor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def draw_few_at_a_time(results: Sequence[Result], metric: str, scale: Scale, loo
     labels = labels_of(drawn, look.labels)
     foregrounds = _shared_out(sorted(drawn, key=lambda result: labels[result.codec].casefold()), labels)
     lines = {id(each): np.column_stack(plot.points_of(each, metric)[:2]) for each in drawn}
-    anchor = find_anchor(drawn, None)
+    anchor = usual_anchor(drawn)
     with styled(look.points):
         figure, cells = _grid(len(foregrounds), 2 if len(foregrounds) in (2, 4) else 3, look)
         hidden = 0

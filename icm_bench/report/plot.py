@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
 
@@ -108,29 +109,53 @@ def draw_group(
         ResultError: There is nothing to draw, or the folder cannot be written.
         UsageError: A limit or a label does not fit the curves.
     """
-    import matplotlib
-
-    matplotlib.use("Agg", force=False)
     import matplotlib.pyplot as plt
 
-    from icm_bench.report import panel
-
     look = look or Look()
-    if panels != "one":
-        figure, stem = panel.draw_panels(results, panels, scale, look), f"{panels}-{scale}"
-    else:
+    if panels == "one":
         metric = main_metric(results, metric)
-        stem = f"{metric}-{scale}"
-        if len(drawn_of(results, metric)[0]) > MOST_WITH_BANDS:
-            figure = panel.draw_few_at_a_time(results, metric, scale, look)
-        else:
-            figure = plot(results, metric=metric, scale=scale, look=look).get_figure()  # type: ignore[assignment]
+    stem = f"{metric if panels == 'one' else panels}-{scale}"
+    figure = _draw(results, metric, scale, panels, look)
     paths = [folder / f"{stem}.{ending}" for ending in formats]
     for path, ending in zip(paths, formats, strict=True):
         with replacing(path, ResultError) as temporary:
             save(figure, temporary, ending)
     plt.close(figure)
     return paths[0]
+
+
+def to_svg(results: Sequence[Result], metric: str) -> bytes:
+    """Return the plot of a group of curves as SVG.
+
+    Raises:
+        ResultError: There is nothing to draw.
+    """
+    import matplotlib.pyplot as plt
+
+    figure = _draw(results, metric, "log", "one", Look())
+    buffer = io.BytesIO()
+    save(figure, buffer, "svg")
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def _draw(
+    results: Sequence[Result],
+    metric: str,
+    scale: Scale,
+    panels: Literal["one", "sizes", "categories"],
+    look: Look,
+) -> Figure:
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    from icm_bench.report import panel
+
+    if panels != "one":
+        return panel.draw_panels(results, panels, scale, look)
+    if len(drawn_of(results, metric)[0]) > MOST_WITH_BANDS:
+        return panel.draw_few_at_a_time(results, metric, scale, look)
+    return cast("Figure", plot(results, metric=metric, scale=scale, look=look).get_figure())
 
 
 def save(figure: Figure, target: Any, ending: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from icm_bench.curves.comparison import USUAL_ANCHOR
 from icm_bench.curves.result import Result
 from icm_bench.error import UsageError, unknown
 from icm_bench.spec import Spec
@@ -139,6 +140,12 @@ def one_of(text: str, codecs: Sequence[str]) -> str:
     if len(named) > 1:
         raise UsageError(f"'{text}' names several curves: {', '.join(named)}", hint="name one in full")
     return named[0]
+
+
+def usual_anchor(results: Sequence[Result]) -> Result:
+    """Return the curve that the others of a group are compared with where nobody names another."""
+    named = matching(USUAL_ANCHOR, [result.codec for result in results])
+    return next((result for result in results if result.codec in named), results[0])
 
 
 def matching(text: str, codecs: Sequence[str]) -> list[str]:

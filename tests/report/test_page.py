@@ -146,8 +146,12 @@ def test_the_page_is_whole_in_itself_and_its_data_are_json(results: Path, tmp_pa
     parsed = Parsed(text)
     assert parsed.open == []
     assert "link" not in parsed.tags
-    assert all(reference.startswith("#") for reference in parsed.references)
-    assert {reference[1:] for reference in parsed.references} <= set(parsed.ids)
+    images = [text for text in parsed.references if text.startswith("data:image/svg+xml;base64,")]
+    assert len(images) == 2
+    assert b"<text" in base64.b64decode(images[0].partition(",")[2])
+    within = set(parsed.references) - set(images)
+    assert all(reference.startswith("#") for reference in within)
+    assert {reference[1:] for reference in within} <= set(parsed.ids)
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
     assert "default-src 'none'" in text
     data = json.loads(parsed.data)
@@ -156,7 +160,8 @@ def test_the_page_is_whole_in_itself_and_its_data_are_json(results: Path, tmp_pa
         "detection on other by fake",
     ]
     curve = data["groups"][0]["curves"][0]
-    assert curve["codec"] == "icm"
+    assert (curve["codec"], curve["label"]) == ("icm", "icm")
+    assert curve["style"] == {"color": 1, "marker": "o", "line": 0}
     assert curve["points"][0] == {
         "quality": 5,
         "bpp": 0.05,
@@ -195,7 +200,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     text = written(tmp_path / "results", tmp_path)
     parsed = Parsed(text)
     assert parsed.tags.count("script") == 2
-    assert "img" not in parsed.tags
+    assert parsed.tags.count("img") == 1
+    assert all(text.startswith(("#", "data:image/svg+xml;base64,")) for text in parsed.references)
     assert json.loads(parsed.data)["groups"][0]["curves"][0]["codec"] == hostile
 
 
@@ -295,6 +301,87 @@ def test_focus_shows_a_point_and_controls_change_the_plot(
     assert seen["sort"] == "descending"
 
 
+@needs_browser
+def test_curves_are_shown_all_none_or_one_alone_and_bands_of_six_at_most(
+    results: Path, tmp_path: Path, browse: Browse
+) -> None:
+    for index in range(6):
+        write_curve(results, f"codec{index}", 1 + 0.1 * index)
+    script = """
+      const plot = document.querySelector("[data-plot]");
+      const seen = {};
+      const shown = () => plot.querySelectorAll(".point").length;
+      const [all, none, ...solo] = plot.querySelectorAll("button");
+      seen.bands = plot.querySelectorAll("polygon").length;
+      none.click(); seen.none = shown();
+      solo[2].click(); seen.solo = [shown(), plot.querySelectorAll(".legend input:checked").length];
+      all.click(); seen.all = shown();
+      const mark = plot.querySelector(".point").getBoundingClientRect();
+      const at = { clientX: mark.x + mark.width / 2 + 9, clientY: mark.y + mark.height / 2 };
+      plot.querySelector(".plot svg").dispatchEvent(new PointerEvent("pointermove", at));
+      seen.tip = plot.querySelector(".tip").textContent.split(",")[0];
+      document.body.dataset.seen = JSON.stringify(seen);
+    """
+    document, log = browse(write(results, tmp_path), script)
+    assert log == ""
+    found = re.search(r'data-seen="([^"]*)"', document)
+    assert found is not None
+    seen = json.loads(found[1].replace("&quot;", '"'))
+    assert seen["bands"] == 0
+    assert (seen["none"], seen["solo"], seen["all"]) == (0, [4, 1], 32)
+    assert seen["tip"].endswith("bpp")
+
+
+@needs_browser
+def test_nothing_overflows_a_page_of_400_pixels(results: Path, tmp_path: Path, browse: Browse) -> None:
+    for index in range(9):
+        write_curve(results, f"a-codec-of-a-very-long-name-{index}:option=of-a-long-value", 1 + 0.1 * index)
+    script = """
+      const frame = document.createElement("iframe");
+      frame.style.width = "400px";
+      frame.srcdoc = "<!doctype html>" + document.documentElement.outerHTML.replaceAll("scripted", "");
+      if (window === window.top) document.body.append(frame);
+      frame.addEventListener("load", () => {
+        const root = frame.contentDocument.documentElement;
+        document.body.dataset.seen = `${root.clientWidth} ${root.scrollWidth}`;
+      });
+    """
+    document, _ = browse(write(results, tmp_path), script)
+    found = re.search(r'data-seen="(\d+) (\d+)"', document)
+    assert found is not None
+    assert int(found[2]) <= int(found[1]) <= 400
+
+
+def test_a_report_of_a_change_says_what_became_worse_and_draws_both_curves(
+    results: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(results, base)
+    write_curve(results, "icm", 0.6)
+    text = written(results, tmp_path, base=base, base_name="main")
+    assert Parsed(text).open == []
+    changed = text[text.index('id="change"') :].partition("</section>")[0]
+    assert "Worse: these results against main: 1 worse, 2 unchanged." in changed
+    assert re.search(
+        r'<tr class="worse"><th scope="row">icm</th><td>worse</td><td class="number">\+20.00 %', changed
+    )
+    curves = json.loads(Parsed(text).data)["groups"][0]["curves"]
+    assert [curve["label"] for curve in curves] == ["icm", "icm, base", "JPEG", "JPEG, base"]
+    assert [curve["rivals"] for curve in curves] == [[1], [0], [3], [2]]
+    assert [curve["points"][0]["bpp"] for curve in curves[:2]] == [0.06, 0.05]
+
+
+def test_many_curves_are_compared_with_the_anchor_alone(tmp_path: Path) -> None:
+    for index in range(30):
+        write_curve(tmp_path / "results", f"codec{index}", 1 + 0.1 * index, with_replicates=False)
+    write_curve(tmp_path / "results", "vvc", 1.0, with_replicates=False)
+    text = written(tmp_path / "results", tmp_path)
+    table = text[text.index('class="matrix"') :].partition("</table>")[0]
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)', table) == ["VVC"]
+    assert table.count('scope="row"') == 31
+    assert table.count("+") >= 30
+
+
 CODECS = ("fake", "jpeg")
 
 
@@ -344,8 +431,8 @@ def test_pictures_are_those_that_were_stored_with_what_was_found_in_them(
 ) -> None:
     (shown,) = sets_of(written(finished / "results", tmp_path, pictures=pictures))
     assert shown["codecs"] == [
-        {"name": "fake", "qualities": ["1", "5"]},
-        {"name": "jpeg", "qualities": ["5", "60"]},
+        {"name": "fake", "label": "fake", "qualities": ["1", "5"]},
+        {"name": "jpeg", "label": "JPEG", "qualities": ["5", "60"]},
     ]
     assert len(shown["images"]) == 3
     dataset = blobs.limit(10)
@@ -475,16 +562,25 @@ def test_the_browser_of_pictures_draws_boxes_and_follows_its_controls(
 ) -> None:
     script = """
       const home = document.querySelector("[data-browser]");
-      const [codec, quality, image] = home.querySelectorAll("select");
+      const [left, , codec, quality, image] = home.querySelectorAll("select");
       const captions = () => [...home.querySelectorAll("figcaption")].map((each) => each.textContent);
       const seen = { images: [...image.options].map((each) => each.text), before: captions() };
-      codec.value = "jpeg"; codec.dispatchEvent(new Event("change"));
+      codec.value = "1"; codec.dispatchEvent(new Event("change"));
       quality.selectedIndex = 1; quality.dispatchEvent(new Event("change"));
       seen.after = captions();
       const level = home.querySelector("input[type=range]");
       level.value = 0.9; level.dispatchEvent(new Event("input"));
       seen.strict = captions();
       seen.boxes = home.querySelectorAll(".picture rect").length;
+      left.value = "0"; left.dispatchEvent(new Event("change"));
+      seen.two = captions();
+      const [over, split, zoom] = ["[type=checkbox]", "[aria-label^=Where]", "[max='6']"]
+        .map((each) => home.querySelector(each));
+      over.click();
+      split.value = 30; split.dispatchEvent(new Event("input"));
+      zoom.value = 2; zoom.dispatchEvent(new Event("input"));
+      seen.over = [...home.querySelectorAll(".picture")]
+        .map((each) => [each.style.clipPath, each.firstChild.style.width]);
       const pictures = [...home.querySelectorAll("img")];
       Promise.all(pictures.map((each) => each.decode())).then(() => {
         seen.widths = pictures.map((each) => each.naturalWidth);
@@ -494,7 +590,7 @@ def test_the_browser_of_pictures_draws_boxes_and_follows_its_controls(
     path = write(finished / "results", tmp_path, pictures=pictures)
     document, log = browse(path)
     assert log == ""
-    assert document.count('<div class="picture">') == 2
+    assert document.count('<div class="picture"') == 2
     document, log = browse(path, script)
     assert log == ""
     found = re.search(r'data-seen="([^"]*)"', document)
@@ -506,10 +602,12 @@ def test_the_browser_of_pictures_draws_boxes_and_follows_its_controls(
     ]
     assert losses == sorted(losses, reverse=True)
     assert seen["before"][1].startswith("fake at 1")
-    assert seen["after"][1].startswith("jpeg at 60")
+    assert seen["after"][1].startswith("JPEG at 60")
     assert "bytes (" in seen["after"][1]
     assert "0 detections: 0 true, 0 false" in seen["strict"][0]
     assert seen["boxes"] > 0
+    assert [text.partition("at")[0] for text in seen["two"]] == ["fake ", "JPEG "]
+    assert seen["over"] == [["", "200%"], ["inset(0px 0px 0px 30%)", "200%"]]
     assert all(width > 80 for width in seen["widths"])
 
 

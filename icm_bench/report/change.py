@@ -1,0 +1,41 @@
+"""A comparison of two folders of results as HTML: what became of each curve."""
+
+from __future__ import annotations
+
+import html
+
+from icm_bench.report import difference
+from icm_bench.report.regression import DIRECTION, Regression
+from icm_bench.report.table import Table
+
+
+def section(regression: Regression) -> str:
+    """Return what changed as one HTML section, the curves that need a reader's eye first."""
+    tables = "".join(map(_table, difference.tables(regression)))
+    notes = "".join(
+        f'<p class="caption">{html.escape(note)}</p>' for note in difference.notes(regression)[1:]
+    )
+    return (
+        '<section id="change" aria-labelledby="title-change"><h2 id="title-change">What changed</h2>'
+        f"<p><strong>{html.escape(difference.headline(regression))}</strong></p>"
+        f"<p>{html.escape(DIRECTION)} In the plots the earlier curves are dotted.</p>{tables}{notes}</section>"
+    )
+
+
+def _table(shown: Table) -> str:
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in shown.header)
+    body = "".join(f'<tr class="{row[1].split()[0]}">{_cells(shown, row)}</tr>' for row in shown.rows)
+    title = html.escape(shown.title)
+    return (
+        f'<h3>{title}</h3><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
+        f'<table class="change"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _cells(shown: Table, row: tuple[str, ...]) -> str:
+    codec, *rest = map(html.escape, row)
+    others = (
+        f'<td class="number">{text}</td>' if shown.is_number(index) and index > 1 else f"<td>{text}</td>"
+        for index, text in enumerate(rest, start=1)
+    )
+    return f'<th scope="row">{codec}</th>{"".join(others)}'
