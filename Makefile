@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format clean
+.PHONY: help demo test quick check format docs clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -29,6 +29,13 @@ check: $(READY) ## Run the linter, the format check and the type checker.
 format: $(READY) ## Format the code and fix what the linter can fix.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY) ## Build the documentation site in build/site; a broken link is an error.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	rm -rf build/docs && mkdir -p build/docs
+	git ls-files -z -- '*.md' '*.py' 'results/*.png' '*.yml' 'examples' LICENSE ':!README.md' | xargs -0 cp --parents -t build/docs
+	echo '<meta http-equiv="refresh" content="0; url=docs/">' > build/docs/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean: ## Remove the environment and all that runs have made.
 	rm -rf $(VENV) runs training build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,33 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-COMMANDS = [line for block in blocks(README, "console") for line in block.splitlines() if line.strip()]
+def commands(text: str) -> list[str]:
+    """Return what a page tells its reader to type, in blocks and in running text, comments left out."""
+    lines = [line for block in blocks(text, "console") for line in block.splitlines()]
+    spans = re.findall(
+        r"`((?:icm-bench|make|pip|python -m) [^`]+)`",
+        re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE),
+    )
+    return [line for line in [*lines, *spans] if line.strip()]
+
+
+PAGES = {
+    page: commands((ROOT / page).read_text(encoding="utf-8"))
+    for page in ("README.md", "docs/coco.md", "docs/fidelity.md", "docs/training.md")
+}
+COMMANDS = [command for page in PAGES.values() for command in page]
 QUICK = {"run": ["--limit", "2", "--bootstrap", "10"]}
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the commands run one after the other, as a reader would type them."""
-    return tmp_path_factory.mktemp("reader")
+    """A checkout with its committed results, in which the commands run one after the other."""
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "results", folder / "results")
+    for words in (["init", "-q", "-b", "main"], ["add", "-A", "results"], ["commit", "-q", "-m", "Results"]):
+        identity = ["-c", "user.name=reader", "-c", "user.email=reader@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=folder, check=True)
+    return folder
 
 
 def call(folder: Path, arguments: list[str]) -> str:
@@ -149,13 +169,19 @@ def test_each_command_runs_as_printed(line: str, here: Path, shared_data: Callab
 
 
 def test_what_is_not_ours_to_run_names_what_exists() -> None:
-    others = [line for line in COMMANDS if not line.startswith("icm-bench")]
+    others = {line for line in COMMANDS if not line.startswith("icm-bench")}
+    assert {"pip install .", "make demo"} <= others
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for line in others:
+    for line in others - {"pip install ."}:
         made = re.fullmatch(r"make ([a-z]+)", line)
         installed = re.fullmatch(r"pip install '\.\[([a-z]+)\]'", line)
-        assert (made and made[1] in targets) or (installed and installed[1] in extras), line
+        module = re.fullmatch(r"python -m ([a-z_.]+) NAME", line)
+        assert (
+            (made and made[1] in targets)
+            or (installed and installed[1] in extras)
+            or (module and find_spec(module[1]) is not None)
+        ), line
 
 
 def test_the_demo_is_the_main_command() -> None:
@@ -209,3 +235,26 @@ def test_the_codec_in_one_file_passes_the_conformance_suite(palette: type) -> No
     codec = palette(256)
     image = np.full((5, 7, 3), 90, np.uint8)
     assert codec.decode(codec.encode(image)).shape == image.shape
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "results/README.md",
+        *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+    ],
+)
+def test_every_link_within_the_repository_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    inside = [link for link in links if not link.startswith(("http", "../../actions/"))]
+    assert [link for link in inside if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_readme_stays_short() -> None:
+    text = re.sub(r"<!-- generated.*?<!-- end -->", "", README, flags=re.DOTALL)
+    assert len(README.splitlines()) <= 130
+    assert len(text.split()) <= 950
