@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from icm_bench.error import IcmBenchError, StoreError
+from icm_bench.error import IcmBenchError, ResultError, StoreError
 
 _STALE_S = 3600
 
@@ -41,6 +41,20 @@ def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Itera
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def below(root: Path, *names: str) -> Path:
+    """Return a path below a folder, by names from elsewhere.
+
+    Raises:
+        ResultError: A name is empty or leads out of its folder: an absolute path, ``..``, or a name with a slash.
+    """
+    for name in names:
+        if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
+            raise ResultError(
+                f"'{name}' cannot be the name of a folder or a file", where=root, hint="rename it"
+            )
+    return root.joinpath(*names)
 
 
 def sweep(folder: Path) -> None:

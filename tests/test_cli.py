@@ -567,3 +567,26 @@ def test_a_wrong_selection_or_limit_is_one_line(run: Run, arguments: list[str], 
     assert message in error
     assert one_line(error)
     assert not Path("plots").exists()
+
+
+@pytest.mark.parametrize("name", ["..", "../../outside", "/outside", "", "a\\b"])
+def test_no_name_in_a_result_file_leads_out_of_the_folder_that_is_written_to(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(Path(__file__).parents[1] / "results" / "scenes-poses", results / "scenes-poses")
+    for path in results.rglob("*.json"):
+        content = json.loads(path.read_text())
+        if "meta" in content:
+            content["meta"]["dataset"]["name"] = name
+            path.write_text(json.dumps(content))
+    before = sorted(tmp_path.rglob("*"))
+    for arguments in (
+        ["plot", results, "--output", "a/b/plots"],
+        ["plot", results],
+        ["export", "a/b/exported", "--to", "compressai", "--results", results],
+    ):
+        code, _, error = run(*arguments)
+        assert code in (1, 2)
+        assert one_line(error)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -13,6 +13,7 @@ from rich.console import Console
 from icm_bench.cli import option
 from icm_bench.cli.console import say
 from icm_bench.error import ResultError, UsageError, unknown
+from icm_bench.file import below
 
 if TYPE_CHECKING:
     from icm_bench.curves.result import Result
@@ -160,7 +161,7 @@ def plot(
         _say_left_out([curves for curves in plain if curves not in groups], f"without {panels}")
     for curves in groups:
         group = curves[0].group
-        home = _folder_of(group, folder) if output is None else output.joinpath(*group)
+        home = _folder_of(group, folder) if output is None else below(output, *group)
         drawn = plot.draw_group(
             curves,
             home,
@@ -175,12 +176,12 @@ def plot(
 
 def _folder_of(group: tuple[str, str, str], folder: Path) -> Path:
     """Return where a group's curves lie, which were found in a folder of results or in a folder within one."""
-    whole = folder.joinpath(*group)
+    whole = below(folder, *group)
     if whole.is_dir():
         return whole
     parts = folder.resolve().parts
     depth = next((n for n in (1, 2, 3) if parts[-n:] == group[:n]), 0)
-    return folder.joinpath(*group[depth:])
+    return below(folder, *group[depth:])
 
 
 def compare(

@@ -11,6 +11,7 @@ from icm_bench.cli import option
 from icm_bench.cli.console import say
 from icm_bench.detector import Task
 from icm_bench.error import UsageError
+from icm_bench.file import below
 
 
 def import_(
@@ -117,7 +118,7 @@ def export(
     elif format_ == "compressai":
         for result in find(folder):
             name = result.source.stem if result.source else result.codec
-            exporter.export_compressai(result, destination.joinpath(*result.group, f"{name}.json"))
+            exporter.export_compressai(result, below(destination, *result.group, f"{name}.json"))
     elif store is None:
         raise UsageError("needs a folder of the stores", where=f"--to {format_}", hint="give --store")
     elif format_ == "coco":

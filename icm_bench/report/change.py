@@ -18,7 +18,7 @@ def section(regression: Regression) -> str:
     return (
         '<section id="change" aria-labelledby="title-change"><h2 id="title-change">What changed</h2>'
         f"<p><strong>{html.escape(difference.headline(regression))}</strong></p>"
-        f"<p>{html.escape(DIRECTION)} In the plots the earlier curves are dotted.</p>{tables}{notes}</section>"
+        f"<p>{html.escape(DIRECTION)} In the plots earlier curves that differ are dotted.</p>{tables}{notes}</section>"
     )
 
 

@@ -247,7 +247,7 @@ def _curves_data(group: Group) -> list[dict[str, Any]]:
     for result in group.results:
         data = {"label": group.labels[result.codec], "rivals": []} | _curve_data(result, group.metrics)
         curves.append(data)
-        if result.codec in group.base:
+        if result.codec in group.base and group.base[result.codec].results != result.results:
             # The earlier curve is the later one's rival: dotted, shown wherever that is shown alone.
             data["rivals"] = [len(curves)]
             earlier = _curve_data(group.base[result.codec], group.metrics)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from icm_bench.error import UsageError
+from icm_bench.file import below
 
 _TIMEOUT_S = 120
 
@@ -27,6 +28,7 @@ def opened(text: str, default: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: It is neither a folder nor a revision of the repository around the working folder.
+        ResultError: A name in the revision leads out of its folder.
     """
     if text and Path(text).is_dir():
         yield Path(text)
@@ -62,7 +64,7 @@ def _copy(commit: str, source: PurePosixPath, target: Path) -> None:
         mode, kind, digest = described.decode("ascii").split()
         # Of a tree only plain files are taken: a link may point anywhere.
         if kind == "blob" and mode.startswith("100"):
-            _write(digest, target / PurePosixPath(os.fsdecode(name)).relative_to(source))
+            _write(digest, below(target, *PurePosixPath(os.fsdecode(name)).relative_to(source).parts))
 
 
 def _write(digest: str, path: Path) -> None:

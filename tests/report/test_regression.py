@@ -334,6 +334,39 @@ def test_an_error_names_the_revision_and_not_the_folder_that_it_was_copied_to(
     assert "icm-bench-" not in error
 
 
+def test_a_revision_whose_tree_leads_out_of_its_folder_is_refused(repository: Path) -> None:
+    def made(*arguments: str, content: bytes) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=repository, input=content, capture_output=True, check=True
+        )
+        return done.stdout.decode().strip()
+
+    blob = made("hash-object", "-w", "--stdin", content=b"evil")
+    tree = made(
+        "hash-object",
+        "-t",
+        "tree",
+        "-w",
+        "--stdin",
+        "--literally",
+        content=b"100644 evil\0" + bytes.fromhex(blob),
+    )
+    for name in (b"..", b"results"):
+        tree = made(
+            "hash-object",
+            "-t",
+            "tree",
+            "-w",
+            "--stdin",
+            "--literally",
+            content=b"40000 " + name + b"\0" + bytes.fromhex(tree),
+        )
+    settings = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    commit = made(*settings, "commit-tree", tree, "-m", "evil", content=b"")
+    with pytest.raises(ResultError, match="cannot be the name"), revision.opened(commit, Path("results")):
+        pytest.fail("it was opened")
+
+
 def test_every_format_is_written_and_says_the_same(
     repository: Path, command_line: Callable[..., tuple[int, str, str]]
 ) -> None:
