@@ -83,6 +83,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("icm_codecs.training.detector_loss", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.training.images", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.training.loop", "icm_bench.detectors.target"): "the objects of an image",
+    ("icm_codecs.training.teacher", "icm_bench.detectors.target"): "the objects of an image",
+    ("icm_codecs.checkerboard.training", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.training.images", "icm_bench.datasets.scenes.shard"): "reads drawn scenes",
     ("icm_codecs.training.trainable", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.icm.training", "icm_bench.detectors.target"): "the objects of an image",

@@ -30,6 +30,7 @@ from icm_codecs.bitstream.weights_file import (
 from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape, HyperAnalysis
 from icm_codecs.checkerboard.network_exact import ExactEntropyModel, ExactPass, at
 from icm_codecs.learned import MOST_QUALITIES
+from icm_codecs.tucodec import checkpoint as tucodec
 from icm_codecs.tucodec.network import Analysis, PostFilter, Synthesis
 from icm_codecs.tucodec.table import laplacian_tables
 
@@ -160,9 +161,14 @@ def count_rates(path: Path) -> int:
 def start_from(network: CheckerboardNetwork, path: Path) -> None:
     """Set a network's parameters to those of a weights file, as a training's start.
 
+    A file of tucodec gives its transforms and gains alone: the entropy model is then what is to be learned.
+
     Raises:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
+    if is_of_format(path, tucodec.FORMAT):
+        _start_transforms(network, path)
+        return
     checkpoint = load_checkpoint(path)
     check_same_shape(checkpoint.shape, network.shape, path)
     with reading(path), torch.no_grad():
@@ -176,6 +182,16 @@ def start_from(network: CheckerboardNetwork, path: Path) -> None:
         }
         for key, layer in checkpoint.entropy_model.layers().items():
             own[f"{key}.weight"].copy_(layer.weight * 2.0**-layer.shift)
+
+
+def _start_transforms(network: CheckerboardNetwork, path: Path) -> None:
+    checkpoint = tucodec.load_checkpoint(path)
+    check_same_shape(checkpoint.shape, network.shape.transforms, path)
+    with torch.no_grad():
+        for name in ("analysis", "synthesis", "post_filter"):
+            getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
+        network.log_gain.copy_(checkpoint.log_gain)
+        network.log_inverse_gain.copy_(checkpoint.log_inverse_gain)
 
 
 def _rows(network: CheckerboardNetwork) -> dict[str, Tensor]:

@@ -34,7 +34,9 @@ from icm_codecs.tucodec.network import (
 from icm_codecs.tucodec.network_exact import ExactScales
 from icm_codecs.tucodec.table import laplacian_tables
 
-_FORMAT = "tucodec-1"
+FORMAT = "tucodec-1"
+"""What the metadata of a weights file names."""
+
 _NETWORKS = ("analysis", "synthesis", "post_filter", "hyper_analysis")
 
 
@@ -90,7 +92,7 @@ def save_checkpoint(network: TucodecNetwork, path: Path, facts: Mapping[str, str
     exact = ExactScales.of(network.scale_synthesis)
     tensors |= {"scales.gain": exact.gain, "scales.hyper_scale": exact.hyper_scale}
     tensors |= layer_tensors("scales", exact.layers) | table_tensors("laplacians", laplacian_tables())
-    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
+    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> TucodecCheckpoint:
@@ -100,7 +102,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> TucodecCheckpoint:
         CodecError: The file is missing, damaged or of another kind.
     """
     with reading(path):
-        facts, tensors = read_tensors(path, _FORMAT, {"rungs": "rate_points"})
+        facts, tensors = read_tensors(path, FORMAT, {"rungs": "rate_points"})
         shape = TucodecShape(**facts["shape"])
         return TucodecCheckpoint(
             shape,
