@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,11 +58,13 @@ def bdrate(
     from icm_bench.curves.result import main_metric
     from icm_bench.report import record, table
     from icm_bench.report.selection import Selection, parse_labels
+    from icm_bench.report.style import check_labels
 
     named = parse_labels(labels or ())
     compared, fixed = [], []
     selection = Selection.parse(codecs, datasets, detectors)
     groups = _groups(folder, metric, selection, force=force or points)
+    check_labels(named, itertools.chain(*groups))
     if points:
         _show_points(groups, named, format_)
         return
@@ -148,6 +151,7 @@ def plot(
     from icm_bench.report import plot
     from icm_bench.report.look import Look
     from icm_bench.report.selection import Selection, parse_labels
+    from icm_bench.report.style import check_labels
 
     endings = option.listed(formats, "--formats", "png,pdf")
     for ending in endings:
@@ -155,6 +159,7 @@ def plot(
             raise unknown("format", ending, list(plot.FORMATS))
     look = Look(parse_labels(labels or ()), _limits(xlim, "--xlim"), _limits(ylim, "--ylim"), size, bare)
     groups = _groups(folder, metric, Selection.parse(codecs, datasets, detectors), force=force)
+    check_labels(look.labels, itertools.chain(*groups))
     if panels != "one":
         plain = [curves for curves in groups if curves[0].detector == NO_DETECTOR]
         groups = [curves for curves in groups if curves not in plain] or plain
@@ -233,7 +238,8 @@ def compare(
     for path in output or ():
         ending = difference.ENDINGS.get(path.suffix, format_)
         with replacing(path, ResultError) as temporary:
-            temporary.write_text(difference.render(found, ending), encoding="utf-8")
+            text = difference.render(found, ending)
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     typer.echo(difference.render(found, format_), nl=False)
     if found.is_worse:
         raise typer.Exit(1)
@@ -242,6 +248,10 @@ def compare(
 def report(
     folder: option.ResultsArgument = Path("results"),
     metric: option.MetricOption = "map",
+    codecs: option.CodecsFilter = "",
+    datasets: option.DatasetsFilter = "",
+    detectors: option.DetectorsFilter = "",
+    labels: option.LabelsOption = None,
     output: Annotated[Path, option.output("--output", "-o", metavar="FILE", help="The HTML file.")] = Path(
         "report.html"
     ),
@@ -272,10 +282,17 @@ def report(
 ) -> None:
     """Write one HTML file of all curves: interactive plots, BD-rates, operating points, versions, images."""
     from icm_bench.report import browser, page, revision
+    from icm_bench.report.selection import Selection, parse_labels
 
     places = browser.Places(data_root, images, annotations)
     pictures = None if runs is None else page.Pictures(runs, places, n_images)
-    options: dict[str, Any] = {"metric": metric, "pictures": pictures, "base_name": base_name or base}
+    options: dict[str, Any] = {
+        "metric": metric,
+        "pictures": pictures,
+        "base_name": base_name or base,
+        "selection": Selection.parse(codecs, datasets, detectors),
+        "labels": parse_labels(labels or ()),
+    }
     with contextlib.ExitStack() as stack:
         earlier = None if base is None else stack.enter_context(revision.opened(base, Path("results")))
         missing = page.write(folder, output, base=earlier, **options)

@@ -39,17 +39,19 @@ class Group:
         metric: What the BD-rates are on.
         matrix: The BD-rate of each codec (first) against each anchor (second).
         base: Earlier curves of these codecs, by spec, where the report is of a change.
+        given_labels: Labels that go before the codecs' own.
     """
 
     results: tuple[Result, ...]
     metric: str
     matrix: Mapping[tuple[str, str], Estimate]
     base: Mapping[str, Result] = field(default_factory=dict)
+    given_labels: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """The codecs' labels by spec."""
-        return labels_of(self.results)
+        return labels_of(self.results, self.given_labels)
 
     @property
     def anchors(self) -> list[str]:
@@ -77,6 +79,7 @@ def make_group(
     method: Method = "pchip",
     *,
     base: Iterable[Result] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> Group:
     """Compute the BD-rates of every codec of a group against every other, or the anchor where there are many.
 
@@ -87,6 +90,7 @@ def make_group(
         metric: What the BD-rates are on.
         method: How a curve runs between its points.
         base: Earlier curves, of which those of the group's own codecs are drawn as well.
+        labels: Codecs' labels by spec or name.
     """
     matrix = {}
     metric = main_metric(results, metric)
@@ -105,7 +109,7 @@ def make_group(
             matrix[anchor, test] = _mirrored(estimate)
     group = results[0].group
     earlier = {result.codec: result for result in base if result.group == group}
-    return Group(tuple(results), metric, matrix, earlier)
+    return Group(tuple(results), metric, matrix, earlier, labels or {})
 
 
 def plot_data(group: Group) -> dict[str, Any]:

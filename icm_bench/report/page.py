@@ -33,6 +33,8 @@ from icm_bench.report.content import (
     points_table,
 )
 from icm_bench.report.regression import Regression, compare
+from icm_bench.report.selection import Selection
+from icm_bench.report.style import check_labels
 
 TITLE: Final = "Image coding for machines, measured"
 
@@ -66,6 +68,8 @@ def write(
     pictures: Pictures | None = None,
     base: Path | None = None,
     base_name: str | None = None,
+    selection: Selection | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write the report of a folder of results.
 
@@ -79,6 +83,8 @@ def write(
         pictures: Where pictures come from; none are shown where None.
         base: The folder of earlier results, where the report is of a change.
         base_name: What to call them; the folder where None.
+        selection: Which curves to show; all where None.
+        labels: Codecs' labels by spec, or by name; those that no curve answers to are left out.
 
     Returns:
         What a reader will miss, one line each: curves that could not be shown in pictures, and why.
@@ -88,11 +94,13 @@ def write(
             mean the same, or the report cannot be written.
         IcmBenchError: No curve at all could be shown in pictures that were asked for.
     """
-    found = list(grouped(find(results)).values())
+    selected = (selection or Selection()).of(find(results))
+    check_labels(labels or {}, selected)
+    found = list(grouped(selected).values())
     for curves in found:
         check_conventions(curves)
     earlier = [] if base is None else list(find(base))
-    groups = [make_group(curves, metric, base=earlier) for curves in found]
+    groups = [make_group(curves, metric, base=earlier, labels=labels) for curves in found]
     if not groups:
         raise ResultError("holds no curves", where=results, hint="make some with icm-bench run")
     change = None
@@ -111,7 +119,8 @@ def write(
             album.refer(quote(folder.name))
             kept |= set(album.pictures)
     with replacing(output, ResultError) as temporary:
-        temporary.write_text(render(groups, albums, change), encoding="utf-8")
+        # Names of files may hold bytes that are no text.
+        temporary.write_text(render(groups, albums, change), encoding="utf-8", errors="backslashreplace")
     _sweep(folder, kept)
     return [str(album) for album in albums if isinstance(album, IcmBenchError)]
 

@@ -19,7 +19,7 @@ DIRECTION: Final = (
     "Head against base: a negative BD-rate means fewer bits for the same accuracy, which is better; "
     "a positive one more bits, which is worse."
 )
-"""What the sign of every figure means, in words."""
+"""What signs mean."""
 
 ORDER: Final[tuple[Verdict, ...]] = (
     "worse",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,15 +117,28 @@ def labels_of(results: Sequence[Result], given: Mapping[str, str] | None = None)
 
     Args:
         results: Curves of one dataset, task and detector.
-        given: Labels by spec, or by the name of a codec that one curve alone has.
+        given: Labels by spec, or by the name of a codec that one curve alone has; those that none has are left out.
 
     Raises:
-        UsageError: No curve, or more than one, answers to a label's codec.
+        UsageError: More than one curve answers to a label's codec.
     """
     labels = {result.codec: _label(result) for result in results}
     counted = Counter(labels.values())
     unique = {codec: label if counted[label] == 1 else codec for codec, label in labels.items()}
-    return unique | {one_of(codec, list(labels)): label for codec, label in (given or {}).items()}
+    present = {codec: label for codec, label in (given or {}).items() if matching(codec, list(labels))}
+    return unique | {one_of(codec, list(labels)): label for codec, label in present.items()}
+
+
+def check_labels(given: Mapping[str, str], results: Iterable[Result]) -> None:
+    """Refuse labels of codecs that no group of curves has: each group leaves out those that it has not.
+
+    Raises:
+        UsageError: No curve answers to a label's codec.
+    """
+    codecs = sorted({result.codec for result in results})
+    for codec in given:
+        if not matching(codec, codecs):
+            raise unknown("codec", codec, codecs)
 
 
 def one_of(text: str, codecs: Sequence[str]) -> str:

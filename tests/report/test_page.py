@@ -29,6 +29,7 @@ from icm_bench.pipeline import store
 from icm_bench.pipeline.runner import run
 from icm_bench.report import page
 from icm_bench.report.browser import Places, pair
+from icm_bench.report.selection import Selection
 from icm_bench.testing import FakeCodec, FakeDetector
 
 BROWSER = next(
@@ -350,6 +351,21 @@ def test_nothing_overflows_a_page_of_400_pixels(results: Path, tmp_path: Path, b
     found = re.search(r'data-seen="(\d+) (\d+)"', document)
     assert found is not None
     assert int(found[2]) <= int(found[1]) <= 400
+
+
+def test_a_name_that_is_no_text_is_shown_by_its_bytes(tmp_path: Path) -> None:
+    path = write_curve(tmp_path / "results", "jpeg", 1.0)
+    path.write_text(path.read_text().replace("icm-bench run", "icm-bench \\udcff run"))
+    assert "icm-bench \\udcff run" in written(tmp_path / "results", tmp_path)
+
+
+def test_a_selection_and_labels_hold_in_the_whole_report(results: Path, tmp_path: Path) -> None:
+    chosen = Selection(codecs=("icm", "jpeg"), datasets=("blobs",))
+    text = written(results, tmp_path, selection=chosen, labels={"icm": "Ours"})
+    (group,) = json.loads(Parsed(text).data)["groups"]
+    assert [curve["label"] for curve in group["curves"]] == ["Ours", "JPEG"]
+    assert text.count(">Ours</th>") == 2
+    assert "<td>Ours</td>" in text
 
 
 def test_a_report_of_a_change_says_what_became_worse_and_draws_both_curves(

@@ -21,7 +21,7 @@ from icm_bench.curves.result import Result, find
 from icm_bench.error import UsageError
 from icm_bench.report.look import SIZES, Look
 from icm_bench.report.plot import draw_group, lowest_that_matters, plot
-from icm_bench.report.style import COLORS, labels_of, one_of, style_of
+from icm_bench.report.style import COLORS, check_labels, labels_of, one_of, style_of
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -86,7 +86,8 @@ def test_a_label_that_is_stored_or_given_goes_first_and_two_alike_become_specs()
     assert labels_of([stored]) == {"mine:depth=3": "mine, deep"}
     assert labels_of([stored], {"mine": "Ours"}) == {"mine:depth=3": "Ours"}
     with pytest.raises(UsageError, match="unknown codec 'their'"):
-        labels_of([stored], {"their": "Theirs"})
+        check_labels({"their": "Theirs"}, [stored])
+    assert labels_of([stored], {"icm": "Theirs"}) == {"mine:depth=3": "mine, deep"}
     with pytest.raises(UsageError, match="names several curves"):
         one_of("icm", [item.codec for item in pair])
 
