@@ -72,6 +72,10 @@ def run(
             metavar="N", min=0, help="Processes that detect, one a GPU.", show_default="one for each GPU"
         ),
     ] = None,
+    dask: Annotated[
+        str | None,
+        option.machine(metavar="ADDRESS", help="A Dask scheduler whose workers do the work, or local."),
+    ] = None,
     batch: Annotated[
         int,
         option.machine(
@@ -155,6 +159,7 @@ def run(
             workers=workers,
             gpus=gpus,
             batch=batch,
+            dask=dask,
             bootstrap=bootstrap,
             fresh=fresh,
             again=[text.strip() for text in again.split(",") if text.strip()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -18,6 +19,7 @@ from icm_bench.detector import Task
 from icm_bench.error import DamageError, ResultError, StoreError
 from icm_bench.machine import one_thread
 from icm_bench.pipeline import outlook, provenance, stage, store
+from icm_bench.pipeline.cluster import dask_engine
 from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
@@ -89,6 +91,7 @@ def run(
     fresh: bool = False,
     again: Sequence[str] = (),
     part: tuple[int, int] | None = None,
+    dask: str | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -114,6 +117,7 @@ def run(
         again: Codecs of which everything is measured again.
         part: The number of this part, from 1, and how many there are: measures its share of the shards and writes no
             curve. A run without a part does that, and measures what is missing.
+        dask: The address of a Dask scheduler that runs the jobs, or ``local``; needs the extra ``cluster``.
         executor: Runs the jobs in place of this machine's processes; its workers call what they are given.
         progress: Told of each finished shard.
 
@@ -139,11 +143,12 @@ def run(
     summary = Summary()
     plan.sweep()
     _check_neighbours(plan, Path(results))
+    start = functools.partial(_engine, executor, dask, workers, plan)
     for _ in range(_ATTEMPTS):
         try:
             ledger = None if part else Ledger(plan, Path(results), bootstrap)
             with outlook.marked(plan) as mark:
-                _measure(plan, ledger, executor, workers, summary, progress, part, mark)
+                _measure(plan, ledger, start, summary, progress, part, mark)
             if ledger:
                 _settle(plan, ledger, summary)
             break
@@ -186,8 +191,7 @@ def plan_of(
 def _measure(
     plan: Plan,
     ledger: Ledger | None,
-    executor: Executor | None,
-    workers: int | None,
+    start: Callable[[Sequence[Job]], AbstractContextManager[Engine]],
     summary: Summary,
     progress: Progress | None,
     part: tuple[int, int] | None,
@@ -202,8 +206,12 @@ def _measure(
     if part:
         mine = outlook.parts(plan, part[1])
         todo = [item for item in todo if mine[item[0], item[1]] == part[0]]
-    with _engine(executor, workers, plan, [job for _, _, job in todo]) as engine:
-        summary.workers = max(summary.workers, engine.workers if todo else 0)
+    if not todo:
+        if ledger:
+            ledger.check_published()
+        return
+    with start([job for _, _, job in todo]) as engine:
+        summary.workers = max(summary.workers, engine.workers)
         _execute(plan, todo, engine, ledger, summary, progress, mark)
 
 
@@ -220,8 +228,10 @@ def _settle(plan: Plan, ledger: Ledger, summary: Summary) -> None:
 
 
 def _engine(
-    executor: Executor | None, workers: int | None, plan: Plan, jobs: Sequence[Job]
+    executor: Executor | None, dask: str | None, workers: int | None, plan: Plan, jobs: Sequence[Job]
 ) -> AbstractContextManager[Engine]:
+    if dask is not None:
+        return dask_engine(dask)
     if executor is None:
         return local_engine(workers, plan.device, jobs)
     return nullcontext(Pools(executor, getattr(executor, "_max_workers", _UNKNOWN_WORKERS)))

@@ -1,0 +1,107 @@
+"""Runs on a Dask cluster: a scheduler and worker processes on this machine, as they would be on many."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icm_bench.dataset import Dataset
+from icm_bench.error import UsageError
+from icm_bench.pipeline.runner import Summary, run
+
+pytest.importorskip("distributed", reason="the extra cluster is not installed")
+pytestmark = [pytest.mark.usefixtures("plugins"), pytest.mark.slow]
+
+
+def measure(dataset: Dataset, folder: Path, **options: object) -> Summary:
+    return run(
+        dataset,
+        task="detection",
+        detector="fake",
+        codecs=["fake", "jpeg:subsampling=444"],
+        qualities=["jpeg:subsampling=444=5,60"],
+        bootstrap=50,
+        results=folder / "results",
+        runs=folder / "runs",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def curve_files(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in (folder / "results").rglob("*") if path.is_file()]
+    return {path.name: path.read_bytes() for path in paths if not path.name.endswith(".timings.json")}
+
+
+class Cluster:
+    """A scheduler and workers, each a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "scheduler.json"
+        self._log = (folder / "log").open("w")
+        self._scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        deadline = time.monotonic() + 120
+        while not self._file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        common = ["--scheduler-file", str(self._file), "--no-dashboard", *arguments]
+        return subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.{name}", *common], stdout=self._log, stderr=self._log
+        )
+
+    @property
+    def address(self) -> str:
+        return str(json.loads(self._file.read_text())["address"])
+
+    def add_worker(self, *arguments: str) -> None:
+        self.workers.append(self._start("dask_worker", "--nthreads", "1", "--no-nanny", *arguments))
+
+    def end(self) -> None:
+        for process in (*self.workers, self._scheduler):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        self._log.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, plugins: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path)
+    try:
+        yield cluster
+    finally:
+        cluster.end()
+
+
+def test_a_cluster_gives_the_bytes_of_one_process_also_where_workers_die(
+    blobs: Dataset, cluster: Cluster, tmp_path: Path
+) -> None:
+    measure(blobs, tmp_path / "here", workers=1)
+    for arguments in ((), (), ("--resources", "GPU=1")):
+        cluster.add_worker(*arguments)
+    killed: list[int] = []
+
+    def kill(done: int, *_: object) -> None:
+        if done in (3, 6):
+            victim = cluster.workers[len(killed)]
+            victim.send_signal(signal.SIGKILL)
+            killed.append(victim.wait())
+            cluster.add_worker()
+
+    summary = measure(blobs, tmp_path / "there", dask=cluster.address, progress=kill)
+    assert killed == [-signal.SIGKILL] * 2
+    assert (summary.n_encoded, summary.n_detected) == (140, 160)
+    assert curve_files(tmp_path / "there") == curve_files(tmp_path / "here")
+
+
+def test_workers_of_several_threads_are_refused(blobs: Dataset, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.add_worker("--nthreads", "2")
+    with pytest.raises(UsageError, match="has several threads.*--nthreads 1"):
+        measure(blobs.limit(3), tmp_path, dask=cluster.address)
