@@ -7,8 +7,14 @@ Nothing else in the package looks for a hook.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from icm_bench.error import UsageError
 from icm_bench.image import Image
 
 Quality: TypeAlias = int | float
@@ -157,8 +163,8 @@ def front_of(codec_class: type[Codec]) -> str | None:
 class CodedAs(Protocol):
     """A codec whose operating point is another codec's, and is coded and stored as that."""
 
-    def coded_as(self) -> tuple[str, Quality]:
-        """Return the other codec's spec and quality."""
+    def coded_as(self) -> tuple[str, Quality] | None:
+        """Return the other codec's spec and quality; None for a point that is this codec's own."""
         ...
 
 
@@ -262,3 +268,57 @@ def objective_of(codec: Codec) -> str | None:
 def trained_through(codec: Codec) -> tuple[str, ...]:
     """Return the detectors that a codec was trained through: by default none."""
     return codec.trained_through() if isinstance(codec, TrainedThrough) else ()
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What looks at an image to guide its encoder.
+
+    Attributes:
+        spec: The spec of a detector, or of a codec with an ROI network.
+        weights: The file that the user gave for it, None for the published or shipped one.
+    """
+
+    spec: str
+    weights: Path | None = None
+
+
+@runtime_checkable
+class Guided(Protocol):
+    """A codec whose encoder spends its bits where something else sees objects.
+
+    Results store what that is, and whether it is the detector that judges the codec.
+    """
+
+    def guide(self) -> Guide:
+        """Return what looks at the images."""
+        ...
+
+
+def guide_of(codec: Codec) -> Guide | None:
+    """Return what guides a codec's encoder: by default None, nothing."""
+    return codec.guide() if isinstance(codec, Guided) else None
+
+
+@runtime_checkable
+class FindsRegions(Protocol):
+    """A codec with an ROI network that others may ask."""
+
+    def region(self, image: Image) -> NDArray[np.float32]:
+        """Return how likely an object is near each pixel, height x width, 0 to 1.
+
+        Raises:
+            UsageError: The weights have no ROI network.
+        """
+        ...
+
+
+def region_by(codec: Codec, image: Image) -> NDArray[np.float32]:
+    """Return how likely an object is near each pixel of an image, height x width, 0 to 1.
+
+    Raises:
+        UsageError: The codec has no ROI network.
+    """
+    if isinstance(codec, FindsRegions):
+        return codec.region(image)
+    raise UsageError("has no ROI network", where=f"codec '{codec.name}'", hint="name a detector")

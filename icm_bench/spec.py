@@ -111,6 +111,23 @@ def create_codec(spec: Spec, quality: Quality, device: str) -> Codec:
     return codec
 
 
+def create_detector(spec: Spec, weights: Path | None, device: str) -> Detector:
+    """Return a detector.
+
+    Args:
+        spec: A spec as :func:`resolve_detector` returns it.
+        weights: Its weights, None for the published ones.
+        device: Where its network runs: "cpu", "cuda", ...
+
+    Raises:
+        UsageError: The detector, an option or an option's value does not exist.
+        DetectorError: The weights are missing, broken or of another detector.
+    """
+    cls = registry.load("detector", spec.name)
+    detector: Detector = cls(weights=weights, device=device, **arguments(spec, cls, DETECTOR_SUPPLIED))
+    return detector
+
+
 def resolve_detector(text: str, *, weights: Path | None) -> tuple[Spec, type[Detector]]:
     """Return the canonical spec and the class of a detector, its options checked.
 

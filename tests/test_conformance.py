@@ -20,8 +20,10 @@ from icm_bench.testing import FakeCodec, FakeDetector, check_codec, check_detect
 FAST: Mapping[str, Mapping[str, Any]] = {
     "avif": {"speed": 8},
     "hevc": {"preset": "fast"},
+    "hevc-roi": {"preset": "fast"},
     "vvc": {"preset": "faster"},
     "vvc-pareto": {"preset": "faster"},
+    "vvc-roi": {"preset": "faster"},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import envelope, ffmpeg, nal
@@ -17,25 +18,25 @@ Preset: TypeAlias = Literal["ultrafast", "fast", "medium", "slow", "slower", "ve
 _LARGEST_SLICE_TYPE = 31  # nal_unit_type of VCL units, table 7-1 of H.265
 
 # One intra picture at one QP, objective quality, and no message or delimiter.
-_SETTINGS = ":".join(
-    (
-        "keyint=1",
-        "bframes=0",
-        "total-frames=1",
-        "ipratio=1",
-        "aq-mode=0",
-        "cutree=0",
-        "psy-rd=0",
-        "psy-rdoq=0",
-        "info=0",
-        "aud=0",
-        "hrd=0",
-        "repeat-headers=1",
-        "frame-threads=1",
-        "pools=none",
-        "wpp=0",
-        "log-level=error",
-    )
+_SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "keyint": "1",
+        "bframes": "0",
+        "total-frames": "1",
+        "ipratio": "1",
+        "aq-mode": "0",
+        "cutree": "0",
+        "psy-rd": "0",
+        "psy-rdoq": "0",
+        "info": "0",
+        "aud": "0",
+        "hrd": "0",
+        "repeat-headers": "1",
+        "frame-threads": "1",
+        "pools": "none",
+        "wpp": "0",
+        "log-level": "error",
+    }
 )
 
 
@@ -72,8 +73,7 @@ class Hevc:
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
-        encoder = ("-c:v", "libx265", "-preset", self._preset, "-x265-params", f"qp={self._qp}:{_SETTINGS}")
-        return self._still.encode(image, (*encoder, "-threads", "1"))
+        return self._still.encode(image, self._encoder("qp"))
 
     def decode(self, data: bytes) -> Image:
         """Return the image of a bitstream."""
@@ -87,6 +87,12 @@ class Hevc:
     def header_bytes(self, data: bytes) -> int:
         """Return the bytes of envelope, parameter sets and start codes."""
         return envelope.N_BYTES + nal.overhead_bytes(data[envelope.N_BYTES :], _is_slice)
+
+    def _encoder(self, control: str, changed: Mapping[str, str] = MappingProxyType({})) -> tuple[str, ...]:
+        """Return ffmpeg's arguments for x265: what its quality is (``qp``, ``crf``), and settings other than usual."""
+        settings = {control: str(self._qp), **_SETTINGS, **changed}
+        text = ":".join(f"{key}={value}" for key, value in settings.items())
+        return "-c:v", "libx265", "-preset", self._preset, "-x265-params", text, "-threads", "1"
 
 
 def _is_slice(unit: bytes) -> bool:

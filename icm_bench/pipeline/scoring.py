@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from icm_bench import registry
-from icm_bench.codec import front_of
+from icm_bench.codec import Guide, front_of, guide_of
 from icm_bench.curves import result
 from icm_bench.curves.curve import on_front
 from icm_bench.curves.interval import interval
@@ -33,7 +33,8 @@ from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.metrics.fidelity import Fidelity
 from icm_bench.pipeline import provenance, store
 from icm_bench.pipeline.plan import OperatingPoint, Plan
-from icm_bench.spec import Spec
+from icm_bench.pipeline.stage import DetectorChoice
+from icm_bench.spec import Spec, create_codec
 
 CONVENTIONS = MEASURED.record()
 """What a rate means here; curves of other conventions are not compared with ours unasked."""
@@ -181,6 +182,7 @@ class Ledger:
                     },
                 },
                 "intervals": self._intervals(rates, figures, columns),
+                **_guide(plan, codec, points),
                 "versions": provenance.versions(),
                 "command": _command(plan, codec, points),
                 "conventions": CONVENTIONS,
@@ -355,6 +357,22 @@ def _truth(dataset: Dataset) -> dict[str, Any]:
     if dataset.ground_truth is None:
         return {}
     return {"objects": len(dataset.ground_truth["annotations"]), "evaluation": dataset.evaluation}
+
+
+def _guide(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> dict[str, Any]:
+    """Record what guided the encoder, and whether it is the detector that judges the codec."""
+    guide = guide_of(create_codec(codec, points[0].quality or 0, "cpu"))
+    if guide is None:
+        return {}
+    return {
+        "guide": {"spec": guide.spec, "is_judge": plan.detector is not None and _is_one(guide, plan.detector)}
+    }
+
+
+def _is_one(guide: Guide, judge: DetectorChoice) -> bool:
+    if guide.weights is not None and judge.weights is not None:
+        return guide.weights.read_bytes() == judge.weights.read_bytes()
+    return guide.spec == str(judge.spec)
 
 
 def _digest(plan: Plan, point: OperatingPoint) -> str:

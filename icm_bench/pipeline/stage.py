@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from icm_bench import registry
 from icm_bench.codec import Codec, Quality, Resource, header_bytes, load
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector, Prediction, PredictsBatches
@@ -28,7 +27,7 @@ from icm_bench.error import CodecError, DatasetError, DetectorError, IcmBenchErr
 from icm_bench.image import Image, mse, pixel_digest
 from icm_bench.metrics.fidelity import distortion
 from icm_bench.pipeline import store
-from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, create_codec
+from icm_bench.spec import Spec, create_codec, create_detector
 
 _PROBE_SIDE = 64
 """Side of the small image that tells whether a codec still makes the same bytes."""
@@ -48,11 +47,7 @@ class DetectorChoice:
 
     def create(self, device: str) -> Detector:
         """Return the detector on a device (``cpu``, ``cuda``, ...)."""
-        cls = registry.load("detector", self.spec.name)
-        detector: Detector = cls(
-            weights=self.weights, device=device, **arguments(self.spec, cls, DETECTOR_SUPPLIED)
-        )
-        return detector
+        return create_detector(self.spec, self.weights, device)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ _NAMES: Final[Mapping[str, str]] = {
     "avif": "AVIF",
     "bpg": "BPG",
     "hevc": "HEVC",
+    "hevc-roi": "HEVC",
     "jpeg": "JPEG",
+    "jpeg-roi": "JPEG",
     "jpeg2000": "JPEG 2000",
     "jpegxl": "JPEG XL",
     "png": "PNG",
@@ -74,6 +76,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "vtm-pareto": "VTM",
     "vvc": "VVC",
     "vvc-pareto": "VVC",
+    "vvc-roi": "VVC",
     "webp": "WebP",
 }
 
@@ -88,6 +91,9 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "roi=off": ", no ROI",
 }
 """How an option reads in a label."""
+
+GUIDED_BY_JUDGE: Final = ", ROI by the judge"
+"""What follows a codec's label, whatever it is, where the detector that judges it has guided its encoder."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,9 @@ def labels_of(results: Sequence[Result], given: Mapping[str, str] | None = None)
     counted = Counter(labels.values())
     unique = {codec: label if counted[label] == 1 else codec for codec, label in labels.items()}
     present = {codec: label for codec, label in (given or {}).items() if matching(codec, list(labels))}
-    return unique | {one_of(codec, list(labels)): label for codec, label in present.items()}
+    unique |= {one_of(codec, list(labels)): label for codec, label in present.items()}
+    judged = {result.codec for result in results if result.meta.get("guide", {}).get("is_judge")}
+    return {codec: label + GUIDED_BY_JUDGE * (codec in judged) for codec, label in unique.items()}
 
 
 def check_labels(given: Mapping[str, str], results: Iterable[Result]) -> None:
@@ -186,7 +194,8 @@ def _read(option: str) -> str:
         return _OPTIONS[option]
     key, _, value = option.partition("=")
     # What weights were trained on shows in the dataset; two that differ in nothing else are called by their specs.
-    return {"preset": f" {value}", "domain": "", "scale": f", {value} %"}.get(key, f", {option}")
+    read = {"preset": f" {value}", "domain": "", "scale": f", {value} %", "roi": f", ROI by {value}"}
+    return read.get(key, f", {option}")
 
 
 def _parsed(codec: str) -> tuple[str, list[str]]:

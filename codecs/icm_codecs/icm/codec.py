@@ -28,6 +28,9 @@ from icm_bench.image import Image
 from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from icm_codecs.checkerboard.coder import CheckerboardCoder
     from icm_codecs.icm.coder import IcmCoder
 
@@ -147,6 +150,21 @@ class Icm(LadderCodec[Any]):
             CodecError: The weights cannot be read.
         """
         return tuple(sorted({*super().trained_through(), *_SHARED_FEATURES.get(self._path.stem, ())}))
+
+    def region(self, image: Image) -> NDArray[np.float32]:
+        """Return how likely its ROI network finds an object near each pixel, height x width, 0 to 1.
+
+        Raises:
+            UsageError: The weights have no ROI network.
+            CodecError: The weights cannot be read.
+        """
+        from icm_codecs.icm.coder import IcmCoder
+
+        if not isinstance(self._coder, IcmCoder):
+            raise UsageError(
+                "the weights have no ROI network", where=self.name, hint="give weights that have one"
+            )
+        return self._coder.region(image)
 
     def latents(self, data: bytes) -> Any:
         """Return what the bitstream says, ``hyper`` and ``latent`` at least, without turning it into an image.

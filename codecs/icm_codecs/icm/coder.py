@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from icm_bench.error import UsageError
 from icm_bench.image import Image
 from icm_codecs.bitstream.container import Frame
 from icm_codecs.bitstream.table import Decoder, Encoder
@@ -89,6 +92,22 @@ class IcmCoder(HyperpriorNetworks[IcmCheckpoint]):
         detail = self._model.analysis.get_submodule("detail")(missing)
         gain = self._model.gain[base][scaled.shape[1] :, None, None]
         return Analysed(hyper, torch.cat([scaled, detail * gain], dim=1), levels)
+
+    @torch.inference_mode()
+    def region(self, image: Image) -> NDArray[np.float32]:
+        """Return what the ROI network takes for the probability of an object, height x width, 0 to 1.
+
+        Raises:
+            UsageError: The weights have no ROI network.
+        """
+        if self._model.roi_steps is None:
+            raise UsageError(
+                "the weights have no ROI network", where="icm", hint="give weights that have one"
+            )
+        pixels = padded(to_tensor(image, self._device), LATENT_STRIDE)
+        logits = self._model.analysis.get_submodule("roi")(pixels)[0, 0]
+        near = torch.sigmoid(logits).cpu().numpy().repeat(LATENT_STRIDE, 0).repeat(LATENT_STRIDE, 1)
+        return np.asarray(near[: image.shape[0], : image.shape[1]], np.float32)
 
     def _levels(self, pixels: Tensor) -> Tensor | None:
         """Return the ROI map of an image, H x W int64, where there is an ROI network."""
