@@ -487,7 +487,7 @@ def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
     code, output, _ = run("plot", "results", "--metric", "ms-ssim-rgb", "--formats", "svg")
     assert code == 0
     drawn = (tmp_path / "results/photos/fidelity/none/ms-ssim-rgb-log.svg").read_text()
-    assert "fidelity on photos (3 images)" in drawn
+    assert "fidelity on photos, 3 images" in drawn
     code, _, error = run("report", "results")
     assert (code, error) == (0, "")
     page = (tmp_path / "report.html").read_text()
