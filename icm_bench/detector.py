@@ -86,3 +86,13 @@ class NamedByWeights(Protocol):
             DetectorError: The weights cannot be read.
         """
         ...
+
+
+@runtime_checkable
+class FetchesWeights(Protocol):
+    """A detector whose published weights are fetched on first use."""
+
+    @classmethod
+    def cached_weights(cls) -> Path:
+        """Return where the published weights are kept, or will be once they are fetched."""
+        ...

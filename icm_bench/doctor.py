@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from icm_bench import color, registry
+from icm_bench.detector import FetchesWeights
 from icm_bench.error import IcmBenchError
 from icm_bench.image import Image, psnr
 from icm_bench.pipeline import provenance
@@ -18,6 +19,14 @@ from icm_bench.spec import resolve_codec
 
 COLOR_FLOOR_DB = 50.0
 """RGB to 10-bit 4:4:4 and back must stay above this; truncating instead of rounding gives 43.7 dB."""
+
+_ONNX = ("onnxruntime", "pip install 'icm-bench[onnx]'")
+_PACKAGES = {
+    "onnx": _ONNX,
+    "yolox": _ONNX,
+    "detectron2": ("detectron2", "docs/detectron2.md says how to install it"),
+}
+"""What a detector needs beside this package, and how to get it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,14 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at packages, device, codecs, detectors, datasets and the colour conversion."""
-    return [*_packages(), _device(), *_codecs(), *_detectors(), *_datasets(), _color()]
+    return [
+        *_packages(),
+        _device(),
+        *_codecs(),
+        *map(detector, registry.names("detector")),
+        *_datasets(),
+        _color(),
+    ]
 
 
 def _packages() -> Iterator[Finding]:
@@ -73,20 +89,19 @@ def _codecs() -> Iterator[Finding]:
             yield Finding("codec", name, "absent", str(error))
 
 
-def _detectors() -> Iterator[Finding]:
-    for name in registry.names("detector"):
-        try:
-            cls = registry.load("detector", name)
-            yield Finding("detector", name, "ok", f"does {' and '.join(cls.tasks)}")
-        except IcmBenchError as error:
-            yield Finding("detector", name, "absent", str(error))
-    if find_spec("onnxruntime") is None:
-        for name in ("onnx", "yolox"):
-            yield Finding("detector", name, "absent", "onnxruntime is missing; pip install 'icm-bench[onnx]'")
-    if find_spec("detectron2") is None:
-        yield Finding(
-            "detector", "detectron2", "absent", "detectron2 is missing; docs/detectron2.md says how"
-        )
+def detector(name: str) -> Finding:
+    """Look at a detector: whether what it needs is installed, and its published weights are here."""
+    package, hint = _PACKAGES.get(name, ("icm_bench", ""))
+    if find_spec(package) is None:
+        return Finding("detector", name, "absent", f"{package} is missing; {hint}")
+    try:
+        cls = registry.load("detector", name)
+    except IcmBenchError as error:
+        return Finding("detector", name, "absent", str(error))
+    tasks = f"does {' and '.join(cls.tasks)}"
+    if issubclass(cls, FetchesWeights) and not cls.cached_weights().is_file():
+        return Finding("detector", name, "absent", f"{tasks}; its weights are fetched on first use")
+    return Finding("detector", name, "ok", tasks)
 
 
 def _datasets() -> Iterator[Finding]:

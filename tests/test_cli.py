@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 import typer
 from PIL import Image as Pillow
 
-from icm_bench import cli
+from icm_bench import cli, doctor, registry
 from icm_bench.curves.comparison import fixed_accuracies
 from icm_bench.curves.result import find
 from icm_bench.error import ResultError
@@ -405,6 +406,20 @@ def test_doctor_finds_the_shipped_encoders_and_a_sound_colour_conversion(run: Ru
         assert "| ok" in next(line for name, line in lines.items() if name.split(":")[0] == codec)
     assert any(name.startswith("vvc:preset=") and "libvvenc" in line for name, line in lines.items())
     assert "| ok" in next(line for name, line in lines.items() if name.startswith("RGB to 10-bit"))
+
+
+def test_doctor_names_each_detector_once_and_says_whether_its_weights_are_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path))
+    found = {name: doctor.detector(name) for name in registry.names("detector")}
+    assert found["fake"].state == "ok"
+    assert found["detectron2"].state == ("ok" if find_spec("detectron2") else "absent")
+    name = "fasterrcnn_resnet50_fpn"
+    assert found[name].state == "absent"
+    assert "its weights are fetched on first use" in found[name].detail
+    registry.load("detector", name).cached_weights().touch()
+    assert doctor.detector(name).state == "ok"
 
 
 def test_curves_go_out_and_come_back_and_conventions_are_not_mixed_unseen(

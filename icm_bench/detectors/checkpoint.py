@@ -38,6 +38,11 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else platformdirs.user_cache_path("icm-bench")
 
 
+def cached_checkpoint(url: str) -> Path:
+    """Return where the file of a published checkpoint is kept, or will be."""
+    return cache_folder() / PurePosixPath(url).name
+
+
 def fetch_checkpoint(url: str) -> Path:
     """Return the cached file of a published checkpoint, fetched first where it is not there.
 
@@ -47,9 +52,8 @@ def fetch_checkpoint(url: str) -> Path:
     Raises:
         DownloadError: It cannot be fetched, or its SHA-256 is another one.
     """
-    name = PurePosixPath(url).name
-    path = cache_folder() / name
-    download(url, path, sha256=PurePosixPath(name).stem.rpartition("-")[2])
+    path = cached_checkpoint(url)
+    download(url, path, sha256=path.stem.rpartition("-")[2])
     return path
 
 

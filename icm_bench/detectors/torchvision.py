@@ -15,7 +15,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Prediction, Task
-from icm_bench.detectors.checkpoint import fetch_checkpoint, load_into, read_checkpoint
+from icm_bench.detectors.checkpoint import cached_checkpoint, fetch_checkpoint, load_into, read_checkpoint
 from icm_bench.detectors.device import open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError
@@ -66,6 +66,11 @@ class _TorchvisionRcnn:
             DownloadError: The published checkpoint cannot be fetched.
         """
         return cls._load(weights)[0]
+
+    @classmethod
+    def cached_weights(cls) -> Path:
+        """Return where the published checkpoint is kept, or will be once it is fetched."""
+        return cached_checkpoint(cls._published_weights.url)
 
     @classmethod
     def _load(cls, weights: Path | None) -> tuple[nn.Module, str]:
