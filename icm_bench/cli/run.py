@@ -117,6 +117,7 @@ def run(
     from icm_bench.dataset import default_detector, open_dataset
     from icm_bench.datasets.category_map import map_categories
     from icm_bench.pipeline import outlook, runner
+    from icm_bench.pipeline.stage import DetectorChoice
     from icm_bench.report import plot, table
     from icm_bench.spec import Spec
 
@@ -127,7 +128,9 @@ def run(
     opened = open_dataset(dataset, data_root=data_root, images=images, annotations=annotations, limit=limit)
     chosen = detector or default_detector(opened, task)
     if category_map is not None and task != "fidelity":
-        known = registry.load("detector", Spec.parse(chosen).name).categories
+        judge = DetectorChoice(Spec.parse(chosen), detector_weights)
+        # Of some detectors, the class knows its categories; of others, the weights do.
+        known = registry.load("detector", judge.spec.name).categories or judge.create("cpu").categories
         opened = map_categories(opened, category_map, known)
     console = Console()
     say(_describe(opened, None if task == "fidelity" else chosen))
