@@ -34,6 +34,10 @@ Planes: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uin
 _Plane: TypeAlias = NDArray[np.float64]
 
 
+_STRIP = 512
+"""Rows that are converted at once, an even number."""
+
+
 @dataclass(frozen=True)
 class PlaneFormat:
     """How an image is laid out as three planes.
@@ -119,21 +123,32 @@ def to_planes(image: Image, form: PlaneFormat, *, lowered: float = 0.0) -> Plane
 
 def to_image(planes: Planes, form: PlaneFormat) -> Image:
     """Return the RGB image of planes Y, Cb and Cr, clipped to 0 to 255, of the size of Y."""
+    height, width = planes[0].shape
+    image: Image = np.empty((height, width, 3), np.uint8)
+    # In strips, because what lies between takes thirty times the bytes of the planes.
+    for top in range(0, height, _STRIP):
+        image[top : top + _STRIP] = _strip(planes, form, top, min(height, top + _STRIP))
+    return image
+
+
+def _strip(planes: Planes, form: PlaneFormat, top: int, bottom: int) -> Image:
+    """Return some rows of the image; the first is even."""
     offset, luma_scale, chroma_scale = form.scales
     centre = float(1 << (form.bit_depth - 1))
-    luma = (planes[0] - offset) / luma_scale
-    cb = (planes[1] - centre) / chroma_scale
-    cr = (planes[2] - centre) / chroma_scale
+    luma = (planes[0][top:bottom] - offset) / luma_scale
+    # Doubling a row of chroma looks two rows further.
+    first, last = (max(0, top // 2 - 2), (bottom + 1) // 2 + 2) if form.chroma == "420" else (top, bottom)
+    cb, cr = ((plane[first:last] - centre) / chroma_scale for plane in planes[1:])
     if form.chroma == "420":
-        height, width = luma.shape
-        cb, cr = _doubled(cb)[:height, :width], _doubled(cr)[:height, :width]
+        wanted = slice(top - 2 * first, bottom - 2 * first), slice(luma.shape[1])
+        cb, cr = _doubled(cb)[wanted], _doubled(cr)[wanted]
     weight_red, weight_green, weight_blue = form.luma_weights
     red = luma + (2.0 * (1.0 - weight_red)) * cr
     blue = luma + (2.0 * (1.0 - weight_blue)) * cb
     green = (luma - weight_red * red - weight_blue * blue) / weight_green
     levels = np.rint(np.stack([red, green, blue], axis=-1) * 255.0)
-    image: Image = np.clip(levels, 0.0, 255.0).astype(np.uint8)
-    return image
+    rows: Image = np.clip(levels, 0.0, 255.0).astype(np.uint8)
+    return rows
 
 
 def to_bytes(planes: Planes, form: PlaneFormat) -> bytes:

@@ -21,7 +21,7 @@ import numpy as np
 
 from icm_bench.color import PlaneFormat
 from icm_bench.error import CodecError, ProgramError
-from icm_bench.image import Image
+from icm_bench.image import MAX_PIXELS, Image
 from icm_bench.program import Call, locate, run
 
 TIMEOUT_S = 1800.0
@@ -29,7 +29,7 @@ TIMEOUT_S = 1800.0
 
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
 # One thread for the sake of the pixels: on several, ffmpeg's VVC decoder gives others from one call to the next.
-_STRICT = ("-xerror", "-err_detect", "explode", "-max_pixels", str(1 << 28), "-threads", "1")
+_STRICT = ("-xerror", "-err_detect", "explode", "-max_pixels", str(MAX_PIXELS), "-threads", "1")
 _Y4M_HEADER = re.compile(rb"YUV4MPEG2 W(\d+) H(\d+) [^\n]*?C(\w+)[^\n]*\nFRAME\n")
 _PPM_HEADER = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
 

@@ -6,7 +6,7 @@
     2 bytes  the beginning of the weights' SHA-256
     1 to 3   width, least significant seven bits first, the eighth bit set on all bytes but the last
     1 to 3   height, likewise
-    n bytes  the entropy coder's stream
+    n bytes  the entropy coder's stream, with zeros behind it where it is shorter than :func:`least_payload`
     3 bytes  the low 24 bits of the CRC-32 of all the above
 """
 
@@ -21,7 +21,13 @@ MAX_SIDE = 2**16 - 1
 """Longest side of an image in pixels."""
 
 MAX_PIXELS = 2**26
-"""Most pixels of an image; what a decoder will allocate follows from it."""
+"""Most pixels of an image."""
+
+MOST_PIXELS_A_BYTE = 2**14
+"""Most pixels for each byte of the entropy coder's stream: a tenth of the lowest rate that an image of anything takes.
+
+So what a decoder allocates is bounded by the bytes that it was given, and not by the size that they claim.
+"""
 
 _FORMAT = 0xA0
 _CHECK_BYTES = 3
@@ -49,7 +55,7 @@ class Frame:
     def pack(self) -> bytes:
         """Return the bitstream."""
         head = bytes([_FORMAT + self.quality]) + self.model + varint(self.width) + varint(self.height)
-        return seal(head + self.payload)
+        return seal(head + filled(self.payload, self.width, self.height))
 
     @property
     def header_bytes(self) -> int:
@@ -66,8 +72,32 @@ def unpack(data: bytes) -> Frame:
     body = unseal(data, _FORMAT, least_bytes=5)
     width, position = read_varint(body, 3)
     height, position = read_varint(body, position)
+    payload = checked_payload(body[position:], width, height)
+    return Frame(body[1:3], body[0] & 0x0F, width, height, payload)
+
+
+def least_payload(width: int, height: int) -> int:
+    """Return how many bytes the entropy coder's stream of an image has at least."""
+    return -(-width * height // MOST_PIXELS_A_BYTE)
+
+
+def filled(payload: bytes, width: int, height: int) -> bytes:
+    """Return an entropy coder's stream with zeros behind it where it is too short for the size; decoders skip them."""
+    return payload.ljust(least_payload(width, height), b"\0")
+
+
+def checked_payload(payload: bytes, width: int, height: int) -> bytes:
+    """Return an entropy coder's stream that may be of an image of this size.
+
+    Raises:
+        CodecError: The size is not coded, or the bytes are too few for it. Nothing has been allocated by then.
+    """
     check_size(width, height)
-    return Frame(body[1:3], body[0] & 0x0F, width, height, body[position:])
+    if len(payload) < least_payload(width, height):
+        raise CodecError(
+            f"{len(payload)} bytes are too few for an image of {width}x{height} pixels", hint=_MEND
+        )
+    return payload
 
 
 def seal(body: bytes) -> bytes:

@@ -6,7 +6,7 @@
     2 bytes  the beginning of the weights' SHA-256
     1 to 3   width, least significant seven bits first, the eighth bit set on all bytes but the last
     1 to 3   height, likewise
-    n bytes  the entropy coder's stream
+    n bytes  the entropy coder's stream, with zeros behind it as in :mod:`icm_codecs.bitstream.container`
     3 bytes  the low 24 bits of the CRC-32 of all the above
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icm_codecs.bitstream.container import check_size, read_varint, seal, unseal, varint
+from icm_codecs.bitstream.container import checked_payload, filled, read_varint, seal, unseal, varint
 
 _FORMAT = 0x70
 
@@ -40,7 +40,8 @@ class RateFrame:
     def pack(self) -> bytes:
         """Return the bitstream."""
         head = ((_FORMAT << 8) + self.position).to_bytes(2, "big") + self.model
-        return seal(head + varint(self.width) + varint(self.height) + self.payload)
+        payload = filled(self.payload, self.width, self.height)
+        return seal(head + varint(self.width) + varint(self.height) + payload)
 
     @property
     def header_bytes(self) -> int:
@@ -57,5 +58,5 @@ def unpack(data: bytes) -> RateFrame:
     body = unseal(data, _FORMAT, least_bytes=6)
     width, at = read_varint(body, 4)
     height, at = read_varint(body, at)
-    check_size(width, height)
-    return RateFrame(body[2:4], int.from_bytes(body[:2], "big") & 0xFFF, width, height, body[at:])
+    payload = checked_payload(body[at:], width, height)
+    return RateFrame(body[2:4], int.from_bytes(body[:2], "big") & 0xFFF, width, height, payload)
