@@ -81,6 +81,7 @@ class Dataset:
             contents of the images and over the annotations that scoring uses, as 64 hexadecimal digits.
         provider: The name of the provider that opened it; empty where none did.
         evaluation: Whose rules predictions are scored by.
+        subset_of: The name of the dataset that :meth:`limit` took the images from; empty for a whole one.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Dataset:
     fingerprint: str
     provider: str = ""
     evaluation: Evaluation = "coco"
+    subset_of: str = ""
 
     @classmethod
     def measure(
@@ -149,7 +151,8 @@ class Dataset:
             )
         chosen = sorted(self.images, key=lambda record: hashlib.sha256(str(record.id).encode()).digest())[:n]
         truth = None if self.ground_truth is None else _restrict(self.ground_truth, {r.id for r in chosen})
-        return Dataset.measure(f"{self.name}-{n}", chosen, truth, self.evaluation)
+        taken = Dataset.measure(f"{self.name}-{n}", chosen, truth, self.evaluation)
+        return replace(taken, subset_of=self.subset_of or self.name)
 
     def in_all_poses(self, name: str) -> Dataset:
         """Return the images as they are, mirrored, upside down and turned, four times as many.

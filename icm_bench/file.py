@@ -37,7 +37,7 @@ def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Itera
     except OSError as error:
         number = _number(error)
         reason = os.strerror(number) if number else str(error)
-        raise error_type(f"cannot be written ({reason})", where=path, hint=_mend(number)) from error
+        raise error_type(f"cannot be written ({reason})", where=path, hint=_hint(number)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def _number(error: OSError) -> int | None:
     return error.errno or (int(found[1]) if found else None)
 
 
-def _mend(number: int | None) -> str:
+def _hint(number: int | None) -> str:
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free some space and run again: what is finished is kept"
     return "name a folder that you may write to"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from icm_bench.curves.bdrate import prepared_bd_accuracy, prepared_bd_rate, prepared_rate_at
@@ -12,26 +12,11 @@ from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError, UsageError, unknown
+from icm_bench.metrics.metric import METRICS, metric_of
 from icm_bench.spec import Spec
 
-METRIC_NAMES: Mapping[str, str] = {
-    "map": "AP",
-    "map50": "AP50",
-    "map75": "AP75",
-    "map50-oic": "mAP@0.5 (OIC)",
-    "map_small": "AP small",
-    "map_medium": "AP medium",
-    "map_large": "AP large",
-    "psnr-rgb": "PSNR",
-    "psnr-rgb-pooled": "PSNR (pooled)",
-    "psnr-luma": "PSNR of luma",
-    "psnr-luma-pooled": "PSNR of luma (pooled)",
-    "ms-ssim-rgb": "MS-SSIM",
-    "ms-ssim-rgb-db": "MS-SSIM (dB)",
-    "ms-ssim-luma": "MS-SSIM of luma",
-    "ms-ssim-luma-db": "MS-SSIM of luma (dB)",
-}
-"""How metrics are called where people read them."""
+METRIC_NAMES: Mapping[str, str] = {name: metric.label for name, metric in METRICS.items()}
+"""What metrics are called where people read them."""
 
 USUAL_ANCHOR = "vvc"
 
@@ -123,10 +108,8 @@ class FixedAccuracy:
 
 
 def unit(metric: str) -> str:
-    """Return the unit that follows a metric's figures: ``%``, ``dB`` or nothing."""
-    if metric.startswith("psnr") or metric.endswith("-db"):
-        return "dB"
-    return "" if metric.startswith("ms-ssim") else "%"
+    """Return the unit that follows a metric's values: ``%``, ``dB`` or nothing."""
+    return metric_of(metric).unit
 
 
 def grouped(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
@@ -250,28 +233,47 @@ class _Candidate:
 
     def __init__(self, result: Result, settings: Settings) -> None:
         self.result, self.metric = result, settings.metric
-        replicates = result.replicates if settings.monotone != "error" else None
+        replicates = None if settings.monotone == "error" else result.replicates
         if replicates is not None and settings.metric not in replicates.metrics:
             replicates = None
         self.replicates = replicates
         self.prepared = Prepared(result.curve, settings, replicates)
+        self.alone = Prepared(result.curve, settings)
 
     def rate_at(self, target: float, original: float | None) -> Estimate:
         """Return the rate at an accuracy, or at one so far below the uncompressed images'."""
-        if target >= 0 or original is None:
-            return prepared_rate_at(self.prepared, target)
-        wanted = None if self.replicates is None else self.replicates.uncompressed[self.metric] + target
-        return prepared_rate_at(self.prepared, original + target, wanted)
+        wanted: Any = None
+        if target < 0 and original is not None:
+            if self.replicates is not None:
+                wanted = self.replicates.uncompressed[self.metric] + target
+            target += original
+        return _explained(prepared_rate_at(self.prepared, target, wanted), self.result.why_no_replicates)
 
 
 def _compared(anchor: _Candidate, test: _Candidate) -> Comparison:
-    mixed = tuple(differing(anchor.result.meta, test.result.meta))
+    pair = anchor.prepared, test.prepared
+    why = anchor.result.why_no_replicates or test.result.why_no_replicates
+    if len(_fingerprints(anchor, test)) > 1:
+        # Replicates are of the same images for both, or say nothing of their difference.
+        pair, why = (anchor.alone, test.alone), "the curves were measured on different images"
     return Comparison(
         *test.result.group,
         test.metric,
         test.result.codec,
         anchor.result.codec,
-        prepared_bd_rate(anchor.prepared, test.prepared),
-        prepared_bd_accuracy(anchor.prepared, test.prepared),
-        mixed,
+        _explained(prepared_bd_rate(*pair), why),
+        _explained(prepared_bd_accuracy(*pair), why),
+        tuple(differing(anchor.result.meta, test.result.meta)),
     )
+
+
+def _fingerprints(*candidates: _Candidate) -> set[str]:
+    found = {each.result.meta["dataset"].get("fingerprint") for each in candidates}
+    return {fingerprint for fingerprint in found if fingerprint is not None}
+
+
+def _explained(estimate: Estimate, why: str | None) -> Estimate:
+    """Return an estimate with the reason why it has no interval, where a file was at hand that is not used."""
+    if why is None or estimate.reason is not None or estimate.low is not None:
+        return estimate
+    return replace(estimate, reason=f"no interval: {why}")

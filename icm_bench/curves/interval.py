@@ -60,4 +60,7 @@ def with_interval(estimate: Estimate, values: Floats, level: float = 0.95) -> Es
     if n_without > MOST_WITHOUT * values.size:
         return replace(counted, reason=f"no interval: {n_without} of {values.size} replicates have no value")
     low, high = interval(values[finite], level)
-    return replace(counted, low=low, high=high)
+    found = replace(counted, low=low, high=high)
+    if estimate.value is None or low is None or high is None or low <= estimate.value <= high:
+        return found
+    return replace(found, reason=f"the interval does not hold {estimate.value:.4g}: check the replicates")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from icm_bench.error import ResultError
 from icm_bench.file import replacing
-from icm_bench.metrics.fidelity import with_decibels
+from icm_bench.metrics.fidelity import DERIVED, with_decibels
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -71,22 +71,31 @@ def read_replicates(path: Path) -> Replicates:
         ResultError: The file is missing or is not such a file.
     """
     try:
-        table = pq.ParquetFile(path).read()
-        point = table["point"].to_numpy()
-        n_points = int(point.max()) + 1
-        columns = {
-            key: table[key].to_numpy().astype(np.float64).reshape(n_points + 1, -1)
-            for key in table.column_names
-            if key != "point"
-        }
-        bpp = columns.pop("bpp")[1:]
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        columns = _columns(pq.ParquetFile(path).read())
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise ResultError(f"cannot be read ({error})", where=path, hint="remove it, or run again") from error
+    bpp = columns.pop("bpp")[1:]
     return Replicates(
         bpp,
         with_decibels({key: values[1:] for key, values in columns.items()}),
         {key: values[0] for key, values in columns.items() if not np.isnan(values[0]).all()},
     )
+
+
+def _columns(table: pa.Table) -> dict[str, Floats]:
+    """Return a file's columns, points x replicates, the uncompressed images first."""
+    point = table["point"].to_numpy()
+    n_points = int(point.max()) + 1
+    if not np.array_equal(point, np.repeat(np.arange(_UNCOMPRESSED, n_points), len(point) // (n_points + 1))):
+        raise ValueError("its rows are not the operating points in order")
+    columns = {
+        key: table[key].to_numpy().astype(np.float64).reshape(n_points + 1, -1)
+        for key in table.column_names
+        if key != "point"
+    }
+    if not (columns["bpp"][1:] > 0).all():
+        raise ValueError("a rate is not above 0")
+    return columns
 
 
 def _table(replicates: Replicates) -> pa.Table:
@@ -95,6 +104,8 @@ def _table(replicates: Replicates) -> pa.Table:
     nothing = np.full(n_replicates, np.nan)
     columns = {"point": pa.array(point), "bpp": _column(np.concatenate([nothing, replicates.bpp.ravel()]))}
     for key, values in sorted(replicates.metrics.items()):
+        if key in DERIVED:
+            continue
         original = replicates.uncompressed.get(key, nothing)
         columns[key] = _column(np.concatenate([original, values.ravel()]))
     return pa.table(columns)

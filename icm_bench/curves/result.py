@@ -7,13 +7,15 @@
     <root>/<dataset>/<task>/<detector>/<codec>.timings.json         seconds, and the machine that they are of
 
 Timings stand in a file of their own, so that the curve's file is a function of what was measured: the same
-bitstreams and predictions give the same bytes.
+bitstreams and predictions give the same bytes. The curve's file carries the digests of its own values and of the
+replicates, and the timings that of the curve's values: values that were changed by hand are refused, and a file beside
+a curve that is another's is not used.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,18 +25,21 @@ import numpy as np
 
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates, read_replicates, write_replicates
+from icm_bench.curves.schema import (
+    SCHEMA,
+    check_result,
+    check_timings,
+    columns_digest,
+    file_digest,
+    read_json,
+)
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
-from icm_bench.file import replacing
+from icm_bench.file import below, replacing
+from icm_bench.metrics.metric import MAIN_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SCHEMA = 1
-"""Version of the result files. 1: first."""
-
-MAIN_METRICS = ("map", "map50-oic", "psnr-rgb")
-"""What curves are compared on where nobody asks for another: COCO's AP, the Open Images Challenge's, or PSNR."""
 
 _RESAMPLES = ".resamples.parquet"
 _TIMINGS = ".timings.json"
@@ -54,6 +59,7 @@ class Result:
         categories: AP by category name, one value an operating point.
         timings: Seconds by operating point, and the machine.
         source: The JSON file that it was read from.
+        warnings: What stands beside that file and was not used, with the reason; one sentence each.
     """
 
     dataset: str
@@ -66,6 +72,12 @@ class Result:
     categories: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     timings: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What legends and tables call the codec: a short name, or its spec where none is recorded."""
+        return str(self.meta.get("label") or self.codec)
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -94,13 +106,33 @@ class Result:
             ),
         )
 
-    @cached_property
+    @property
     def replicates(self) -> Replicates | None:
-        """Rates and accuracies on bootstrap replicates, or None where none are stored beside the curve."""
-        if self.source is None:
-            return None
-        path = _beside(self.source, _RESAMPLES)
-        return read_replicates(path) if path.is_file() else None
+        """Rates and accuracies on bootstrap replicates, or None where none that are this curve's can be read."""
+        return self._replicates[0]
+
+    @property
+    def why_no_replicates(self) -> str | None:
+        """Why the file of replicates beside the curve is not used; None where it is, or there is none."""
+        return self._replicates[1]
+
+    @cached_property
+    def _replicates(self) -> tuple[Replicates | None, str | None]:
+        path = None if self.source is None else _beside(self.source, _RESAMPLES)
+        if path is None or not path.is_file():
+            return None, None
+        if not _belongs(path, self.meta):
+            return None, _foreign(path)
+        try:
+            found = read_replicates(path)
+        except ResultError as error:
+            return None, str(error)
+        if len(found.bpp) != len(self.qualities):
+            return (
+                None,
+                f"{path.name} is of {len(found.bpp)} operating points, the curve of {len(self.qualities)}",
+            )
+        return found, None
 
     def _rates(self) -> list[float]:
         rates = list(self.results["bpp"])
@@ -122,91 +154,107 @@ def main_metric(results: Sequence[Result], asked: str = MAIN_METRICS[0]) -> str:
 
 
 def path_of(root: Path, dataset: str, task: str, detector: str, codec_file_name: str) -> Path:
-    """Return where a curve's JSON file stands."""
-    return root / dataset / task / detector / f"{codec_file_name}.json"
+    """Return where a curve's JSON file stands.
+
+    Raises:
+        ResultError: A name would lead out of the root.
+    """
+    return below(root, dataset, task, detector, f"{codec_file_name}.json")
 
 
 def save(result: Result, path: Path, replicates: Replicates | None) -> None:
     """Write a curve's files; each is whole or not there, and the JSON, which makes the curve exist, comes last.
 
+    What stands beside from an earlier curve is replaced, or removed where this curve has no such thing.
+
     Raises:
-        ResultError: The folder cannot be written.
+        ResultError: The folder cannot be written, or a field is not what its schema wants.
         ValueError: A value is NaN or infinite.
     """
+    resamples, timings = _beside(path, _RESAMPLES), _beside(path, _TIMINGS)
     if replicates is not None:
-        write_replicates(replicates, _beside(path, _RESAMPLES))
+        write_replicates(replicates, resamples)
+    meta = {key: value for key, value in result.meta.items() if key not in ("digest", "files")}
+    content = _rounded(
+        {
+            "name": result.codec,
+            "description": result.description,
+            "results": {key: list(values) for key, values in result.results.items()},
+            "categories": {key: list(values) for key, values in result.categories.items()},
+            "meta": {
+                **meta,
+                "schema": SCHEMA,
+                "dataset": {**meta["dataset"], "name": result.dataset},
+                "detector": {**meta["detector"], "spec": result.detector},
+                "task": result.task,
+                "files": {} if replicates is None else {"resamples": file_digest(resamples)},
+            },
+        }
+    )
+    content["meta"]["digest"] = columns_digest(content)
+    check_result(content, path)
     if result.timings:
-        _write_json(_beside(path, _TIMINGS), result.timings)
-    content = {
-        "name": result.codec,
-        "description": result.description,
-        "results": {key: list(values) for key, values in result.results.items()},
-        "categories": {key: list(values) for key, values in result.categories.items()},
-        "meta": {
-            **result.meta,
-            "schema": SCHEMA,
-            "dataset": {**result.meta["dataset"], "name": result.dataset},
-            "detector": {**result.meta["detector"], "spec": result.detector},
-            "task": result.task,
-        },
-    }
+        _write_json(timings, _rounded({**result.timings, "curve": content["meta"]["digest"]}))
     _write_json(path, content)
+    if replicates is None:
+        resamples.unlink(missing_ok=True)
+    if not result.timings:
+        timings.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Result:
-    """Read a curve's JSON file.
+    """Read a curve's JSON file, of this schema or an earlier one.
 
     Raises:
-        ResultError: The file is missing, is not a result file, or is of a later schema.
+        ResultError: The file is missing, is not a result file, was changed by hand, or is of a later schema.
     """
-    content = _read_json(path)
-    try:
-        meta = content["meta"]
-        if meta["schema"] > SCHEMA:
-            raise ResultError(
-                f"is of schema {meta['schema']}; this version reads up to {SCHEMA}",
-                where=path,
-                hint="upgrade icm-bench",
-            )
-        timings = _beside(path, _TIMINGS)
-        result = Result(
-            dataset=meta["dataset"]["name"],
-            task=meta["task"],
-            detector=meta["detector"]["spec"],
-            codec=content["name"],
-            description=content.get("description", ""),
-            results=content["results"],
-            categories=content.get("categories", {}),
-            meta=meta,
-            timings=_read_json(timings) if timings.is_file() else {},
-            source=path,
-        )
-        lengths = {len(values) for values in result.results.values()} | {len(result.qualities)}
-        rates = result.results["bpp"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ResultError(
-            f"is not a result file ({error})", where=path, hint="remove it, or run again"
-        ) from error
-    if len(lengths) != 1 or not rates:
-        raise ResultError(
-            "its columns differ in length, or are empty", where=path, hint="remove it, or run again"
-        )
-    return result
+    content = read_json(path)
+    check_result(content, path)
+    meta = content["meta"]
+    timings, warnings = _timings(path, meta)
+    replicates = _beside(path, _RESAMPLES)
+    if replicates.is_file() and not _belongs(replicates, meta):
+        warnings.append(_foreign(replicates))
+    return Result(
+        dataset=meta["dataset"]["name"],
+        task=meta["task"],
+        detector=meta["detector"]["spec"],
+        codec=content["name"],
+        description=content.get("description", ""),
+        results=content["results"],
+        categories=content.get("categories", {}),
+        meta=meta,
+        timings=timings,
+        source=path,
+        warnings=tuple(warnings),
+    )
 
 
-def find(root: Path) -> Iterator[Result]:
+def find(root: Path, broken: Callable[[ResultError], None] | None = None) -> Iterator[Result]:
     """Yield every result below a folder of results or one of the folders within it, in order of its path.
 
+    Args:
+        root: The folder.
+        broken: Called with the error of each file that is no result file, which is then left out.
+
     Raises:
-        ResultError: The folder does not exist, or a file in it is broken.
+        ResultError: The folder does not exist, or a file in it is broken and nobody is to be called.
     """
     if not root.is_dir():
         raise ResultError("no such folder", where=root, hint="make results with icm-bench run")
     layouts = ("*/*/*/*.json", "*/*/*.json", "*/*.json", "*.json")
     found = next((paths for paths in (sorted(root.glob(layout)) for layout in layouts) if paths), [])
     for path in found:
-        if not path.name.endswith(_TIMINGS):
-            yield load(path)
+        if path.name.endswith(_TIMINGS):
+            continue
+        try:
+            result = load(path)
+        except ResultError as error:
+            if broken is None:
+                raise
+            broken(error)
+        else:
+            yield result
 
 
 def titled(task: str, dataset: str, detector: str) -> str:
@@ -245,8 +293,30 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name.removesuffix(".json") + ending)
 
 
+def _belongs(path: Path, meta: Mapping[str, Any]) -> bool:
+    """Tell whether replicates are those that were written with a curve; files of schema 1 do not say."""
+    return bool(meta["schema"] == 1 or meta.get("files", {}).get("resamples") == file_digest(path))
+
+
+def _foreign(path: Path) -> str:
+    return f"{path.name} is not the file that was written with the curve, and is not used"
+
+
+def _timings(path: Path, meta: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    timings = _beside(path, _TIMINGS)
+    if not timings.is_file():
+        return {}, []
+    try:
+        found = read_json(timings)
+        check_timings(found, len(meta["qualities"]), timings)
+    except ResultError as error:
+        return {}, [f"{error.what}: {timings.name} is not used"]
+    curve = found.pop("curve", None)
+    return (found, []) if meta["schema"] == 1 or curve == meta["digest"] else ({}, [_foreign(timings)])
+
+
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(_rounded(content), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
     with replacing(path, ResultError) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -262,15 +332,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
     return value
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ResultError("no such file", where=path) from error
-    except (OSError, ValueError) as error:
-        raise ResultError(f"cannot be read ({error})", where=path, hint="remove it, or run again") from error
-    if not isinstance(content, dict):
-        raise ResultError("is not a result file", where=path, hint="remove it, or run again")
-    return content

@@ -37,17 +37,6 @@ Floats: TypeAlias = NDArray[np.float64]
 VERSION: Final = 1
 """Version of the metrics. 1: first."""
 
-METRICS: Final = (
-    "psnr-rgb",
-    "psnr-rgb-pooled",
-    "psnr-luma",
-    "psnr-luma-pooled",
-    "ms-ssim-rgb",
-    "ms-ssim-rgb-db",
-    "ms-ssim-luma",
-    "ms-ssim-luma-db",
-)
-
 DERIVED: Final = ("ms-ssim-rgb-db", "ms-ssim-luma-db")
 """Metrics that follow from another's mean, see :func:`with_decibels`."""
 

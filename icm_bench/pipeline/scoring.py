@@ -18,13 +18,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from icm_bench import registry
-from icm_bench.codec import Guide, front_of, guide_of
+from icm_bench.codec import Guide, Labels, front_of, guide_of, objective_of, trained_through
 from icm_bench.curves import result
 from icm_bench.curves.curve import on_front
 from icm_bench.curves.interval import interval
 from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, main_metric, titled
+from icm_bench.curves.schema import SCHEMA
 from icm_bench.dataset import Dataset
 from icm_bench.error import DetectorError, IcmBenchError, ResultError
 from icm_bench.metrics import fidelity
@@ -99,7 +100,9 @@ class Ledger:
         basis = self._basis(points, digests)
         with contextlib.suppress(ResultError):
             found = result.load(path)
-            if found.meta.get("basis") == basis and (found.replicates is not None or not self._bootstrap):
+            is_whole = not found.warnings and bool(found.timings) and found.why_no_replicates is None
+            has_replicates = (found.replicates is not None) == bool(self._bootstrap)
+            if found.meta.get("basis") == basis and is_whole and has_replicates:
                 return found, path
         made, replicates = self._measured(codec, points)
         made = replace(made, meta={**made.meta, "bitstreams": digests, "basis": basis})
@@ -111,7 +114,7 @@ class Ledger:
         # All that the curve's file is a function of, so that a finished curve is not scored again.
         parts = [
             [
-                result.SCHEMA,
+                SCHEMA,
                 SCORING,
                 fidelity.VERSION,
                 self._bootstrap,
@@ -167,7 +170,10 @@ class Ledger:
             meta={
                 "qualities": [point.quality for point in points],
                 "codec_version": [point.version for point in points],
+                **_facts(codec, points[0]),
                 "dataset": {
+                    "provider": plan.dataset.provider or None,
+                    **_subset(plan.dataset),
                     "fingerprint": plan.dataset.fingerprint,
                     "images": len(plan.dataset.images),
                     "pixels": plan.dataset.n_pixels,
@@ -375,6 +381,21 @@ def _is_one(guide: Guide, judge: DetectorChoice) -> bool:
     return guide.spec == str(judge.spec)
 
 
+def _subset(dataset: Dataset) -> dict[str, Any]:
+    return {"limit": len(dataset.images), "subset_of": dataset.subset_of} if dataset.subset_of else {}
+
+
+def _facts(codec: Spec, point: OperatingPoint) -> dict[str, Any]:
+    """Return what a codec says of itself: its short name, what it was trained for and through which detectors."""
+    made = create_codec(codec, point.quality or 0, "cpu")
+    cls = type(made)
+    return {
+        "label": cls.label(dict(codec.options)) if isinstance(cls, Labels) else None,
+        "objective": objective_of(made),
+        "trained_through": list(trained_through(made)),
+    }
+
+
 def _digest(plan: Plan, point: OperatingPoint) -> str:
     """Digest a point's bitstreams: equal digests mean byte-identical coding."""
     shards = [
@@ -386,8 +407,7 @@ def _digest(plan: Plan, point: OperatingPoint) -> str:
 def _command(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str:
     """Return the command that measures this curve, without the paths of one machine."""
     dataset = plan.dataset
-    n_images = len(dataset.images)
-    limit = f" --limit {n_images}" if dataset.name.endswith(f"-{n_images}") else ""
+    limit = f" --limit {len(dataset.images)}" if dataset.subset_of else ""
     ladder = ",".join(str(point.quality) for point in points)
     detector = "" if plan.detector is None else f" --detector {plan.detector.spec}"
     return (

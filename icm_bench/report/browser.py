@@ -133,7 +133,7 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
     """
     if group.results[0].detector == NO_DETECTOR:
         raise UsageError("pictures show what a detector saw, and there is none", where=group.title)
-    dataset = _open(group.results[0].dataset, places)
+    dataset = _open(group.results[0], places)
     _check(dataset, group.results)
     points = [
         _Point(dataset, Store(runs), result, quality)
@@ -347,30 +347,23 @@ def _picture(image: Image) -> tuple[str, bytes]:
     return f"{hashlib.sha256(content).hexdigest()[:16]}.webp", content
 
 
-def _open(name: str, places: Places) -> Dataset:
-    """Return the dataset that results call by this name: a whole one, or ``<name>-<n>``, a subset of n images."""
-    dataset = _open_whole(name, places)
-    subset, _, n_images = name.rpartition("-")
-    is_subset = subset == dataset.name and n_images.isdigit()
-    return dataset.limit(int(n_images)) if is_subset else dataset
-
-
-def _open_whole(name: str, places: Places) -> Dataset:
-    known = [each for each in registry.names("dataset") if name == each or name.startswith(f"{each}-")]
-    provider = max(known, key=len, default=None)
-    if provider is not None and places.images is None:
+def _open(result: Result, places: Places) -> Dataset:
+    """Return the dataset that a result was measured on: what its provider opens, or the images that were named."""
+    provider, limit = (result.meta["dataset"].get(key) for key in ("provider", "limit"))
+    provider = provider or result.dataset
+    if provider in registry.names("dataset") and places.images is None:
         try:
             # What the package carries has no place.
-            return open_dataset(provider)
+            return open_dataset(provider, limit=limit)
         except UsageError:
-            return open_dataset(provider, data_root=places.data_root)
+            return open_dataset(provider, data_root=places.data_root, limit=limit)
     if places.images is None or places.annotations is None:
         raise UsageError(
             "is not among the named datasets",
-            where=f"dataset '{name}'",
+            where=f"dataset '{result.dataset}'",
             hint="give its --images and --annotations",
         )
-    return open_dataset("coco-format", images=places.images, annotations=places.annotations)
+    return open_dataset("coco-format", images=places.images, annotations=places.annotations, limit=limit)
 
 
 def _check(dataset: Dataset, results: Sequence[Result]) -> None:

@@ -12,22 +12,18 @@ from functools import cached_property
 from typing import Any
 
 from icm_bench.curves.bdrate import prepared_bd_rate
-from icm_bench.curves.comparison import METRIC_NAMES, unit
 from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Method, Settings
 from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.error import ResultError
+from icm_bench.metrics.metric import in_order, metric_of
 from icm_bench.report.plot import is_measured, lowest_that_matters
 from icm_bench.report.style import labels_of, style_of, usual_anchor
-
-HIDDEN_METRICS = ("bpp", "bpp_mean", "bpp_payload")
-"""Columns of the results that are rates."""
 
 MOST_IN_MATRIX = 24
 """More curves are compared with the anchor alone: no reader finds a number among 200 times 200."""
 
 _SHOWN = ("map50", "map75", "psnr-rgb", "psnr-luma", "ms-ssim-rgb", "ms-ssim-luma")
-_DIGITS = {"%": 1, "dB": 2, "": 4}
 
 
 @dataclass(frozen=True)
@@ -68,9 +64,7 @@ class Group:
     @property
     def metrics(self) -> list[str]:
         """The metrics that any curve has, those of the tables first."""
-        present = {key for result in self.results for key in result.results} - set(HIDDEN_METRICS)
-        known = [key for key in METRIC_NAMES if key in present]
-        return known + sorted(present - set(known))
+        return in_order(key for result in self.results for key in result.results)
 
 
 def make_group(
@@ -119,7 +113,7 @@ def plot_data(group: Group) -> dict[str, Any]:
         "title": group.title,
         "metric": group.metric if group.metric in group.metrics else group.metrics[0],
         "metrics": [
-            {"key": key, "name": METRIC_NAMES.get(key, key), "unit": unit(key)} for key in group.metrics
+            {"key": key, "name": metric_of(key).label, "unit": metric_of(key).unit} for key in group.metrics
         ],
         "original": {key: original.get(key) for key in group.metrics if original.get(key) is not None},
         "lowest": {key: low for key in group.metrics if (low := _lowest(group, key)) is not None},
@@ -131,7 +125,7 @@ def plot_data(group: Group) -> dict[str, Any]:
 def matrix_table(group: Group) -> str:
     """Return the BD-rates as HTML: a row a codec, a column an anchor."""
     codecs = [result.codec for result in group.results]
-    name = _text(METRIC_NAMES.get(group.metric, group.metric))
+    name = _text(metric_of(group.metric).label)
     head = "".join(
         f'<th scope="col" title="{_text(codec)}">{_text(group.labels[codec])}</th>' for codec in group.anchors
     )
@@ -157,8 +151,8 @@ def points_table(group: Group) -> str:
         "codec",
         "quality",
         "bpp",
-        *(METRIC_NAMES[key] for key in shown),
-        f"{METRIC_NAMES[main]} 95 %",
+        *(metric_of(key).label for key in shown),
+        f"{metric_of(main).label} 95 %",
         "encode s",
         "decode s",
     ]
@@ -177,7 +171,7 @@ def points_table(group: Group) -> str:
     ]
     for result in group.results:
         rows += _point_rows(result, group.labels[result.codec], shown, main)
-    digits = [0, None, 4, *(_DIGITS[unit(key)] for key in shown), 1, 3, 3]
+    digits = [0, None, 4, *(metric_of(key).digits for key in shown), 1, 3, 3]
     body = "".join(
         "<tr>" + "".join(_cell(value, digit) for value, digit in zip(row, digits, strict=True)) + "</tr>"
         for row in rows
@@ -206,7 +200,7 @@ def facts(group: Group) -> str:
     main = main_metric(group.results)
     original = (group.results[0].meta.get("uncompressed") or {}).get(main)
     if original is not None:
-        counted.append(f"{METRIC_NAMES[main]} {original:.1f} on the uncompressed images")
+        counted.append(f"{metric_of(main).label} {original:.1f} on the uncompressed images")
     return f"<p>{_text('; '.join(counted))}.</p>" if counted else ""
 
 

@@ -11,8 +11,9 @@ from typing import Any, Final, TypeAlias
 from icm_bench.curves.curve import Monotone
 from icm_bench.curves.estimate import Estimate, Method
 from icm_bench.curves.replicates import Replicates
-from icm_bench.curves.result import MAIN_METRICS, Result, find, main_metric
+from icm_bench.curves.result import Result, find, main_metric
 from icm_bench.error import ResultError, UsageError
+from icm_bench.metrics.metric import MAIN_METRICS
 from icm_bench.report.verdict import AccuracyAt, Difference, Verdict, judge
 
 DIRECTION: Final = (

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from icm_bench.curves.result import MAIN_METRICS, load
+from icm_bench.curves.result import load
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.datasets.openimages import OpenImages
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.image import Image
 from icm_bench.metrics.evaluation import EVALUATIONS
+from icm_bench.metrics.metric import MAIN_METRICS
 from icm_bench.pipeline.runner import run
 from icm_bench.testing import photograph
 

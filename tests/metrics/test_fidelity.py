@@ -19,12 +19,15 @@ from icm_bench.curves.result import find, load, load_results
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import ResultError, StoreError, UsageError
 from icm_bench.image import Image
-from icm_bench.metrics.fidelity import METRICS, Fidelity, distortion, with_decibels
+from icm_bench.metrics.fidelity import Fidelity, distortion, with_decibels
+from icm_bench.metrics.metric import METRICS as KNOWN
 from icm_bench.pipeline import store
 from icm_bench.pipeline.runner import run
 from icm_bench.testing import FakeCodec, photograph
 
 WEIGHTS = np.array([0.299, 0.587, 0.114])
+
+METRICS = [name for name in KNOWN if name.startswith(("psnr", "ms-ssim"))]
 
 
 def distorted(image: Image, *, noise: float, seed: int = 1) -> Image:

@@ -22,6 +22,7 @@ from PIL import Image as Pillow
 from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, save
+from icm_bench.curves.schema import columns_digest
 from icm_bench.dataset import Dataset
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.metrics.coco_match import GroundTruth, match
@@ -192,7 +193,7 @@ def test_the_manifest_names_versions_commands_and_conventions(results: Path, tmp
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    hostile = "x</script><script>alert(1)</script><img src=http://example.org/x.png>@@DATA@@"
+    hostile = "jpeg:variant=x</script><script>alert(1)</script><img src=//example.org/x.png>@@DATA@@"
     path = write_curve(tmp_path / "results", "jpeg", 1.0)
     content = json.loads(path.read_text())
     content["name"] = hostile
@@ -212,6 +213,7 @@ def test_curves_without_resamples_or_intervals_are_reported(tmp_path: Path) -> N
     content = json.loads(path.read_text())
     for key in ("intervals", "uncompressed", "versions", "command"):
         del content["meta"][key]
+    content["meta"]["digest"] = columns_digest(content)
     path.write_text(json.dumps(content))
     text = written(tmp_path / "results", tmp_path)
     assert re.search(r'class="open">-50\.0 %<small><br>', text)

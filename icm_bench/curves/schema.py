@@ -1,0 +1,227 @@
+"""What a result file holds: every field's type, checked in one place when a file is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from icm_bench.detector import Task
+from icm_bench.error import IcmBenchError, ResultError, UsageError
+from icm_bench.spec import Spec
+
+SCHEMA: Final = 2
+"""Version of the result files. 1: first; 2: facts that were read out of names are fields, and digests."""
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""What datasets may be called, since they name folders."""
+
+_HINT: Final = "remove it, or run again"
+
+
+def _dataset_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("is not a name of letters, digits, '.', '_', '+' and '-'")
+    return name
+
+
+def _spec(text: str) -> str:
+    try:
+        Spec.parse(text)
+    except UsageError as error:
+        raise ValueError(error.what) from error
+    if not text.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return text
+
+
+Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Rate: TypeAlias = Annotated[float, Field(allow_inf_nan=False, gt=0)]
+Value: TypeAlias = Finite | None
+Bounds: TypeAlias = Annotated[list[Value], Field(min_length=2, max_length=2)]
+DatasetName: TypeAlias = Annotated[str, AfterValidator(_dataset_name)]
+SpecText: TypeAlias = Annotated[str, AfterValidator(_spec)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Dataset(_Strict):
+    name: DatasetName
+    fingerprint: str | None = None
+    images: Annotated[int, Field(gt=0)] | None = None
+    pixels: Annotated[int, Field(gt=0)] | None = None
+    objects: Annotated[int, Field(ge=0)] | None = None
+    evaluation: str | None = None
+    provider: str | None = None
+    limit: Annotated[int, Field(gt=0)] | None = None
+    subset_of: DatasetName | None = None
+
+
+class _Detector(_Strict):
+    spec: SpecText
+    version: str | None = None
+
+
+class _Meta(_Strict):
+    schema_: Annotated[int, Field(alias="schema", ge=1)]
+    task: Task | Literal["fidelity"]
+    dataset: _Dataset
+    detector: _Detector
+    qualities: list[int | Finite | None]
+    codec_version: list[str] | None = None
+    bitstreams: list[str] | None = None
+    basis: str | None = None
+    command: str | None = None
+    conventions: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    uncompressed: dict[str, Value | dict[str, Bounds]] | None = None
+    intervals: dict[str, int | Finite | list[Bounds]] = {}
+    fidelity: dict[str, str | int | dict[str, str]] = {}
+    front: dict[str, str | int] = {}
+    imported: dict[str, str | list[str]] = {}
+    label: str | None = None
+    objective: str | None = None
+    trained_through: list[str] = []
+    digest: str | None = None
+    files: dict[Literal["resamples"], str] = {}
+
+
+class _File(_Strict):
+    name: SpecText
+    description: str = ""
+    results: dict[str, list[Value]]
+    categories: dict[str, list[Value]] = {}
+    meta: _Meta
+
+    @model_validator(mode="after")
+    def _columns_are_of_one_length(self) -> _File:
+        n_points = len(self.meta.qualities)
+        if not self.results.get("bpp"):
+            raise ValueError("has no rates")
+        if any(rate is None or rate <= 0 for rate in self.results["bpp"]):
+            raise ValueError("an operating point has no rate above 0")
+        meta = self.meta
+        columns: list[Sequence[Any] | None] = [*self.results.values(), *self.categories.values()]
+        columns += [meta.codec_version, meta.bitstreams]
+        columns += [value for value in meta.intervals.values() if isinstance(value, list)]
+        if any(column is not None and len(column) != n_points for column in columns):
+            raise ValueError("its columns differ in length, or are empty")
+        return self
+
+
+class _Timings(_Strict):
+    results: dict[str, list[Value]] = {}
+    machine: dict[str, str | int] = {}
+    curve: str | None = None
+
+
+def check_result(content: Mapping[str, Any], path: Path) -> None:
+    """Check every field of a result file.
+
+    Raises:
+        ResultError: A field is missing or of another type, a name could lead out of the results' folder, a value is
+            not finite, columns differ in length or were changed since they were written, or the schema is a later one.
+    """
+    meta = content.get("meta")
+    version = meta.get("schema") if isinstance(meta, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        raise ResultError(
+            f"is of schema {version}; this version reads up to {SCHEMA}",
+            where=path,
+            hint="upgrade icm-bench",
+        )
+    _validate(_File, content, path)
+    written = content["meta"].get("digest")
+    if written is None and version != 1:
+        raise ResultError("has no digest of its columns", where=path, hint=_HINT)
+    if written is not None and written != columns_digest(content):
+        raise ResultError(
+            "its values were changed after they were written: they do not match their digest",
+            where=path,
+            hint=_HINT,
+        )
+
+
+def check_timings(content: Mapping[str, Any], n_points: int, path: Path) -> None:
+    """Check every field of a file of timings.
+
+    Raises:
+        ResultError: A field is of another type, or a column has another length.
+    """
+    _validate(_Timings, content, path)
+    if any(len(column) != n_points for column in content.get("results", {}).values()):
+        raise ResultError(f"its columns are not of {n_points} operating points", where=path, hint=_HINT)
+
+
+def columns_digest(content: Mapping[str, Any]) -> str:
+    """Return the digest of a result file's values: names and labels may change, numbers may not."""
+    meta = content["meta"]
+    columns = {
+        "results": content["results"],
+        "categories": content.get("categories", {}),
+        **{key: meta.get(key) for key in ("qualities", "uncompressed", "intervals")},
+    }
+    text = json.dumps(columns, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the digest of a file that belongs to a curve."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file whose top is an object.
+
+    Raises:
+        ResultError: The file is missing, cannot be read, is not such a file, or holds NaN or text that is not Unicode.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        if "\\ud" in text.lower():
+            json.dumps(content, ensure_ascii=False).encode()
+    except FileNotFoundError as error:
+        raise ResultError("no such file", where=path) from error
+    except UnicodeEncodeError as error:
+        raise ResultError("holds text that is not Unicode", where=path, hint=_HINT) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultError(f"cannot be read ({error})", where=path, hint=_HINT) from error
+    if not isinstance(content, dict):
+        raise ResultError("is not a result file", where=path, hint=_HINT)
+    return content
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large")
+    return value
+
+
+def _validate(model: type[BaseModel], content: Mapping[str, Any], path: Path) -> None:
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"] if part is not None)
+        said = first["msg"].removeprefix("Value error, ")
+        said = said[:1].lower() + said[1:]
+        raise ResultError(
+            f"is not a result file ({f'{where}: ' if where else ''}{said})", where=path, hint=_HINT
+        ) from error
+    except (RecursionError, IcmBenchError) as error:
+        raise ResultError(f"is not a result file ({error})", where=path, hint=_HINT) from error

@@ -1,0 +1,89 @@
+"""The metrics that curves have, in one table: what they are called, in which unit and to how many digits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+Direction: TypeAlias = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the results.
+
+    Attributes:
+        name: The column's name.
+        label: What it is called where people read it.
+        unit: ``%``, ``dB``, ``bpp`` or nothing; what follows its values.
+        digits: How many digits after the point a table shows.
+        better: Which values are better.
+        is_main: Whether curves are compared on it where nobody asks for another metric; of several, the first.
+    """
+
+    name: str
+    label: str
+    unit: str
+    digits: int
+    better: Direction = "higher"
+    is_main: bool = False
+
+    @property
+    def axis(self) -> str:
+        """The label of an axis: name and unit."""
+        label = self.label.removesuffix(f" ({self.unit})") if self.unit else self.label
+        return f"{label} / {self.unit}" if self.unit else label
+
+
+_TABLE: Final = (
+    Metric("map", "AP", "%", 1, is_main=True),
+    Metric("map50", "AP50", "%", 1),
+    Metric("map75", "AP75", "%", 1),
+    Metric("map50-oic", "mAP@0.5 (OIC)", "%", 1, is_main=True),
+    Metric("map_small", "AP small", "%", 1),
+    Metric("map_medium", "AP medium", "%", 1),
+    Metric("map_large", "AP large", "%", 1),
+    Metric("psnr-rgb", "PSNR", "dB", 2, is_main=True),
+    Metric("psnr-rgb-pooled", "PSNR (pooled)", "dB", 2),
+    Metric("psnr-luma", "PSNR of luma", "dB", 2),
+    Metric("psnr-luma-pooled", "PSNR of luma (pooled)", "dB", 2),
+    Metric("ms-ssim-rgb", "MS-SSIM", "", 4),
+    Metric("ms-ssim-rgb-db", "MS-SSIM (dB)", "dB", 2),
+    Metric("ms-ssim-luma", "MS-SSIM of luma", "", 4),
+    Metric("ms-ssim-luma-db", "MS-SSIM of luma (dB)", "dB", 2),
+    Metric("ar1", "AR1", "%", 1),
+    Metric("ar10", "AR10", "%", 1),
+    Metric("ar100", "AR100", "%", 1),
+    Metric("ar_small", "AR small", "%", 1),
+    Metric("ar_medium", "AR medium", "%", 1),
+    Metric("ar_large", "AR large", "%", 1),
+    Metric("bpp", "bpp", "bpp", 4, better="lower"),
+    Metric("bpp_mean", "bpp, mean over images", "bpp", 4, better="lower"),
+    Metric("bpp_payload", "bpp without headers", "bpp", 4, better="lower"),
+)
+
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in _TABLE})
+"""Every known metric by name, in the order in which tables show them."""
+
+MAIN_METRICS: Final = tuple(metric.name for metric in _TABLE if metric.is_main)
+"""What curves are compared on where nobody asks for another metric: COCO's AP, the Open Images Challenge's, or PSNR."""
+
+SIZES: Final = ("map_small", "map_medium", "map_large")
+"""The accuracies by size of object."""
+
+RATES: Final = tuple(metric.name for metric in _TABLE if metric.unit == "bpp")
+"""The columns of the results that are rates."""
+
+
+def metric_of(name: str) -> Metric:
+    """Return a metric; of an unknown name, such as an imported column's, one that is called so and has no unit."""
+    return METRICS.get(name) or Metric(name, name, "", 4)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return metrics in the table's order, unknown ones at the end by name; rates are left out."""
+    present = set(names) - set(RATES)
+    known = [name for name in METRICS if name in present]
+    return known + sorted(present.difference(known))
