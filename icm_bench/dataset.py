@@ -356,6 +356,7 @@ def open_dataset(
     images: Path | None = None,
     annotations: Path | None = None,
     limit: int | None = None,
+    called: str | None = None,
 ) -> Dataset:
     """Open a dataset by its name, or any images with their annotations.
 
@@ -365,15 +366,22 @@ def open_dataset(
         images: A folder of images.
         annotations: Their annotations in COCO's format.
         limit: Take a stable subset of this many images.
+        called: What results call it; by default what its provider calls it.
 
     Raises:
-        UsageError: The name is unknown, or what the dataset needs was not given.
+        UsageError: The name is unknown, what it is to be called is no name, or what the dataset needs was not given.
         DatasetError: A file is missing, broken or of the wrong kind.
     """
     if images is not None and annotations is not None:
         name = "coco-format"
     provider: type[DatasetProvider] = registry.load("dataset", name)
     dataset = provider.open(data_root=data_root, images=images, annotations=annotations)
+    if called is not None:
+        if safe_name(called) != called:
+            raise UsageError(
+                f"'{called}' is no name", where="--name", hint="use letters, digits, '.', '_' and '-'"
+            )
+        dataset = replace(dataset, name=called)
     return replace(dataset if limit is None else dataset.limit(limit), provider=name)
 
 

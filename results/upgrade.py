@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icm_bench import registry
-from icm_bench.codec import label_of, objective_of, trained_through
+from icm_bench.codec import Labels, objective_of, trained_through
 from icm_bench.curves.result import Result, find, save
 from icm_bench.error import IcmBenchError
 from icm_bench.spec import create_codec, resolve_codec
@@ -45,7 +45,7 @@ def facts(result: Result) -> dict[str, Any]:
     except (IcmBenchError, StopIteration):
         return {}
     return {
-        "label": label_of(cls, dict(spec.options)),
+        "label": cls.label(dict(spec.options)) if isinstance(cls, Labels) else None,
         "objective": objective_of(codec),
         "trained_through": list(trained_through(codec)),
     }

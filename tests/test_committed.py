@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icm_bench.curves.comparison import check_conventions, grouped
+from icm_bench.curves.comparison import comparable, grouped
 from icm_bench.curves.result import Result, find, titled
+from icm_bench.curves.schema import SCHEMA
 from icm_bench.report.style import labels_of
 
 ROOT = Path(__file__).parents[1]
@@ -22,10 +23,12 @@ SHOWN = [group for group in GROUPS if group[0].dataset != "scenes-poses"]
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
 def test_every_group_is_of_one_dataset_detector_and_convention(group: list[Result]) -> None:
-    check_conventions(group)
+    assert comparable(group) == (group, [])
     assert len({result.meta["dataset"]["fingerprint"] for result in group}) == 1
     assert len({result.meta["detector"].get("version") for result in group}) == 1
     for result in group:
+        assert result.meta["schema"] == SCHEMA
+        assert result.warnings == ()
         assert result.replicates is not None
         assert len(set(result.meta["bitstreams"])) == len(result.qualities)
 

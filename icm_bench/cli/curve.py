@@ -163,7 +163,8 @@ def plot(
     if panels != "one":
         plain = [curves for curves in groups if curves[0].detector == NO_DETECTOR]
         groups = [curves for curves in groups if curves not in plain] or plain
-        _say_left_out([curves for curves in plain if curves not in groups], f"without {panels}")
+        for curves in plain if groups is not plain else ():
+            say(f"left out, without {panels}: {_title(curves)}", error=True)
     for curves in groups:
         group = curves[0].group
         home = _folder_of(group, folder) if output is None else below(output, *group)
@@ -297,45 +298,78 @@ def report(
         earlier = None if base is None else stack.enter_context(revision.opened(base, Path("results")))
         missing = page.write(folder, output, base=earlier, **options)
     for missed in missing:
-        say(f"no images: {missed}")
+        say(missed)
     say(f"report: {output}")
 
 
 def _groups(folder: Path, metric: str, selection: Selection, *, force: bool) -> list[list[Result]]:
-    """Return the groups of the selected curves that have a metric, and say which are left out."""
-    from icm_bench.curves.comparison import check_conventions, grouped
-    from icm_bench.curves.result import find, main_metric
+    """Return the groups of the selected curves that have a metric; say what is left out, and why."""
+    from icm_bench.curves.comparison import comparable, grouped
+    from icm_bench.curves.result import main_metric
 
-    groups = list(grouped(selection.of(find(folder))).values())
+    results = list(selection.of(found(folder)))
+    groups = []
+    for group in grouped(results).values():
+        kept, left_out = (group, []) if force else comparable(group)
+        for line in left_out:
+            say(f"left out: {line}; bdrate and plot take it along with --force, marked", error=True)
+        if any(main_metric(kept, metric) in item.results for item in kept):
+            groups.append(kept)
+        else:
+            say(f"left out, without {metric}: {_title(group)}", error=True)
     if not groups:
-        raise ResultError("holds no curves", where=folder, hint="make some with icm-bench run")
-    having = [group for group in groups if any(main_metric(group, metric) in item.results for item in group)]
-    if not having:
-        known = ", ".join(sorted({key for group in groups for item in group for key in item.results}))
+        known = ", ".join(sorted({key for item in results for key in item.results}))
         raise ResultError(f"no curve has the metric '{metric}'", where=folder, hint=f"known: {known}")
-    for group in () if force else having:
-        check_conventions(group)
-    _say_left_out([group for group in groups if group not in having], f"without {metric}")
-    return having
+    return groups
+
+
+def found(folder: Path) -> list[Result]:
+    """Return the curves of a folder; say which files are not read, and which beside them are not used.
+
+    Raises:
+        ResultError: The folder does not exist, or no curve is left.
+    """
+    from icm_bench.curves.result import find
+
+    errors: list[ResultError] = []
+    results = list(find(folder, errors.append))
+    if not results and errors:
+        raise errors[0]
+    if not results:
+        raise ResultError("holds no curves", where=folder, hint="make some with icm-bench run")
+    for line in [f"left out: {error}" for error in errors] + [
+        f"{result.source}: {warning}" for result in results for warning in result.warnings
+    ]:
+        say(line, error=True)
+    return results
 
 
 def _with_anchor(groups: list[list[Result]], anchor: str) -> list[list[Result]]:
-    """Return the groups in which a curve answers to the anchor's name, and say which are left out; all if none."""
-    from icm_bench.spec import Spec
+    """Return the groups in which one curve answers to the anchor's name; say which are left out, and why.
 
-    name = Spec.parse(anchor).name
-    having = [group for group in groups if any(Spec.parse(item.codec).name == name for item in group)]
-    if having:
-        _say_left_out([group for group in groups if group not in having], f"without {name}")
-    return having or groups
+    Raises:
+        UsageError: There is no such group.
+    """
+    from icm_bench.curves.comparison import find_anchor
+
+    having, without = [], []
+    for group in groups:
+        try:
+            find_anchor(group, anchor)
+            having.append(group)
+        except UsageError as error:
+            without.append((group, error))
+    if not having:
+        raise without[0][1]
+    for group, reason in without:
+        say(f"left out: {_title(group)}: {reason}", error=True)
+    return having
 
 
-def _say_left_out(groups: Iterable[list[Result]], why: str) -> None:
+def _title(group: list[Result]) -> str:
     from icm_bench.curves.result import titled
 
-    for group in groups:
-        name = titled(group[0].task, group[0].dataset, group[0].detector)
-        say(f"left out, {why}: {name}", error=True)
+    return titled(group[0].task, group[0].dataset, group[0].detector)
 
 
 def _numbers(text: str) -> list[float]:

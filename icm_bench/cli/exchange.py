@@ -57,9 +57,9 @@ def import_(
         raise UsageError("does not name its codec", where=source, hint="give --codec")
     else:
         found = [importer.import_compressai_vision(source, group, codec=codec, metric=metric)]
-    for result in found:
-        told = importer.with_conventions(result, bpp=bpp, bits=bits, pixels=pixels)
-        say(importer.save_imported(told, results))
+    told = [importer.with_conventions(result, bpp=bpp, bits=bits, pixels=pixels) for result in found]
+    for path in importer.save_imported(told, results):
+        say(path)
 
 
 def published(
@@ -91,8 +91,8 @@ def published(
         for known, publication in PUBLICATIONS.items():
             say(f"{known}: {publication.holds}\n  {publication.source}\n  {publication.remark}")
         return
-    for curve in published(name, dataset=dataset, detector=detector):
-        say(importer.save_imported(curve, results))
+    for path in importer.save_imported(published(name, dataset=dataset, detector=detector), results):
+        say(path)
 
 
 def export(
@@ -110,13 +110,13 @@ def export(
     ] = None,
 ) -> None:
     """Write curves, predictions or per-image values in other tools' formats."""
-    from icm_bench.curves.result import find
+    from icm_bench.cli.curve import found
     from icm_bench.formats import exporter
 
     if format_ == "tidy":
-        exporter.export_tidy(find(folder), destination)
+        exporter.export_tidy(found(folder), destination)
     elif format_ == "compressai":
-        for result in find(folder):
+        for result in found(folder):
             name = result.source.stem if result.source else result.codec
             exporter.export_compressai(result, below(destination, *result.group, f"{name}.json"))
     elif store is None:

@@ -13,6 +13,7 @@ from icm_bench.cli.config import read_config
 from icm_bench.cli.console import Bar, say
 from icm_bench.cli.status import show
 from icm_bench.detector import Task
+from icm_bench.error import ResultError
 
 if TYPE_CHECKING:
     from icm_bench.dataset import Dataset
@@ -44,6 +45,12 @@ def run(
         option.image(
             metavar="name|FILE",
             help="Take the dataset's categories for the detector's: by their names, or by a JSON file.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        option.image(
+            metavar="NAME", help="What results call your own images.", show_default="the annotations' name"
         ),
     ] = None,
     limit: Annotated[
@@ -125,7 +132,9 @@ def run(
     if vtm is not None:
         # Not an option of the codec's spec, which names curves: no folder of one machine belongs there.
         os.environ[_VTM_VARIABLE] = str(vtm.resolve())
-    opened = open_dataset(dataset, data_root=data_root, images=images, annotations=annotations, limit=limit)
+    opened = open_dataset(
+        dataset, data_root=data_root, images=images, annotations=annotations, limit=limit, called=name
+    )
     chosen = detector or default_detector(opened, task)
     if category_map is not None and task != "fidelity":
         judge = DetectorChoice(Spec.parse(chosen), detector_weights)
@@ -182,11 +191,17 @@ def run(
         compared = table.of_comparison(compare_with_anchor(summary.results, metric=metric))
         table.show(table.labelled(compared, summary.results), console)
     folder = summary.paths[0].parent
-    drawn = plot.draw_group(
-        [item for item in find(results) if item.group == summary.results[0].group], folder, metric=metric
-    )
+    group = [item for item in find(results, _leave_out) if item.group == summary.results[0].group]
     say(_closing(summary))
-    say(f"plot: {drawn}")
+    try:
+        say(f"plot: {plot.draw_group(group, folder, metric=metric)}")
+    except ResultError as error:
+        # What was measured is on the disk: that it cannot be drawn is no failure of the run.
+        say(f"no plot: {error}", error=True)
+
+
+def _leave_out(error: ResultError) -> None:
+    say(f"left out: {error}", error=True)
 
 
 def _describe(dataset: Dataset, detector: str | None) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from icm_bench.curves.bdrate import prepared_bd_accuracy, prepared_bd_rate, prepared_rate_at
 from icm_bench.curves.estimate import Estimate, Options, Settings
 from icm_bench.curves.prepared import Prepared
-from icm_bench.curves.rate_convention import differing
-from icm_bench.curves.result import Result
+from icm_bench.curves.rate_convention import MEASURED, differing
+from icm_bench.curves.result import Result, titled
 from icm_bench.error import ResultError, UsageError, unknown
 from icm_bench.metrics.metric import METRICS, metric_of
 from icm_bench.spec import Spec
@@ -120,20 +120,28 @@ def grouped(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result
     return groups
 
 
-def check_conventions(results: Sequence[Result]) -> None:
-    """Refuse curves whose rates do not mean the same.
+def comparable(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
+    """Return the curves whose rates mean the same, and a line for each that is left out.
 
-    Raises:
-        ResultError: Two curves' conventions differ, or one's are unknown; the error says which and in what.
+    They mean what those of this package's own curves mean, or of the first curve where none of them do.
     """
-    for result in results[1:]:
-        differences = differing(results[0].meta, result.meta)
+    own = (
+        result
+        for result in results
+        if result.meta.get("conventions") == MEASURED.record() and not result.is_published
+    )
+    reference = next(own, results[0])
+    kept, left_out = [], []
+    for result in results:
+        differences = [] if result is reference else differing(reference.meta, result.meta)
         if differences:
-            raise ResultError(
-                f"rates of different conventions cannot be compared: {differences[0]}",
-                where=f"{results[0].codec} and {result.codec}",
-                hint="leave one out; bdrate and plot take them together with --force, marked in every table",
+            left_out.append(
+                f"{result.codec} ({titled(result.task, result.dataset, result.detector)}): rates of different "
+                f"conventions cannot be compared with {reference.codec}'s: {differences[0]}"
             )
+        else:
+            kept.append(result)
+    return kept, left_out
 
 
 def find_anchor(results: Sequence[Result], text: str | None) -> Result:
@@ -247,7 +255,18 @@ class _Candidate:
             if self.replicates is not None:
                 wanted = self.replicates.uncompressed[self.metric] + target
             target += original
-        return _explained(prepared_rate_at(self.prepared, target, wanted), self.result.why_no_replicates)
+        why = self.result.why_no_replicates
+        return _estimated(lambda: prepared_rate_at(self.prepared, target, wanted), [self], why)
+
+    @property
+    def missing(self) -> str | None:
+        """Why the curve lacks the metric, or None where it has it."""
+        if self.metric in self.result.results:
+            return None
+        name = metric_of(self.metric).label
+        undefined = self.result.meta.get("fidelity", {}).get("undefined", {})
+        why = f", since {undefined[self.metric]}" if self.metric in undefined else ""
+        return f"{self.result.codec} has no {name}{why}"
 
 
 def _compared(anchor: _Candidate, test: _Candidate) -> Comparison:
@@ -261,8 +280,8 @@ def _compared(anchor: _Candidate, test: _Candidate) -> Comparison:
         test.metric,
         test.result.codec,
         anchor.result.codec,
-        _explained(prepared_bd_rate(*pair), why),
-        _explained(prepared_bd_accuracy(*pair), why),
+        _estimated(lambda: prepared_bd_rate(*pair), (anchor, test), why),
+        _estimated(lambda: prepared_bd_accuracy(*pair), (anchor, test), why),
         tuple(differing(anchor.result.meta, test.result.meta)),
     )
 
@@ -272,8 +291,22 @@ def _fingerprints(*candidates: _Candidate) -> set[str]:
     return {fingerprint for fingerprint in found if fingerprint is not None}
 
 
-def _explained(estimate: Estimate, why: str | None) -> Estimate:
-    """Return an estimate with the reason why it has no interval, where a file was at hand that is not used."""
-    if why is None or estimate.reason is not None or estimate.low is not None:
-        return estimate
-    return replace(estimate, reason=f"no interval: {why}")
+def _estimated(estimate: Callable[[], Estimate], curves: Sequence[_Candidate], why: str | None) -> Estimate:
+    """Return an estimate, or in its place the reason why curves cannot be compared.
+
+    Args:
+        estimate: Makes it.
+        curves: What it is of.
+        why: Why there is no interval, where a file was at hand that is not used.
+    """
+    reason = next(filter(None, (curve.missing for curve in curves)), None)
+    method = curves[0].prepared.settings.method
+    if reason is not None:
+        return Estimate(value=None, method=method, reason=reason)
+    try:
+        found = estimate()
+    except ResultError as error:
+        return Estimate(value=None, method=method, reason=str(error))
+    if why is None or found.reason is not None or found.low is not None:
+        return found
+    return replace(found, reason=f"no interval: {why}")

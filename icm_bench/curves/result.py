@@ -75,11 +75,6 @@ class Result:
     warnings: tuple[str, ...] = ()
 
     @property
-    def label(self) -> str:
-        """What legends and tables call the codec: a short name, or its spec where none is recorded."""
-        return str(self.meta.get("label") or self.codec)
-
-    @property
     def group(self) -> tuple[str, str, str]:
         """What must agree for two curves to be drawn together: dataset, task, detector."""
         return self.dataset, self.task, self.detector

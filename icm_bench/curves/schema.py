@@ -72,7 +72,7 @@ class _Detector(_Strict):
 
 class _Meta(_Strict):
     schema_: Annotated[int, Field(alias="schema", ge=1)]
-    task: Task | Literal["fidelity"]
+    task: Task | Literal["fidelity", "keypoints"]
     dataset: _Dataset
     detector: _Detector
     qualities: list[int | Finite | None]
@@ -87,6 +87,7 @@ class _Meta(_Strict):
     fidelity: dict[str, str | int | dict[str, str]] = {}
     front: dict[str, str | int] = {}
     imported: dict[str, str | list[str]] = {}
+    published: dict[str, str] = {}
     label: str | None = None
     objective: str | None = None
     trained_through: list[str] = []

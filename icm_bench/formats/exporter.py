@@ -43,8 +43,17 @@ def export_tidy(results: Iterable[Result], path: Path) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, [*leading, *sorted(others)], restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _inert(value) for key, value in row.items()} for row in rows)
     _write(path, text.getvalue())
+
+
+def _inert(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )
 
 
 def _tidy_rows(result: Result) -> Iterator[dict[str, Any]]:

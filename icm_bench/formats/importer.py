@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -27,6 +27,7 @@ from icm_bench.curves.rate_convention import (
 )
 from icm_bench.curves.result import Result, load, path_of, save
 from icm_bench.error import ResultError, UsageError
+from icm_bench.metrics.fidelity import DERIVED, with_decibels
 from icm_bench.spec import Spec
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def import_compressai(path: Path, group: Group, *, codec: str | None = None) -> 
     content = _read_json(path)
     columns = content.get("results", content)
     if not isinstance(columns, dict):
-        raise ResultError("its results are not columns", where=path, hint=_MEND)
+        raise ResultError("its results are not columns", where=path, hint=_HINT)
     figures: dict[str, Column] = {}
     for theirs, values in columns.items():
         if isinstance(values, list):
@@ -131,8 +132,8 @@ def import_compressai_vision(
 ) -> Result:
     """Read the ``summary.csv`` files of CompressAI-Vision, each an operating point or several.
 
-    It pools real bytes over the pixels of the images as they were given. Its files say neither which accuracy
-    they hold nor in which unit.
+    It pools real bytes over the pixels of the images as they were given. Its files say neither which accuracy they hold
+    nor in which unit. A run of quality ``uncmp`` is of the uncompressed images.
 
     Args:
         path: One file, or a folder below which all of that name are read.
@@ -149,11 +150,14 @@ def import_compressai_vision(
     if not files:
         raise ResultError("no summary.csv below this folder", where=path)
     figures: dict[str, Column] = {"quality": [], "bpp": [], metric: []}
+    original: Column = []
     datasets: set[str] = set()
     for file in files:
         frame = _read_csv(file)
         if "bitrate (kbps)" in frame.columns:
             raise ResultError("holds the bit rates of video, not bits per pixel", where=file)
+        frame, without = _without_uncompressed(frame, file)
+        original += without
         for ours, theirs in (("quality", "qp"), ("bpp", "avg_bpp"), (metric, "end_accuracy")):
             figures[ours] += _numbers(frame, theirs, file)
         datasets |= {str(name) for name in frame["Dataset"].tolist()} if "Dataset" in frame.columns else set()
@@ -163,12 +167,25 @@ def import_compressai_vision(
         )
     measured = [abs(value) for value in figures[metric] if value is not None]
     taken = unit or ("fraction" if max(measured, default=math.inf) <= 1 else "percent")
+    if original:
+        figures[f"uncompressed_{metric}"] = original[:1] * len(figures["bpp"])
     if taken == "fraction":
-        figures[metric] = [None if value is None else 100 * value for value in figures[metric]]
+        for key in figures.keys() - {"quality", "bpp"}:
+            figures[key] = [None if value is None else 100 * value for value in figures[key]]
     conventions = Conventions(POOLED, BITSTREAM, NATIVE)
     return _result(
         path, group, codec, figures, conventions, "", {"accuracy": taken, "datasets": sorted(datasets)}
     )
+
+
+def _without_uncompressed(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, Column]:
+    """Return the operating points alone, and the accuracy of the rows of the uncompressed images, ``uncmp``."""
+    if "qp" not in frame.columns or frame["qp"].dtype.kind in "if":
+        return frame, []
+    is_original = np.array([str(value).lower() == "uncmp" for value in frame["qp"]], dtype=bool)
+    points = frame[~is_original]
+    qualities = _read(path, lambda: points["qp"].astype(float))
+    return points.assign(qp=qualities), _numbers(frame[is_original], "end_accuracy", path)
 
 
 def import_tidy(path: Path, group: Group | None = None) -> list[Result]:
@@ -237,27 +254,45 @@ def with_conventions(result: Result, **told: str | None) -> Result:
     return replace(result, meta={**result.meta, "conventions": conventions.record()})
 
 
-def save_imported(result: Result, root: Path) -> Path:
-    """Write an imported curve below a results folder, never over a measured one.
+def save_imported(results: Sequence[Result], root: Path) -> list[Path]:
+    """Write imported curves below a results folder, none over a measured curve or over another import.
 
     Args:
-        result: What an importer returned.
+        results: What an importer returned.
         root: The results folder.
 
     Returns:
-        The JSON file.
+        The JSON files.
 
     Raises:
-        ResultError: A measured curve goes by that name, or the folder cannot be written.
+        ResultError: Two of the curves, or one and a curve that is there, go by the same name, or the folder cannot be
+            written; nothing is written then.
     """
-    detector = Spec.parse(result.detector).file_name
-    path = path_of(root, result.dataset, result.task, detector, Spec.parse(result.codec).file_name)
-    if path.exists() and "imported" not in load(path).meta:
+    paths: dict[Path, Result] = {}
+    for result in results:
+        detector = Spec.parse(result.detector).file_name
+        path = path_of(root, result.dataset, result.task, detector, Spec.parse(result.codec).file_name)
+        there = paths.get(path) or (load(path) if path.exists() else None)
+        if there is not None:
+            _check_same(there, result, path)
+        paths[path] = result
+    for path, result in paths.items():
+        save(result, path, None)
+    return list(paths)
+
+
+def _check_same(there: Result, result: Result, path: Path) -> None:
+    """Refuse to write a curve over one that is not an earlier import of the same."""
+    origin, own = there.meta.get("imported"), result.meta["imported"]
+    if origin is None:
+        raise ResultError("is a curve that was measured here", where=path, hint=_RENAME)
+    before, now = ((about.get("file"), about.get("called")) for about in (origin, own))
+    if before != now:
         raise ResultError(
-            "is a curve that was measured here", where=path, hint="give the imported codec another name"
+            f"is '{before[1]}' of {before[0]}; '{now[1]}' of {now[0]} would be called {result.codec} too",
+            where=path,
+            hint=_RENAME,
         )
-    save(result, path, None)
-    return path
 
 
 def _result(
@@ -271,10 +306,10 @@ def _result(
 ) -> Result:
     columns = {key: list(values) for key, values in figures.items()}
     if not columns.get("bpp"):
-        raise ResultError("has no bpp", where=path, hint=_MEND)
+        raise ResultError("has no bpp", where=path, hint=_HINT)
     lengths = {key: len(values) for key, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise ResultError(f"its columns differ in length: {lengths}", where=path, hint=_MEND)
+        raise ResultError(f"its columns differ in length: {lengths}", where=path, hint=_HINT)
     order = _by_rate(columns["bpp"], path)
     columns = {key: [values[index] for index in order] for key, values in columns.items()}
     qualities = columns.pop("quality", [None] * len(order))
@@ -283,6 +318,7 @@ def _result(
         for key in list(columns)
         if key.startswith("uncompressed_")
     }
+    columns = _with_decibels(columns)
     columns = {key: values for key, values in columns.items() if any(value is not None for value in values)}
     timings = {key: columns.pop(key) for key in _TIMINGS if key in columns}
     return Result(
@@ -302,6 +338,21 @@ def _result(
         },
         timings={"results": timings} if timings else {},
     )
+
+
+def _with_decibels(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Return columns with every MS-SSIM in dB beside it, where the file has not that itself."""
+    similarities = {
+        key: np.array([np.nan if value is None else value for value in columns[key]])
+        for key in columns
+        if key.startswith("ms-ssim") and f"{key}-db" in DERIVED and f"{key}-db" not in columns
+    }
+    derived = {key: values for key, values in with_decibels(similarities).items() if key not in similarities}
+    found = {
+        key: [None if np.isnan(value) else float(value) for value in values]
+        for key, values in derived.items()
+    }
+    return {**columns, **found}
 
 
 def _codec_name(name: str) -> str:
@@ -326,20 +377,20 @@ def _number(value: Any, path: Path, name: str) -> float | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ResultError(f"'{name}' holds {value!r}, which is not a finite number", where=path, hint=_MEND)
+        raise ResultError(f"'{name}' holds {value!r}, which is not a finite number", where=path, hint=_HINT)
     return float(value)
 
 
 def _numbers(frame: pd.DataFrame, name: str, path: Path) -> Column:
     if name not in frame.columns:
-        raise ResultError(f"has no column '{name}'", where=path, hint=_MEND)
+        raise ResultError(f"has no column '{name}'", where=path, hint=_HINT)
     return [_number(value, path, name) for value in frame[name].tolist()]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     content = _read(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(content, dict):
-        raise ResultError("is not a result file", where=path, hint=_MEND)
+        raise ResultError("is not a result file", where=path, hint=_HINT)
     return content
 
 
@@ -359,7 +410,8 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
         raise ResultError("no such file", where=path) from error
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ResultError(f"cannot be read ({reason})", where=path, hint=_MEND) from error
+        raise ResultError(f"cannot be read ({reason})", where=path, hint=_HINT) from error
 
 
-_MEND: Final = "check that it is of the format that was named"
+_RENAME: Final = "give the imported codec another name with --codec"
+_HINT: Final = "check that it is of the format that was named"

@@ -305,23 +305,36 @@ def _keep(
 
 
 def _check_neighbours(plan: Plan, results: Path) -> None:
-    """Refuse to write a curve beside curves of another dataset or detector that goes by the same name."""
+    """Refuse to write over or beside curves of another dataset, of another detector, or imported, of the same name."""
     folder = result.path_of(results, plan.dataset.name, plan.task, plan.detector_spec.file_name, "any").parent
     replaced = {f"{codec.file_name}.json" for codec in plan.codecs}
     for path in sorted(folder.glob("*.json")):
-        if path.name in replaced or path.name.endswith(".timings.json"):
+        if path.name.endswith(".timings.json"):
             continue
-        neighbour = result.load(path).meta
+        try:
+            neighbour = result.load(path).meta
+        except ResultError:
+            if path.name in replaced:
+                continue  # measured again from the stores
+            raise
+        if path.name in replaced and "imported" in neighbour:
+            raise ResultError(
+                f"was imported from {neighbour['imported'].get('file')}, and has the name of a codec to be measured",
+                where=path,
+                hint="import it under another name with --codec, or give another folder with --results",
+            )
         for key, found, wanted in (
             ("dataset", neighbour["dataset"].get("fingerprint"), plan.dataset.fingerprint),
             ("detector", neighbour["detector"].get("version"), plan.detector_version),
         ):
-            if found is not None and found != wanted:
-                raise ResultError(
-                    f"was measured with another {key} of this name ({found}, now {wanted})",
-                    where=path,
-                    hint="give another folder with --results, or remove the old curves",
-                )
+            if found is None or found == wanted or (key == "detector" and path.name in replaced):
+                continue
+            advice = "call this one otherwise with --name, " if key == "dataset" else ""
+            raise ResultError(
+                f"was measured with another {key} of this name ({found}, now {wanted})",
+                where=path,
+                hint=f"{advice}give another folder with --results, or remove the old curves",
+            )
 
 
 def _label(point: OperatingPoint) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from icm_bench.curves.comparison import check_conventions, grouped
+from icm_bench.curves.comparison import comparable, grouped
 from icm_bench.curves.result import find
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing
@@ -87,20 +87,23 @@ def write(
         labels: Codecs' labels by spec, or by name; those that no curve answers to are left out.
 
     Returns:
-        What a reader will miss, one line each: curves that could not be shown in pictures, and why.
+        What a reader will miss, one line each: curves that are left out or not shown in images, and why.
 
     Raises:
-        ResultError: The folder does not exist, holds no curve, a broken file or curves of one group whose rates do not
-            mean the same, or the report cannot be written.
+        ResultError: The folder does not exist or holds no curve that can be read, or the report cannot be written.
         IcmBenchError: No curve at all could be shown in pictures that were asked for.
     """
-    selected = (selection or Selection()).of(find(results))
+    errors: list[ResultError] = []
+    selected = (selection or Selection()).of(find(results, errors.append))
     check_labels(labels or {}, selected)
-    found = list(grouped(selected).values())
-    for curves in found:
-        check_conventions(curves)
+    compared = [comparable(curves) for curves in grouped(selected).values()]
+    missed = [
+        f"left out: {line}" for line in [*map(str, errors), *(line for _, left in compared for line in left)]
+    ]
     earlier = [] if base is None else list(find(base))
-    groups = [make_group(curves, metric, base=earlier, labels=labels) for curves in found]
+    groups = [make_group(curves, metric, base=earlier, labels=labels) for curves, _ in compared]
+    if errors and not groups:
+        raise errors[0]
     if not groups:
         raise ResultError("holds no curves", where=results, hint="make some with icm-bench run")
     change = None
@@ -122,7 +125,7 @@ def write(
         # Names of files may hold bytes that are no text.
         temporary.write_text(render(groups, albums, change), encoding="utf-8", errors="backslashreplace")
     _sweep(folder, kept)
-    return [str(album) for album in albums if isinstance(album, IcmBenchError)]
+    return missed + [f"no images: {album}" for album in albums if isinstance(album, IcmBenchError)]
 
 
 def render(

@@ -184,7 +184,7 @@ def compare(
         monotone: ``pareto`` or ``isotonic``.
 
     Raises:
-        ResultError: A folder does not exist or holds a broken file, or neither holds a curve.
+        ResultError: A folder does not exist, holds a broken file, or holds no curve.
         UsageError: The tolerance is negative, or the policy is ``error``.
     """
     if not tolerance_percent >= 0:
@@ -201,8 +201,11 @@ def compare(
         raise ResultError(
             _named(error.what, places), where=_named(str(error.where), places), hint=error.hint
         ) from error
-    if not any(sides):
-        raise ResultError("neither side holds curves", where=", ".join(names))
+    for side, name in zip(sides, names, strict=True):
+        if not side:
+            raise ResultError(
+                "0 curves: there is nothing to compare with", where=name, hint="name a folder of results"
+            )
     settings = _Settings(metric, tolerance_percent, method, monotone)
     rows = [_row(key, sides[0].get(key), sides[1].get(key), settings) for key in {**sides[0], **sides[1]}]
     rows = [replace(row, reason=row.reason and _named(row.reason, places)) for row in rows]

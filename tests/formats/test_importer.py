@@ -69,7 +69,14 @@ def test_a_compressai_file(tmp_path: Path) -> None:
     )
     found = import_compressai(path, KODAK)
     assert (found.codec, found.group) == ("bmshj2018-factorized", ("kodak", "fidelity", "none"))
-    assert found.results == {"psnr-rgb": [30.0, 33.0], "ms-ssim-rgb": [0.9, 0.95], "bpp": [0.2, 0.4]}
+    decibels = found.results["ms-ssim-rgb-db"]
+    assert decibels == pytest.approx([10.0, 13.0103], abs=1e-4)
+    assert found.results == {
+        "psnr-rgb": [30.0, 33.0],
+        "ms-ssim-rgb": [0.9, 0.95],
+        "ms-ssim-rgb-db": decibels,
+        "bpp": [0.2, 0.4],
+    }
     assert found.timings == {"results": {"encode_s": [1.0, 1.5], "decode_s": [2.0, 2.5]}}
     assert found.meta["conventions"] == {"bpp": MEAN, "bits": BITSTREAM, "pixels": NATIVE}
     assert found.meta["imported"]["file"] == "curve.json"
@@ -277,7 +284,7 @@ def test_what_is_no_tidy_table_is_refused(tmp_path: Path, text: str, what: str) 
 
 def test_an_imported_curve_can_be_saved_and_read_back(tmp_path: Path) -> None:
     found = import_tidy(_csv(tmp_path, TIDY), COCO)[0]
-    path = save_imported(found, tmp_path / "results")
+    (path,) = save_imported([found], tmp_path / "results")
     assert path.relative_to(tmp_path / "results").as_posix() == (
         "val2017/detection/fasterrcnn_resnet50_fpn/vvc+preset=slow.json"
     )
@@ -285,12 +292,12 @@ def test_an_imported_curve_can_be_saved_and_read_back(tmp_path: Path) -> None:
     assert read.results == found.results
     assert read.timings == found.timings
     assert read.meta["conventions"] == found.meta["conventions"]
-    save_imported(found, tmp_path / "results")
+    save_imported([found], tmp_path / "results")
 
 
 def test_an_imported_curve_never_replaces_a_measured_one(tmp_path: Path) -> None:
     found = import_tidy(_csv(tmp_path, TIDY), COCO)[0]
-    path = save_imported(found, tmp_path / "results")
+    (path,) = save_imported([found], tmp_path / "results")
     measured = Result(
         *found.group,
         found.codec,
@@ -299,7 +306,38 @@ def test_an_imported_curve_never_replaces_a_measured_one(tmp_path: Path) -> None
     )
     save(measured, path, None)
     with pytest.raises(ResultError, match="measured here"):
-        save_imported(found, tmp_path / "results")
+        save_imported([found], tmp_path / "results")
+
+
+def test_two_imports_of_one_name_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    first = import_compressai(_json(tmp_path, {"name": "VTM", "bpp": [1.0]}), KODAK)
+    second = import_compressai(_json(tmp_path, {"name": "vtm", "bpp": [2.0]}), KODAK)
+    with pytest.raises(ResultError, match=r"is 'VTM' of .*'vtm' of .* would be called vtm too; .*--codec"):
+        save_imported([first, second], tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+    save_imported([first], tmp_path / "results")
+    with pytest.raises(ResultError, match="would be called vtm too"):
+        save_imported([second], tmp_path / "results")
+    renamed = import_compressai(_json(tmp_path, {"name": "vtm", "bpp": [2.0]}), KODAK, codec="vtm-other")
+    assert len(save_imported([renamed], tmp_path / "results")) == 1
+
+
+def test_the_uncompressed_run_of_a_vision_tree_is_its_uncompressed_accuracy(tmp_path: Path) -> None:
+    for name, row in {"uncmp": "uncmp,24.0,0.45", "22": "22,1.5,0.44", "37": "37,0.2,0.31"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.csv").write_text(f"qp,avg_bpp,end_accuracy\n{row}\n")
+    found = import_compressai_vision(tmp_path, COCO, codec="vtm")
+    assert found.results == {"bpp": [0.2, 1.5], "map": [31.0, 44.0]}
+    assert found.qualities == [37, 22]
+    assert found.meta["uncompressed"] == {"map": 45.0}
+
+
+def test_ms_ssim_in_decibels_is_derived_where_a_file_lacks_it(tmp_path: Path) -> None:
+    content = {"bpp": [0.1, 0.2], "ms-ssim-rgb": [0.9, 0.99]}
+    found = import_compressai(_json(tmp_path, content), KODAK).results
+    assert found["ms-ssim-rgb-db"] == pytest.approx([10.0, 20.0])
+    content["ms-ssim-rgb-db"] = [10.5, 20.5]
+    assert import_compressai(_json(tmp_path, content), KODAK).results["ms-ssim-rgb-db"] == [10.5, 20.5]
 
 
 def test_conventions_can_be_told(tmp_path: Path) -> None:

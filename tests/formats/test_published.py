@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -10,10 +11,10 @@ from typer.testing import CliRunner
 
 from icm_bench.cli import app
 from icm_bench.curves.bdrate import bd_rate
-from icm_bench.curves.comparison import check_conventions, compare_with_anchor
+from icm_bench.curves.comparison import comparable, compare_with_anchor
 from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.result import Result, find
-from icm_bench.error import ResultError, UsageError
+from icm_bench.error import UsageError
 from icm_bench.formats.importer import save_imported
 from icm_bench.formats.published import PUBLICATIONS, published
 from icm_bench.report.plot import plot
@@ -70,16 +71,18 @@ def test_every_curve_rises_in_rate_and_says_where_it_is_from_and_how_rates_are_a
 
 def test_published_curves_compare_with_each_other_but_not_with_measured_ones() -> None:
     theirs = [curve for curve in published("gao2026") if curve.task == "detection"]
-    check_conventions(theirs)
-    with pytest.raises(ResultError, match=r"source is .*Gao.*'measured here'.*--force"):
-        check_conventions([*theirs, _ours()])
+    assert comparable(theirs) == (theirs, [])
+    ours = _ours()
+    kept, left_out = comparable([*theirs, ours])
+    assert kept == [ours]
+    assert len(left_out) == len(theirs)
+    assert re.search(r"source is 'measured here' in one and 'Gao", left_out[0])
 
 
 def test_the_source_alone_keeps_curves_of_equal_conventions_apart_and_marks_them_where_forced() -> None:
     ours, theirs = _ours(), published("gao2026")[-1]
     alike = Result(*ours.group, theirs.codec, ours.results, {**theirs.meta, "conventions": MEASURED.record()})
-    with pytest.raises(ResultError, match="source is"):
-        check_conventions([ours, alike])
+    assert comparable([alike, ours])[0] == [ours]
     (found,) = compare_with_anchor(
         [ours, Result(*ours.group, alike.codec, ours.results, {**alike.meta, "qualities": [None] * 3})]
     )
@@ -109,7 +112,7 @@ def test_wrong_names_are_one_line_errors() -> None:
 
 def test_saved_curves_are_read_back_as_published(tmp_path: Path) -> None:
     for curve in published("compressai"):
-        save_imported(curve, tmp_path)
+        save_imported([curve], tmp_path)
     found = list(find(tmp_path))
     assert {curve.dataset for curve in found} == {"kodak", "clic2020-mobile", "clic2020-professional"}
     assert all(curve.is_published for curve in found)

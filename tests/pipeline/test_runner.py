@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from icm_bench.curves.result import find, load, load_results
+from icm_bench.curves.result import find, load, load_results, save
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import CodecError, DatasetError, IcmBenchError, ResultError, StoreError, UsageError
 from icm_bench.pipeline import store
@@ -445,15 +446,52 @@ def test_curves_of_another_dataset_of_the_same_name_are_not_joined(
     content["annotations"].pop()
     (folder / "blobs.json").write_text(json.dumps(content))
     other = open_dataset("coco-format", images=folder, annotations=folder / "blobs.json")
-    with pytest.raises(ResultError, match="was measured with another dataset of this name"):
-        run(
-            other,
-            task="detection",
-            detector="fake",
-            codecs=["png"],
-            results=tmp_path / "results",
-            runs=tmp_path / "other-runs",
-        )
+    before = curve_files(tmp_path)
+    for codec in ("png", "fake"):
+        with pytest.raises(
+            ResultError, match="was measured with another dataset of this name.*--name"
+        ) as caught:
+            run(
+                other,
+                task="detection",
+                detector="fake",
+                codecs=[codec],
+                results=tmp_path / "results",
+                runs=tmp_path / "other-runs",
+            )
+        assert blobs.fingerprint in str(caught.value)
+        assert other.fingerprint in str(caught.value)
+    assert curve_files(tmp_path) == before
+
+
+def test_an_imported_curve_is_not_replaced_by_a_measured_one(blobs: Dataset, tmp_path: Path) -> None:
+    (path,) = measure(blobs, tmp_path, codecs=["fake"], qualities=["fake=1,8"], bootstrap=0).values()
+    found = load(path)
+    save(replace(found, meta={**found.meta, "imported": {"file": "paper.csv", "called": "fake"}}), path, None)
+    with pytest.raises(ResultError, match=r"was imported from paper\.csv.*--codec"):
+        measure(blobs, tmp_path, codecs=["fake"], qualities=["fake=1,8"], bootstrap=0)
+
+
+def test_a_run_puts_right_what_differs_from_its_stores(blobs: Dataset, tmp_path: Path) -> None:
+    options = {"codecs": ["fake"], "qualities": ["fake=1,8"], "bootstrap": 20}
+    (path,) = measure(blobs, tmp_path, **options).values()
+    before = curve_files(tmp_path)
+    resamples = path.with_name("fake.resamples.parquet")
+    content = json.loads(path.read_text())
+    content["results"]["map"][0] += 1
+    for damaged, data in ((path, json.dumps(content).encode()), (path, b"{"), (resamples, b"PAR1")):
+        damaged.write_bytes(data)
+        measure(blobs, tmp_path, **options)
+        assert curve_files(tmp_path) == before
+
+
+def test_a_run_without_replicates_removes_those_of_an_earlier_run(blobs: Dataset, tmp_path: Path) -> None:
+    options = {"codecs": ["fake"], "qualities": ["fake=1,8"]}
+    (path,) = measure(blobs, tmp_path, bootstrap=20, **options).values()
+    assert load(path).replicates is not None
+    measure(blobs, tmp_path, bootstrap=0, **options)
+    assert not path.with_name("fake.resamples.parquet").exists()
+    assert load(path).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -247,12 +247,21 @@ def test_fewer_resamples_are_compared_with_the_beginning_of_more(measure: Measur
 
 
 def test_new_and_removed_codecs_are_named(measure: Measure, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(measure(), both)
+    path = next(path for path in both.rglob("*.json") if not path.name.endswith(".timings.json"))
+    found = load(path)
+    save(replace(found, codec="second"), path.with_name("second.json"), found.replicates)
+    assert [row.verdict for row in compare(measure(), both).rows if row.codec == "second"] == ["new"]
+    assert [row.verdict for row in compare(both, measure()).rows if row.codec == "second"] == ["removed"]
+
+
+def test_a_side_without_curves_is_an_error(measure: Measure, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert only(compare(empty, measure())).verdict == "new"
-    assert only(compare(measure(), empty)).verdict == "removed"
-    with pytest.raises(ResultError, match="neither side holds curves"):
-        compare(empty, empty)
+    for sides in ((empty, measure()), (measure(), empty), (empty, empty)):
+        with pytest.raises(ResultError, match="0 curves: there is nothing to compare with"):
+            compare(*sides)
 
 
 def test_a_metric_that_is_not_there_is_not_comparable(measure: Measure) -> None:
@@ -319,8 +328,8 @@ def test_a_revision_is_compared_with_the_working_tree(
     assert command_line("compare", "results", "main:results")[0] == 0
     code, output, _ = command_line("compare", "HEAD", "HEAD")
     assert (code, "1 identical" in output) == (0, True)
-    code, output, _ = command_line("compare", "HEAD:elsewhere", "results")
-    assert (code, "1 new" in output) == (0, True)
+    code, _, error = command_line("compare", "HEAD:elsewhere", "results")
+    assert (code, "HEAD:elsewhere: 0 curves: there is nothing to compare with" in error) == (1, True)
 
 
 def test_an_error_names_the_revision_and_not_the_folder_that_it_was_copied_to(
