@@ -24,7 +24,6 @@ from icm_bench.testing import photograph
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -204,37 +203,6 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Estimate(value=" in done.stdout
     assert (tmp_path / "ap50.png").is_file()
-
-
-@pytest.fixture
-def palette(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """The codec that CONTRIBUTING shows, as a module and an entry point of its own."""
-    source, example = blocks(CONTRIBUTING, "python")
-    (points,) = blocks(CONTRIBUTING, "toml")
-    (tmp_path / "my_codec.py").write_text(source)
-    info = tmp_path / "mine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    table = tomllib.loads(points)["project"]["entry-points"]["icm_bench.codecs"]
-    (info / "entry_points.txt").write_text(
-        "[icm_bench.codecs]\n" + "\n".join(f"{k} = {v}" for k, v in table.items())
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    assert "check_codec(Palette)" in example
-    import my_codec  # type: ignore[import-not-found]
-
-    codec: Callable[..., object] = my_codec.Palette
-    return codec
-
-
-def test_the_codec_in_one_file_passes_the_conformance_suite(palette: type) -> None:
-    from icm_bench.testing import check_codec
-
-    check_codec(palette)
-    codec = palette(256)
-    image = np.full((5, 7, 3), 90, np.uint8)
-    assert codec.decode(codec.encode(image)).shape == image.shape
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""The package that CONTRIBUTING shows works as written: a codec, a detector, a dataset and a training."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+import icm_bench
+from icm_bench.testing import check_codec, check_detector
+
+PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install the page's modules and entry points as a third party's distribution would be."""
+    for source in re.findall(r'^```python\n(""".*?)^```', PAGE, flags=re.DOTALL | re.MULTILINE):
+        (tmp_path / source[3:].partition(":")[0]).write_text(source)
+    points: list[str] = []
+    for text in re.findall(r"^```toml\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE):
+        if text.startswith("# "):
+            (tmp_path / text[2:].partition("\n")[0]).write_text(text)
+            continue
+        for group, entries in tomllib.loads(text)["project"]["entry-points"].items():
+            points += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())]
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("\n".join(points))
+    (tmp_path / "squares").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    return tmp_path
+
+
+def module(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def test_the_codec_and_the_detector_pass_the_conformance_suites(package: Path) -> None:
+    check_codec(module("my_codec").Palette)
+    check_detector(module("my_detector").Bright)
+
+
+def test_a_run_measures_the_codec_on_the_dataset_by_the_detector(package: Path) -> None:
+    dataset = icm_bench.open_dataset("squares", data_root=package / "squares")
+    summary = icm_bench.run(
+        dataset,
+        task="detection",
+        codecs=["palette"],
+        results=package / "results",
+        runs=package / "runs",
+        workers=1,
+        bootstrap=10,
+    )
+    (result,) = summary.results
+    assert (result.codec, result.detector, result.dataset) == ("palette", "bright", "squares")
+    assert result.meta["uncompressed"]["map"] == pytest.approx(100)
+
+
+@pytest.mark.slow
+def test_the_training_learns_and_writes_what_its_codec_loads(package: Path) -> None:
+    module("my_dataset").Squares.open(data_root=package / "squares")
+    (line,) = re.findall(r"`icm-bench (train my_recipe[^`]*)`", PAGE)
+    command = [sys.executable, "-m", "icm_bench.cli", *line.split()]
+    done = subprocess.run(command, cwd=package, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    mean = load_file(package / "training" / "mean-color.safetensors")["mean"]
+    assert (mean > 0.1).all()
