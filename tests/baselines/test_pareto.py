@@ -108,6 +108,7 @@ def test_a_quality_that_is_no_scale_and_qp_is_refused(quality: float, complaint:
         VvcPareto(quality)
 
 
+@pytest.mark.slow
 def test_codec_and_front_in_one_run_code_every_point_once(
     together: Summary, blobs: Dataset, plugins: Path, runs: Path, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def _random_curve(rng: np.random.Generator) -> Columns:
     return rates.tolist(), accuracies.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["pchip", "akima", "cubic"])
 def test_random_curves_agree_with_another_implementation(method: Method) -> None:
     rng = np.random.default_rng(2024)

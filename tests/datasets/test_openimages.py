@@ -259,6 +259,7 @@ def _coloured(root: Path, n_images: int) -> None:
     (root / LISTING).write_text("\n".join(names))
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_challenges_accuracy_and_its_intervals(
     tmp_path: Path, street: Path, command: list[str]
 ) -> None:

@@ -102,6 +102,7 @@ def test_annotations_are_exactly_what_shows_of_the_objects() -> None:
         assert np.array_equal(count, (scene.instances > 0).astype(int))
 
 
+@pytest.mark.slow
 def test_a_written_set_is_lossless_and_repeats(tmp_path: Path) -> None:
     first = write_validation_set(tmp_path / "one", n_scenes=2, seed=4)
     second = write_validation_set(tmp_path / "two", n_scenes=2, seed=4)

@@ -86,6 +86,7 @@ def test_absent_detectron2_is_one_line_that_says_where_to_get_it(monkeypatch: py
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_detectron2_is_imported_when_it_is_used_and_its_failure_is_told(tmp_path: Path) -> None:
     package = tmp_path / "detectron2"
     package.mkdir()

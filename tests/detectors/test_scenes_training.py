@@ -33,6 +33,7 @@ def scenes(tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Pat
     return shard.parent
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_stopped_and_writes_weights_that_the_detector_takes(
     tmp_path: Path, scenes: Path, scene: Scene
 ) -> None:

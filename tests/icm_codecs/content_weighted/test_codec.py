@@ -388,6 +388,7 @@ def test_estimated_rate_is_near_the_real_one(trained: ContentWeightedModel, weig
         assert real == pytest.approx(estimate, rel=0.04, abs=0.008)
 
 
+@pytest.mark.slow
 def test_one_thread_and_two_and_a_fresh_process_recover_the_same_code(
     codec: ContentWeighted, weights: Path, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def codec(weights: Path) -> Hyperprior:
     return Hyperprior(3, weights=str(weights))
 
 
+@pytest.mark.slow
 def test_it_is_trainable_and_a_codec(trained: tuple[HyperpriorModel, list[float]], codec: Hyperprior) -> None:
     assert isinstance(trained[0], Trainable)
     for protocol in (Codec, ReportsHeaderBytes, Loads, Learned):
@@ -203,6 +204,7 @@ def test_latents_survive_a_drift_of_every_float_network(codec: Hyperprior, weigh
     assert torch.equal(drifted.latents(data).latent, codec.latents(data).latent)
 
 
+@pytest.mark.slow
 def test_fresh_process_decodes_the_same_with_two_threads(
     codec: Hyperprior, weights: Path, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_input_is_left_as_it_was(codec: Icm) -> None:
     assert np.array_equal(codec.encode(image[::-1][::-1]), codec.encode(image))
 
 
+@pytest.mark.slow
 def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_path: Path) -> None:
     image = image_of(130, 97)
     data = codec.encode(image)

@@ -310,6 +310,7 @@ def test_saved_weights_start_a_training(narrow: Path, tmp_path: Path) -> None:
 # The codec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ["raw", "adaptive"])
 def test_conformance(narrow: Path, coding: str) -> None:
     check_codec(RnnGdn, weights=str(narrow), coding=coding)
