@@ -82,6 +82,7 @@ class Dataset:
         provider: The name of the provider that opened it; empty where none did.
         evaluation: Whose rules predictions are scored by.
         subset_of: The name of the dataset that :meth:`limit` took the images from; empty for a whole one.
+        truth: What stands for annotations, empty where the ground truth is annotations.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Dataset:
     provider: str = ""
     evaluation: Evaluation = "coco"
     subset_of: str = ""
+    truth: str = ""
 
     @classmethod
     def measure(

@@ -14,6 +14,7 @@ from icm_bench.error import UsageError
 from icm_bench.report.look import Scale as Scale
 from icm_bench.report.look import Size as Size
 
+Truth: TypeAlias = Literal["annotations", "pseudo"]
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 TableFormat: TypeAlias = Literal["table", "markdown", "csv", "latex", "json"]
 DifferenceFormat: TypeAlias = Literal["text", "markdown", "json", "junit"]

@@ -13,7 +13,7 @@ from icm_bench.cli.config import read_config
 from icm_bench.cli.console import Bar, say
 from icm_bench.cli.status import show
 from icm_bench.detector import Task
-from icm_bench.error import ResultError
+from icm_bench.error import ResultError, UsageError
 
 if TYPE_CHECKING:
     from icm_bench.dataset import Dataset
@@ -53,6 +53,15 @@ def run(
             metavar="NAME", help="What results call your own images.", show_default="the annotations' name"
         ),
     ] = None,
+    truth: Annotated[
+        option.Truth,
+        option.image(
+            help="Score against annotations, or against the detector's findings on uncompressed images."
+        ),
+    ] = "annotations",
+    truth_score: Annotated[
+        float, option.image(metavar="S", help="From which score on a finding of --truth pseudo counts.")
+    ] = 0.5,
     limit: Annotated[
         int | None, option.image(metavar="N", help="Take this many images, always the same ones.")
     ] = None,
@@ -123,6 +132,7 @@ def run(
     from icm_bench.curves.result import find, main_metric
     from icm_bench.dataset import default_detector, open_dataset
     from icm_bench.datasets.category_map import map_categories
+    from icm_bench.datasets.pseudo import with_pseudo_truth
     from icm_bench.pipeline import outlook, runner
     from icm_bench.pipeline.stage import DetectorChoice
     from icm_bench.report import plot, table
@@ -141,6 +151,10 @@ def run(
         # Of some detectors, the class knows its categories; of others, the weights do.
         known = registry.load("detector", judge.spec.name).categories or judge.create("cpu").categories
         opened = map_categories(opened, category_map, known)
+    if truth == "pseudo" and task == "fidelity":
+        raise UsageError("has no use for --truth", where="task 'fidelity'", hint="leave it out")
+    if truth == "pseudo":
+        opened = with_pseudo_truth(opened, chosen, weights=detector_weights, score=truth_score)
     console = Console()
     say(_describe(opened, None if task == "fidelity" else chosen))
     number = None if part is None else outlook.parse_part(part)

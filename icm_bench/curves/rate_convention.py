@@ -16,6 +16,7 @@ NATIVE: Final = "native: the detector resizes after decoding"
 RESIZED: Final = "resized: the detector's resize comes before encoding, and its pixels are counted"
 UNKNOWN: Final = "unknown"
 MEASURED_HERE: Final = "measured here"
+ANNOTATIONS: Final = "annotations"
 
 _SHORT: Final = {
     "bpp": {"pooled": POOLED, "mean": MEAN, "unknown": UNKNOWN},
@@ -76,17 +77,21 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Say in which conventions two result files' ``meta`` differ, or may differ since one is unknown.
 
     Curves of a publication differ from all that come from elsewhere: images, detector and encoder are never quite the
-    same.
+    same. So do curves that were scored against a detector's findings and against annotations.
 
     Returns:
         One sentence a convention, none where both rates mean the same.
     """
     ours, theirs = first.get("conventions", {}), second.get("conventions", {})
-    sources = [meta.get("published", {}).get("source", MEASURED_HERE) for meta in (first, second)]
-    published = [f"source is '{sources[0]}' in one and '{sources[1]}' in the other"] * (
-        sources[0] != sources[1]
-    )
-    return published + [
+    stated = {
+        "source": [meta.get("published", {}).get("source", MEASURED_HERE) for meta in (first, second)],
+        "truth": [meta.get("dataset", {}).get("truth", ANNOTATIONS) for meta in (first, second)],
+    }
+    return [
+        f"{key} is '{one}' in one and '{other}' in the other"
+        for key, (one, other) in stated.items()
+        if one != other
+    ] + [
         f"{key} is '{ours.get(key, UNKNOWN)}' in one and '{theirs.get(key, UNKNOWN)}' in the other"
         for key in _SHORT
         if ours.get(key, UNKNOWN) != theirs.get(key, UNKNOWN) or ours.get(key, UNKNOWN) == UNKNOWN

@@ -362,7 +362,8 @@ def _fidelity(plan: Plan, point: OperatingPoint) -> Fidelity:
 def _truth(dataset: Dataset) -> dict[str, Any]:
     if dataset.ground_truth is None:
         return {}
-    return {"objects": len(dataset.ground_truth["annotations"]), "evaluation": dataset.evaluation}
+    named = {"truth": dataset.truth} if dataset.truth else {}
+    return {"objects": len(dataset.ground_truth["annotations"]), "evaluation": dataset.evaluation, **named}
 
 
 def _guide(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> dict[str, Any]:
@@ -408,11 +409,12 @@ def _command(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str:
     """Return the command that measures this curve, without the paths of one machine."""
     dataset = plan.dataset
     limit = f" --limit {len(dataset.images)}" if dataset.subset_of else ""
+    truth = f" --truth pseudo --truth-score {dataset.truth.split()[-2]}" if dataset.truth else ""
     ladder = ",".join(str(point.quality) for point in points)
     detector = "" if plan.detector is None else f" --detector {plan.detector.spec}"
     return (
         f"icm-bench run --task {plan.task} --codecs {codec} --qualities {codec}={ladder} "
-        f"--dataset {dataset.provider}{limit}{detector}"
+        f"--dataset {dataset.provider}{limit}{truth}{detector}"
     )
 
 
