@@ -389,6 +389,21 @@ def test_an_interrupted_command_says_what_becomes_of_its_work(command: list[str]
     assert error == "icm-bench: interrupted; what is finished is kept, run again to continue\n"
 
 
+def test_show_prints_the_command_of_a_measured_curve_and_has_none_of_a_published_one(
+    run: Run, tmp_path: Path
+) -> None:
+    measured = next(Path(__file__).parents[1].glob("results/scenes/detection/*/jpeg.json"))
+    status, shown, _ = run("show", measured)
+    assert status == 0
+    assert shown.splitlines()[-1] == json.loads(measured.read_text(encoding="utf-8"))["meta"]["command"]
+    run("published", "gao2026", "--results", tmp_path / "published")
+    status, shown, error = run("show", next((tmp_path / "published").rglob("*.json")))
+    assert status == 1
+    assert "Gao" in shown
+    assert error.count("\n") == 1
+    assert "names no command" in error
+
+
 def test_list_names_everything_and_help_is_quick(command: list[str]) -> None:
     for arguments in (["--help"], ["list"], ["run", "--help"]):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, timeout=60)

@@ -82,6 +82,7 @@ for _name, _function, _example in (
     ("bdrate", curve.bdrate, "bdrate results/ --anchor vvc --format markdown"),
     ("plot", curve.plot, "plot results/ --formats png,pdf"),
     ("compare", curve.compare, "compare main results/"),
+    ("show", curve.show, "show results/scenes/detection/fasterrcnn_scenes/jpeg.json"),
     ("report", curve.report, "report results/ --output report.html"),
     ("import", exchange.import_, "import vtm.json --from compressai --dataset kodak --codec vtm"),
     ("published", exchange.published, "published gao2026 --results published"),

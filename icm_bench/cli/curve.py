@@ -246,6 +246,25 @@ def compare(
         raise typer.Exit(1)
 
 
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A curve's JSON file.")],
+) -> None:
+    """Print what a curve was measured on and the exact command that measures it."""
+    from icm_bench.curves.result import load, titled
+
+    result = load(file)
+    say(f"{result.codec}: {titled(result.task, result.dataset, result.detector)}")
+    if result.is_published:
+        say(f"published: {result.meta['published']['source']}")
+    if "command" not in result.meta:
+        raise ResultError(
+            "was not measured here and names no command",
+            where=file,
+            hint="give a file that icm-bench run wrote",
+        )
+    say(result.meta["command"])
+
+
 def report(
     folder: option.ResultsArgument = Path("results"),
     metric: option.MetricOption = "map",
