@@ -54,9 +54,8 @@ def with_pseudo_truth(
         )
     name = f"{dataset.name}-pseudo-{safe_name(str(spec))}" + (f"-{score:g}" if score != SCORE else "")
     made = Dataset.measure(name, dataset.images, truth)
-    return replace(
-        made, provider=dataset.provider, truth=f"pseudo: findings of {spec} from score {score:g} on"
-    )
+    said = f"pseudo: findings of {spec} from score {score:g} on"
+    return replace(made, provider=dataset.provider, subset_of=dataset.subset_of, truth=said)
 
 
 def pseudo_truth(
