@@ -42,6 +42,7 @@ NAMES = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 RECORDED: dict[str, tuple[Quality, ...]] = {
     "content-weighted": (1, 4, 6),
     "hyperprior": (1, 4, 8),
+    "icm-photos": (1, 4, 8, 10),
     "icm-scenes": (1, 4, 8, 10),
     "rnn-gdn": (1, 4, 16),
     "rnn-gdn-off": (1, 4),
@@ -115,6 +116,7 @@ def test_weights_are_small_and_have_a_recipe_and_a_card(name: str) -> None:
         ("content-weighted", "mse+ssim", ()),
         ("hyperprior", "mse", ()),
         ("icm-mse", "mse", ()),
+        ("icm-photos", "detection", ("onnx:model=deimv2_femto_coco80-c6ad358f", "yolox")),
         ("icm-scenes", "detection", ("fasterrcnn_scenes", "maskrcnn_scenes")),
         ("icm-scenes-mse", "mse", ()),
         ("rnn-gdn", "mae", ()),
