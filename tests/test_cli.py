@@ -533,7 +533,9 @@ def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
     assert (code, one_line(error)) == (2, True)
     assert "fidelity on photos: pictures show what a detector saw, and there is none" in error
     code, _, error = run("bdrate", "results", "--metric", "ar100")
-    assert (code, one_line(error)) == (1, True)
+    left_out, reason = error.splitlines(keepends=True)
+    assert (code, left_out) == (1, "left out, without ar100: fidelity on photos\n")
+    assert one_line(reason)
     assert "no curve has the metric 'ar100'; known: bpp" in error
 
 
@@ -552,7 +554,7 @@ def test_groups_without_the_metric_are_left_out_and_named(
     assert (code, error) == (0, "left out, without sizes: fidelity on blobs-4\n")
     (tmp_path / "results/blobs-4/fidelity/none/jpeg.json").rename(tmp_path / "kept.json")
     code, output, error = run("bdrate", "results", "--anchor", "jpeg", "--format", "csv")
-    assert (code, error) == (0, "left out, without jpeg: fidelity on blobs-4\n")
+    assert (code, error) == (0, "left out: fidelity on blobs-4: unknown anchor 'jpeg'; known: fake\n")
     assert {row["task"] for row in csv.DictReader(io.StringIO(output))} == {"detection"}
     code, _, error = run("bdrate", "results", "--anchor", "jepg")
     assert (code, "unknown anchor 'jepg'; did you mean 'jpeg'?" in error) == (2, True)

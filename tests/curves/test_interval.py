@@ -118,10 +118,17 @@ def test_an_accuracy_can_be_each_replicates_own() -> None:
 
 def test_an_estimate_takes_its_interval() -> None:
     estimate = Estimate(value=-10.0, overlap=0.9, method="pchip")
-    sure = with_interval(estimate, np.array([*np.full(998, -11.0), np.nan, np.nan]))
+    sure = with_interval(estimate, np.array([*np.full(499, -11.0), *np.full(499, -9.0), np.nan, np.nan]))
     assert sure == Estimate(
-        value=-10.0, low=-11.0, high=-11.0, overlap=0.9, method="pchip", n_resamples=1000, n_without=2
+        value=-10.0, low=-11.0, high=-9.0, overlap=0.9, method="pchip", n_resamples=1000, n_without=2
     )
+
+
+def test_an_interval_that_does_not_hold_its_estimate_says_so() -> None:
+    estimate = Estimate(value=-10.0, overlap=0.9, method="pchip")
+    found = with_interval(estimate, np.full(1000, -11.0))
+    assert (found.low, found.high) == (-11.0, -11.0)
+    assert found.reason == "the interval does not hold -10: check the replicates"
 
 
 def test_an_estimate_without_a_value_takes_no_interval() -> None:

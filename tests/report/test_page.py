@@ -355,10 +355,11 @@ def test_nothing_overflows_a_page_of_400_pixels(results: Path, tmp_path: Path, b
     assert int(found[2]) <= int(found[1]) <= 400
 
 
-def test_a_name_that_is_no_text_is_shown_by_its_bytes(tmp_path: Path) -> None:
+def test_a_curve_with_a_name_that_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:
     path = write_curve(tmp_path / "results", "jpeg", 1.0)
     path.write_text(path.read_text().replace("icm-bench run", "icm-bench \\udcff run"))
-    assert "icm-bench \\udcff run" in written(tmp_path / "results", tmp_path)
+    with pytest.raises(ResultError, match=r"jpeg\.json: "):
+        written(tmp_path / "results", tmp_path)
 
 
 def test_a_selection_and_labels_hold_in_the_whole_report(results: Path, tmp_path: Path) -> None:

@@ -441,7 +441,10 @@ def test_names_from_result_files_do_not_become_markup(measure: Measure, tmp_path
     head = tmp_path / "results"
     shutil.copytree(measure(byte="y"), head)
     hostile = "](http://x) <img src=x> @someone | `\x01\n# title"
-    rewrite(head, lambda content: content["meta"].update(codec_version=[hostile]))
+    rewrite(
+        head,
+        lambda content: content["meta"].update(codec_version=[hostile] * len(content["meta"]["qualities"])),
+    )
     found = compare(measure(), head)
     written = difference.render(found, "markdown")
     assert "<img" not in written
