@@ -28,27 +28,34 @@ def differences(one: Image, other: Image) -> NDArray[np.int64]:
 
 @pytest.mark.parametrize("qp", [47, 32, 22])
 @pytest.mark.parametrize(
-    ("module", "encoder", "flag", "hashed"),
+    ("module", "encoder", "flag", "settings", "hashed"),
     [
-        (hevc, ("-c:v", "libx265", "-preset", "slow"), "-x265-params", "qp={qp}:{settings}:hash=1"),
+        (
+            hevc,
+            ("-c:v", "libx265", "-preset", "slow"),
+            "-x265-params",
+            ":".join(f"{key}={value}" for key, value in hevc._SETTINGS.items()),
+            "qp={qp}:{settings}:hash=1",
+        ),
         (
             vvc,
             ("-c:v", "libvvenc", "-preset", "fast", "-qp", "{qp}", "-qpa", "0"),
             "-vvenc-params",
+            vvc._SETTINGS,
             "{settings}:SEIDecodedPictureHash=md5",
         ),
     ],
     ids=["hevc", "vvc"],
 )
 def test_the_decoder_shows_what_the_encoder_says_that_it_coded(
-    module: ModuleType, encoder: tuple[str, ...], flag: str, hashed: str, qp: int
+    module: ModuleType, encoder: tuple[str, ...], flag: str, settings: str, hashed: str, qp: int
 ) -> None:
     codec: Codec = hevc.Hevc(qp) if module is hevc else vvc.Vvc(qp)
     container = "hevc" if module is hevc else "vvc"
     form = color.PlaneFormat("420", 10, "bt709", "limited")
     raw = color.to_bytes(color.to_planes(color.padded(IMAGE, 162, 98), form), form)
     arguments = [*encoder, flag, hashed, "-threads", "1"]
-    filled = [argument.format(qp=qp, settings=module._SETTINGS) for argument in arguments]
+    filled = [argument.format(qp=qp, settings=settings) for argument in arguments]
     with_hash = ffmpeg.encode(raw, "yuv420p10le", 162, 98, filled, container)
     data = codec.encode(IMAGE)
     assert with_hash.startswith(envelope.unpack(data).stream), "the same stream, and a message behind it"
