@@ -162,7 +162,7 @@ def test_a_lossless_image_has_a_finite_psnr_in_a_batch(measured: Path, tmp_path:
 def test_a_store_that_is_not_whole_is_refused(measured: Path, tmp_path: Path) -> None:
     point = measured / "runs" / "coded" / "blobs" / "png"
     quality = next(entry for entry in point.iterdir() if entry.is_dir())
-    copy = tmp_path / "blobs" / "png" / quality.name
+    copy = tmp_path / "coded" / "blobs" / "png" / quality.name
     copy.mkdir(parents=True)
     shards = sorted(quality.glob("*.parquet"))
     for shard in shards[1:]:
