@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,16 @@ from icm_bench.testing import photograph
 
 OUTSIDE = Path(__file__).parents[2] / "shared" / "data"
 COLORS = {1: (230, 30, 30), 2: (30, 210, 30), 3: (40, 40, 240)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let what tests start be interrupted: a shell has it ignore SIGINT where the tests run in the background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

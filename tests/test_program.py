@@ -161,7 +161,12 @@ def test_a_program_and_its_children_end_with_whoever_runs_it(
     # Whoever runs a program says so right after it has begun.
     time.sleep(0.2)
     runner.send_signal(number)
-    runner.wait(timeout=30)
+    try:
+        runner.wait(timeout=30)
+    finally:
+        # Or a runner that stays makes another test fail, too.
+        runner.kill()
+        runner.wait()
     for pid in note.read_text().split():
         wait_until_ended(int(pid))
     deadline = time.monotonic() + 5.0
