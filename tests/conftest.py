@@ -117,14 +117,6 @@ def blobs(blob_files: tuple[Path, Path]) -> Dataset:
     return open_dataset("coco-format", images=folder, annotations=file)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Have new processes hear SIGINT: they inherit that it is ignored where pytest runs behind nohup or ``&``."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="session")
 def command() -> list[str]:
     """The command line, as a fresh process."""

@@ -371,7 +371,6 @@ def test_control_characters_do_not_reach_the_terminal(run: Run) -> None:
     assert r"red\x1b[31m\r\u202e: no such folder" in error
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command_says_what_becomes_of_its_work(command: list[str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"

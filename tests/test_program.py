@@ -140,7 +140,6 @@ def wait_until_ended(pid: int) -> None:
     assert not is_running(pid)
 
 
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_program_and_its_children_end_with_whoever_runs_it(
     tmp_path: Path, scratch: Path, number: signal.Signals

@@ -175,7 +175,6 @@ def children_of(pid: int) -> set[int]:
     return below - {pid}
 
 
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "ignored", "workers", "status", "message"),
     [
