@@ -43,13 +43,13 @@ def process_pool(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, start, (dict(environment or {}), scratch))
     with one_thread():
-        processes: list[Any] = []
         try:
-            pool.submit(os.getpid)  # starts the processes, with the variables that are set now
-            processes = list(pool._processes.values())
+            pool.submit(os.getpid)  # starts the first process now
             yield pool
         except BaseException:
-            for process in processes:
+            # All that there are by now: the pool starts most of them later, and one that is left could wait for ever
+            # for a lock that an ended one held.
+            for process in list((pool._processes or {}).values()):
                 process.terminate()
             raise
         finally:

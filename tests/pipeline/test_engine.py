@@ -19,6 +19,7 @@ from icm_bench.pipeline import engine, stage
 from icm_bench.pipeline.engine import Device, Pools, resolve_device
 from icm_bench.pipeline.runner import Summary, run
 from icm_bench.pipeline.stage import DetectorChoice, Job
+from icm_bench.pipeline.worker import process_pool
 from icm_bench.spec import Spec
 
 pytestmark = pytest.mark.usefixtures("plugins")
@@ -161,6 +162,17 @@ def test_a_script_without_a_main_guard_runs_in_process_or_is_told_what_to_write(
     assert (done.returncode == 0) == works, done.stderr
     if not works:
         assert "if __name__ == '__main__': (or give workers=1)" in done.stderr.splitlines()[-1]
+
+
+def test_an_error_ends_also_the_processes_that_a_pool_started_later() -> None:
+    with pytest.raises(KeyboardInterrupt), process_pool(2) as pool:
+        pool.submit(os.getpid).result(timeout=60)
+        for _ in range(4):
+            pool.submit(time.sleep, 60)
+        assert len(pool._processes) == 2
+        begin = time.monotonic()
+        raise KeyboardInterrupt
+    assert time.monotonic() - begin < 20
 
 
 def children_of(pid: int) -> set[int]:
