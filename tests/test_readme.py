@@ -140,7 +140,9 @@ def test_each_command_runs_as_printed(line: str, here: Path, shared_data: Callab
         # No stand-in will do: the dataset knows the checksums of its files.
         shutil.copytree(shared_data("kodak"), here / "data" / "kodak", dirs_exist_ok=True)
     if "fidelity" in arguments:
-        arguments += ["--qualities", "vvc=47,42", "--qualities", "jpeg2000=0.06,0.25"]
+        codecs = arguments[arguments.index("--codecs") + 1].split(",")
+        for codec, ladder in (("vvc", "47,42"), ("jpeg2000", "0.06,0.25")):
+            arguments += ["--qualities", f"{codec}={ladder}"] if codec in codecs else []
     elif "--dataset" in arguments:
         name = "maskrcnn_resnet50_fpn" if "segmentation" in arguments else "fasterrcnn_resnet50_fpn"
         arguments[arguments.index("cuda")] = "cpu"
@@ -162,7 +164,9 @@ def test_each_command_runs_as_printed(line: str, here: Path, shared_data: Callab
         arguments += ["--max-steps", "1", "--device", "cpu"]
     output = call(here, arguments)
     if arguments[0] == "run":
-        assert ("fidelity on kodak-2: 2 images" if "fidelity" in arguments else "| uncompressed") in output
+        dataset = "kodak" if "kodak" in arguments else "scenes"
+        shown = f"fidelity on {dataset}-2: 2 images" if "fidelity" in arguments else "| uncompressed"
+        assert shown in output
         plot = here / output.rpartition("plot: ")[2].strip()
         assert plot.is_file()
 
