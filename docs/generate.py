@@ -31,9 +31,8 @@ _ANCHOR = "vvc:preset=medium"
 _SCENES = "results/scenes/detection/fasterrcnn_scenes"
 _COLUMNS = {
     "70 drawn scenes, the detector that icm was trained through": _SCENES,
-    "100 photographs of COCO, one of the two detectors that icm was trained through": (
-        "results/coco-partial100/detection/yolox"
-    ),
+    "100 photographs of COCO, YOLOX-Nano: icm was trained through it": "results/coco-partial100/detection/yolox",
+    "the same, NanoDet-g: icm never saw it": "results/coco-partial100/detection/nanodet_g",
 }
 """What the README's summary shows: a folder of curves a column."""
 _ROWS = ("icm", "icm, no ROI", "icm, for fidelity", "JPEG 2000", "JPEG")
