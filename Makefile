@@ -41,7 +41,7 @@ clean: ## Remove the environment and all that runs have made.
 	rm -rf $(VENV) runs training build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("icm-bench needs Python 3.11 or later; name one with PYTHON=") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "icm-bench needs Python 3.11 or 3.12; name one with PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
