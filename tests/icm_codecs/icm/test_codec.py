@@ -294,7 +294,7 @@ def test_former_name_of_an_option_is_understood_and_says_the_present_one(
 
 def test_a_name_that_begins_as_the_drawn_images_do_is_no_drawn_dataset() -> None:
     spec, _ = resolve_codec("icm", task="detection", provider="scenes-of-mine")
-    assert str(spec) == "icm:domain=photos:objective=mse"
+    assert str(spec) == "icm:domain=photos:objective=detection"
 
 
 def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
