@@ -274,6 +274,7 @@ def test_weights_that_are_not_shipped_are_refused(domain: Any, objective: Any) -
         ("icm", "detection", "scenes", "icm:domain=scenes:objective=detection"),
         ("icm", "segmentation", "scenes-poses", "icm:domain=scenes:objective=segmentation"),
         ("icm", "fidelity", "scenes", "icm:domain=scenes:objective=mse"),
+        ("icm", "detection", "coco", "icm:domain=photos:objective=detection"),
         ("icm", "fidelity", "coco", "icm:domain=photos:objective=mse"),
         ("icm:objective=mse", "detection", "scenes", "icm:domain=scenes:objective=mse"),
         ("icm:domain=photos", "fidelity", "scenes", "icm:domain=photos:objective=mse"),
