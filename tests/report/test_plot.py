@@ -126,11 +126,11 @@ def test_eight_curves_have_bands_and_nine_have_none_and_both_say_so() -> None:
 def test_many_curves_are_drawn_a_few_at_a_time_each_once_in_colour(tmp_path: Path) -> None:
     from icm_bench.report.panel import draw_few_at_a_time
 
-    figure = draw_few_at_a_time(list(find(RESULTS / "coco-partial100")), "map", "log", Look())
+    figure = draw_few_at_a_time(list(find(RESULTS / "coco-partial100/detection/yolox")), "map", "log", Look())
     legends = [named(axes) for axes in figure.axes if axes.get_legend()]
     assert len(legends) == 4
     assert sorted(label for legend in legends for label in legend) == sorted(
-        labels_of(list(find(RESULTS / "coco-partial100"))).values()
+        labels_of(list(find(RESULTS / "coco-partial100/detection/yolox"))).values()
     )
     assert [label for label in legends[-1] if label.startswith("VVC")] == legends[-1]
     assert "black: VVC fast" in said(figure)
