@@ -178,7 +178,7 @@ def _open_session(runtime: Any, data: bytes, weights: Path, device: str, where: 
         raise DetectorError(
             f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}",
             where=where,
-            hint="mend the CUDA installation, or use --device cpu",
+            hint="repair the CUDA installation, or use --device cpu",
         )
     return session
 

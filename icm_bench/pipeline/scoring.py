@@ -38,7 +38,7 @@ from icm_bench.pipeline.stage import DetectorChoice
 from icm_bench.spec import Spec, create_codec
 
 CONVENTIONS = MEASURED.record()
-"""What a rate means here; curves of other conventions are not compared with ours unasked."""
+"""What a rate means here; curves of other conventions are compared with ours only where the user asks for it."""
 
 SCORING = 1
 """Version of scoring, resampling and what a result file derives from them. 1: first."""

@@ -98,8 +98,8 @@ def draw_group(
     Args:
         results: The curves.
         folder: Where the files go.
-        metric: A column of the results; AP stands for what curves that have none are compared on. Of no account for
-            panels by category, which show AP.
+        metric: A column of the results; AP stands for what curves that have none are compared on. Panels by
+            category show AP, whatever is asked for.
         scale: Of the rate axis.
         panels: One; one for each size of object; or one for each category.
         formats: Of ``png``, ``svg`` and ``pdf``.

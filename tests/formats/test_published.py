@@ -1,4 +1,4 @@
-"""Published curves give the BD-rates that were computed from them elsewhere, and mix with no others unasked."""
+"""Published curves give the BD-rates that were computed from them elsewhere, and mix with others only on request."""
 
 from __future__ import annotations
 

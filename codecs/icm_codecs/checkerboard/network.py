@@ -9,7 +9,6 @@ for a continuum of rates, are taken from :mod:`icm_codecs.tucodec`; a *position*
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, cast
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.layer import round_through
 from icm_codecs.tucodec.network import (
     SCALES,
@@ -30,9 +30,7 @@ from icm_codecs.tucodec.network import (
     laplacian_bits,
 )
 
-with warnings.catch_warnings():
-    # Its own dependencies warn of their future while they are imported.
-    warnings.simplefilter("ignore")
+with quiet_import():
     from compressai.ops import LowerBound
 
 CONTEXT_BOUND = 16
