@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from icm_bench.detector import Prediction, Task
-from icm_bench.detectors import onnx_layout
 from icm_bench.detectors.label_map import COCO_80, COCO_91, LabelMap
 from icm_bench.detectors.network_input import Channels, Fit, InputForm
-from icm_bench.detectors.onnx_layout import Layout, LayoutMismatch
+from icm_bench.detectors.onnx_layout import family
+from icm_bench.detectors.onnx_layout.layout import Layout, LayoutMismatch
 from icm_bench.detectors.onnx_model import OnnxModel, digest, read_weights
 from icm_bench.detectors.onnx_predictor import MAX_DETECTIONS, OnnxPredictor
 from icm_bench.error import DetectorError, UsageError
@@ -151,7 +151,7 @@ def _bind(
     network: OnnxModel, layout: str | None, n_labels: int, size: tuple[int, int] | None, weights: Path
 ) -> Layout:
     try:
-        return onnx_layout.bind(network, layout, n_labels, size)
+        return family.bind(network, layout, n_labels, size)
     except LayoutMismatch as mismatch:
         wanted = "of no layout" if layout is None else f"not of the layout {layout}"
         raise DetectorError(

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icm_bench.detector import Prediction
-from icm_bench.detectors import onnx_layout
 from icm_bench.detectors.label_map import LabelMap
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.detectors.network_input import InputForm, Placement
-from icm_bench.detectors.onnx_layout import Layout, LayoutMismatch, Outputs
+from icm_bench.detectors.onnx_layout import family
+from icm_bench.detectors.onnx_layout.layout import Layout, LayoutMismatch, Outputs
 from icm_bench.detectors.onnx_model import OnnxModel
 from icm_bench.error import DetectorError
 from icm_bench.image import Image
@@ -71,7 +71,7 @@ class OnnxPredictor:
         self._most = most
         self._where = f"detector '{detector}'"
         self.layout = layout
-        outputs, placement = self._infer(onnx_layout.known_image())
+        outputs, placement = self._infer(family.known_image())
         try:
             self.layout = layout.examine(outputs, placement)
         except LayoutMismatch as mismatch:

@@ -11,7 +11,8 @@ from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.label_map import COCO_80, LabelMap
 from icm_bench.detectors.network_input import InputForm
-from icm_bench.detectors.onnx_layout import LayoutMismatch, YoloxLayout
+from icm_bench.detectors.onnx_layout.layout import LayoutMismatch
+from icm_bench.detectors.onnx_layout.yolox import YoloxLayout
 from icm_bench.detectors.onnx_model import OnnxModel
 from icm_bench.detectors.onnx_predictor import OnnxPredictor
 from icm_bench.error import DetectorError
