@@ -109,7 +109,7 @@ class DaskEngine:
 
     def _submit(self, job: Job, files: Mapping[str, bytes]) -> Any:
         submit = functools.partial(self._client.submit, pure=False)
-        if not self._has_gpu or (job.detector is None and job.resource == "cpu"):
+        if not self._has_gpu or (not job.detectors and job.resource == "cpu"):
             return submit(_measure, job, files)
         if job.resource == "gpu":
             return submit(_measure, job, files, resources={"GPU": 1})
@@ -155,10 +155,9 @@ def _check_versions(client: Any) -> None:
 
 
 def _paths(job: Job) -> list[str]:
-    weights = None if job.detector is None else job.detector.weights
-    return [
-        str(path) for path in (*(image.path for image in job.images), job.coded, weights) if path is not None
-    ]
+    weights = (detector.weights for detector in job.detectors)
+    paths = (*(image.path for image in job.images), job.coded, *weights)
+    return [str(path) for path in paths if path is not None]
 
 
 def _sees(paths: Sequence[str]) -> bool:
@@ -180,14 +179,16 @@ def _at_hand(job: Job, files: Mapping[str, bytes]) -> Iterator[Job]:
 
 
 def _moved(job: Job, places: Mapping[str, Path]) -> Job:
-    detector = job.detector
-    if detector is not None and detector.weights is not None:
-        # Kept for as long as the worker lives, as the detector that is made of them is.
-        kept = _kept(places[str(detector.weights)].read_bytes())
-        detector = dataclasses.replace(detector, weights=kept)
+    # Kept for as long as the worker lives, as the detectors that are made of them are.
+    detectors = tuple(
+        detector
+        if detector.weights is None
+        else dataclasses.replace(detector, weights=_kept(places[str(detector.weights)].read_bytes()))
+        for detector in job.detectors
+    )
     images = tuple(dataclasses.replace(image, path=places[str(image.path)]) for image in job.images)
     coded = None if job.coded is None else places[str(job.coded)]
-    return dataclasses.replace(job, images=images, coded=coded, detector=detector)
+    return dataclasses.replace(job, images=images, coded=coded, detectors=detectors)
 
 
 def _written(folder: Path, path: str, data: bytes) -> Path:
@@ -198,7 +199,7 @@ def _written(folder: Path, path: str, data: bytes) -> Path:
     return place
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=32)
 def _kept(data: bytes) -> Path:
     place = Path(tempfile.mkdtemp(prefix="icm-bench-")) / hashlib.sha256(data).hexdigest()
     place.write_bytes(data)

@@ -116,7 +116,7 @@ def local_engine(workers: int | None, device: Device, jobs: Sequence[Job]) -> It
         device: Where networks run.
         jobs: What is to be run.
     """
-    has_gpu_work = any(job.detector is not None or job.resource == "gpu" for job in jobs)
+    has_gpu_work = any(job.detectors or job.resource == "gpu" for job in jobs)
     gpus = device.gpus if has_gpu_work else ()
     workers = workers or n_cores()
     if workers == 1 and not gpus:
@@ -224,7 +224,7 @@ class _Schedule:
         """Give work to whoever has too little, within what may wait; tell whether any is going on."""
         while self._to_code and self._has_room(self._to_code[0][1]):
             index, job = self._to_code.popleft()
-            if self._folder is not None and job.detector is not None:
+            if self._folder is not None and job.detectors:
                 path = self._folder / f"{index}.images"
                 self._held[index] = job.n_bytes
                 self._working[self._coders.submit(_code_to, job, path)] = _Task(index, job, path)
@@ -256,7 +256,7 @@ class _Schedule:
         coding = sum(task.gpu is None for task in self._working.values())
         if coding >= 2 * self._n_coders:
             return False
-        if self._folder is None or job.detector is None or not self._held:
+        if self._folder is None or not job.detectors or not self._held:
             return True
         # One shard goes even where it alone is more than may wait: the run must end.
         n_shards = _WAITING_SHARDS * len(self._predictors) + self._n_coders

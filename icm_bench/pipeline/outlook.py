@@ -27,6 +27,9 @@ _BITS_PER_PIXEL = 1.0
 _SAMPLE = 4
 """Finished shards of a point that are read to know its seconds."""
 
+_CODING, _DETECTING = ("encode_s", "decode_s"), ("detect_s",)
+"""The columns of the stores that hold the seconds of each stage."""
+
 _FOLDER = "plans"
 
 
@@ -68,7 +71,7 @@ def record_of(plan: Plan) -> dict[str, Any]:
     return {
         "dataset": plan.dataset.name,
         "task": plan.task,
-        "detector": str(plan.detector_spec),
+        "detector": ", ".join(str(judged.detector_spec) for judged in plan.apart),
         "shards": [
             {"images": len(images), "megapixels": sum(image.width * image.height for image in images) / 1e6}
             for images in plan.shards()
@@ -85,33 +88,58 @@ def standings(record: Mapping[str, Any], root: Path) -> list[Standing]:
         for point in record["points"]
         for folder in point["folders"]
     }
-    coding = [_seconds(root, point, "coded", ("encode_s", "decode_s")) for point in record["points"]]
-    detecting = [_seconds(root, point, "predicted", ("detect_s",)) for point in record["points"]]
-    known = [seconds for seconds in detecting if seconds is not None]
-    detect_s = sum(known) / len(known) if known else _DETECT_S
+    coding = [
+        _seconds(root, [folder for folder in point["folders"] if _kind(folder) == "coded"], _CODING)
+        for point in record["points"]
+    ]
+    detect_s = _detecting(root, record["points"])
     found = []
     for point, code_s in zip(record["points"], _filled(record["points"], coding), strict=True):
         core_s = n_bytes = 0.0
         n_done = 0
         for name, shard in zip(names, record["shards"], strict=True):
-            missing = [folder.split("/")[0] for folder in point["folders"] if name not in present[folder]]
+            missing = [folder for folder in point["folders"] if name not in present[folder]]
+            is_coded = not any(_kind(folder) == "coded" for folder in missing)
             n_done += not missing
-            core_s += ("coded" in missing) * code_s * shard["megapixels"]
-            core_s += ("predicted" in missing) * detect_s * shard["images"]
-            n_bytes += ("coded" in missing) * shard["megapixels"] * 1e6 * _BITS_PER_PIXEL / 8
+            core_s += (not is_coded) * code_s * shard["megapixels"]
+            core_s += sum(
+                detect_s[_detector(folder)] * shard["images"]
+                for folder in missing
+                if _kind(folder) == "predicted"
+            )
+            n_bytes += (not is_coded) * shard["megapixels"] * 1e6 * _BITS_PER_PIXEL / 8
         found.append(Standing(point["codec"], point["quality"], n_done, len(names), core_s, n_bytes))
     return found
 
 
-def _seconds(root: Path, point: Mapping[str, Any], kind: str, columns: Sequence[str]) -> float | None:
-    """Return the measured seconds of a point: of the code stage for a megapixel, of the predict stage for an image."""
+def _kind(folder: str) -> str:
+    return folder.partition("/")[0]
+
+
+def _detector(folder: str) -> str:
+    return folder.rpartition("/")[2]
+
+
+def _detecting(root: Path, points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the seconds of each detector for an image; of one that has not looked yet, the others' mean."""
+    folders: dict[str, list[str]] = {}
+    for point in points:
+        for folder in point["folders"]:
+            if _kind(folder) == "predicted":
+                folders.setdefault(_detector(folder), []).append(folder)
+    measured = {name: _seconds(root, own, _DETECTING) for name, own in folders.items()}
+    known = [seconds for seconds in measured.values() if seconds is not None]
+    usual = sum(known) / len(known) if known else _DETECT_S
+    return {name: usual if seconds is None else seconds for name, seconds in measured.items()}
+
+
+def _seconds(root: Path, folders: Sequence[str], columns: Sequence[str]) -> float | None:
+    """Return the measured seconds of shards: of the code stage for a megapixel, of the predict stage for an image."""
     total = amount = 0.0
-    for folder in point["folders"]:
-        if not folder.startswith(f"{kind}/"):
-            continue
+    for folder in folders:
         for path in sorted((root / folder).glob("*.parquet"))[:_SAMPLE]:
             with contextlib.suppress(StoreError, FileNotFoundError):
-                sides = ["width", "height"] if kind == "coded" else []
+                sides = ["width", "height"] if columns == _CODING else []
                 frame = store.read(path, [*columns, *sides]).to_pandas()
                 total += float(sum(frame[column].sum() for column in columns))
                 amount += float((frame["width"] * frame["height"]).sum() / 1e6) if sides else len(frame)

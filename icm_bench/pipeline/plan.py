@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from icm_bench.codec import Codec, Quality, Resource, coded_as, ladder_of, runs_on, s_per_megapixel
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
-from icm_bench.error import DamageError, DatasetError, StoreError, UsageError
+from icm_bench.error import DamageError, StoreError, UsageError
 from icm_bench.file import sweep
 from icm_bench.metrics import fidelity
 from icm_bench.pipeline import provenance, stage, store
 from icm_bench.pipeline.engine import Device
+from icm_bench.pipeline.judge import Judge, choose_detectors, examined
 from icm_bench.pipeline.stage import DetectorChoice, Job
 from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Identity, Store
-from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec, resolve_detector
+from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,14 +67,15 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run: every operating point, over every shard of a dataset, through one detector or none.
+    """A whole run: every operating point, over every shard of a dataset, through any number of detectors.
+
+    What is said of the detector, its predictions and its accuracy is of a plan with one judge, or none:
+    :attr:`apart` has one for each judge.
 
     Attributes:
         dataset: What is coded and looked at.
         task: What is measured.
-        detector: What looks; None where fidelity alone is measured.
-        detector_version: Its version, None with no detector.
-        published: Its published AP for the task on the whole of COCO val2017, where there is one.
+        judges: What looks, in the order in which they were named; none where fidelity alone is measured.
         points: The uncompressed images first, where there is a detector to look at them, then each codec's ladder in
             order.
         store: Where shards stand.
@@ -84,9 +87,7 @@ class Plan:
 
     dataset: Dataset
     task: Task
-    detector: DetectorChoice | None
-    detector_version: str | None
-    published: float | None
+    judges: tuple[Judge, ...]
     points: tuple[OperatingPoint, ...]
     store: Store
     device: Device
@@ -98,6 +99,34 @@ class Plan:
     def codecs(self) -> list[Spec]:
         """The codecs of the plan, each once, in the order in which they were named."""
         return list(dict.fromkeys(point.codec for point in self.points if point.codec is not None))
+
+    @cached_property
+    def apart(self) -> tuple[Plan, ...]:
+        """The plans of each judge alone; of fidelity, the plan itself."""
+        if len(self.judges) < 2:
+            return (self,)
+        return tuple(replace(self, judges=(judge,)) for judge in self.judges)
+
+    @property
+    def judge(self) -> Judge | None:
+        """The one judge; None where fidelity alone is measured.
+
+        Raises:
+            UsageError: There are several.
+        """
+        if len(self.judges) > 1:
+            raise UsageError(f"has {len(self.judges)} detectors", where="plan", hint="take the plans apart")
+        return self.judges[0] if self.judges else None
+
+    @property
+    def detector(self) -> DetectorChoice | None:
+        """What looks; None where fidelity alone is measured."""
+        return None if self.judge is None else self.judge.choice
+
+    @property
+    def detector_version(self) -> str | None:
+        """The detector's version, None with no detector."""
+        return None if self.judge is None else self.judge.version
 
     @property
     def detector_spec(self) -> Spec:
@@ -185,12 +214,12 @@ class Plan:
             for point in distinct:
                 job = self._job(point, shard, images)
                 is_coded = job.codec is None or job.coded is not None
-                if not (is_coded and job.is_compared and job.detector is None):
+                if not (is_coded and job.is_compared and not job.detectors):
                     yield point, shard, job
 
     def _job(self, point: OperatingPoint, shard: int, images: tuple[ImageRecord, ...]) -> Job:
         """Return what of a shard at a point is still to be done."""
-        coded, is_compared, detector = None, True, self.detector
+        coded, is_compared = None, True
         ids = [record.id for record in images]
         header: dict[str, Any] = {}
         if point.codec is not None:
@@ -199,16 +228,18 @@ class Plan:
             coded = path if header else None
             compared = self._finished(self.compared_path(point, shard), self.compared_identity(point), ids)
             is_compared = _is_from(compared, header)
-        predicted = self._finished(self.predicted_path(point, shard), self.predicted_identity(point), ids)
-        if detector and _is_from(predicted, header if point.codec else predicted):
-            detector = None
+        detectors = []
+        for plan in self.apart:
+            predicted = self._finished(plan.predicted_path(point, shard), plan.predicted_identity(point), ids)
+            if plan.detector and not _is_from(predicted, header if point.codec else predicted):
+                detectors.append(plan.detector)
         return Job(
             images,
             point.coder,
             point.coder_quality,
             coded,
             is_compared,
-            detector,
+            tuple(detectors),
             self.device.name,
             point.resource,
             self.batch,
@@ -269,8 +300,8 @@ class Plan:
 
     def paths(self, point: OperatingPoint, shard: int) -> Iterator[Path]:
         """Yield where all that is made of a shard at a point stands."""
-        if self.detector is not None:
-            yield self.predicted_path(point, shard)
+        for plan in self.apart if self.judges else ():
+            yield plan.predicted_path(point, shard)
         if point.codec is not None:
             yield self.coded_path(point, shard)
             yield self.compared_path(point, shard)
@@ -288,7 +319,7 @@ def make_plan(
     dataset: Dataset,
     task: Task,
     codecs: Sequence[str],
-    detector: str,
+    detector: str | Sequence[str],
     weights: Path | None,
     qualities: Sequence[str],
     store: Store,
@@ -305,9 +336,9 @@ def make_plan(
     """
     if not codecs:
         raise UsageError("there is no codec to measure", where="--codecs", hint="write --codecs jpeg,vvc")
-    choice = _choose_detector(detector, weights, task, dataset)
+    choices = choose_detectors(detector, weights, task, dataset)
     ladders = parse_qualities(qualities)
-    points = [] if choice is None else [OperatingPoint()]
+    points = [OperatingPoint()] if choices else []
     for text in dict.fromkeys(codecs):
         spec, cls = resolve_codec(text, task=task, provider=dataset.provider)
         if any(point.codec == spec for point in points):
@@ -322,25 +353,8 @@ def make_plan(
     for spec in anew:
         if all(point.codec != spec for point in points):
             raise UsageError(f"{spec} is not among the codecs", where="--again")
-    version, published = (None, None) if choice is None else _examine(choice, task, dataset, device.name)
-    return Plan(
-        dataset, task, choice, version, published, tuple(points), store, device, batch, fresh, frozenset(anew)
-    )
-
-
-def _examine(choice: DetectorChoice, task: Task, dataset: Dataset, device: str) -> tuple[str, float | None]:
-    """Return a detector's version and published accuracy, of the variant that its options name."""
-    detector = choice.create(device)
-    _check_task(detector.tasks, task, choice.spec)
-    _check_categories(dataset.categories, detector.categories, choice.spec, dataset.name)
-    return detector.version(), detector.published.get(task)
-
-
-def _check_task(tasks: Sequence[Task], task: Task, spec: Spec) -> None:
-    if task not in tasks:
-        raise UsageError(
-            f"does not do {task}", where=f"detector '{spec}'", hint=f"it does {', '.join(tasks)}"
-        )
+    judges = tuple(examined(choice, task, dataset, device.name) for choice in choices)
+    return Plan(dataset, task, judges, tuple(points), store, device, batch, fresh, frozenset(anew))
 
 
 def stored_as(spec: Spec, quality: Quality) -> tuple[Spec, Quality]:
@@ -362,56 +376,3 @@ def _point(spec: Spec, quality: Quality, device: str) -> OperatingPoint:
 def _stored_as(spec: Spec, quality: Quality, codec: Codec) -> tuple[Spec, Quality]:
     other = coded_as(codec)
     return (spec, quality) if other is None else (resolve_codec(other[0])[0], other[1])
-
-
-def _choose_detector(text: str, weights: Path | None, task: Task, dataset: Dataset) -> DetectorChoice | None:
-    if task == "fidelity":
-        _refuse_detector(text, weights)
-        return None
-    if dataset.ground_truth is None:
-        raise DatasetError(
-            f"has no annotations to measure {task} on",
-            where=f"dataset '{dataset.name}'",
-            hint="give --annotations FILE in COCO format",
-        )
-    if not dataset.n_objects:
-        raise DatasetError(
-            f"has no object to measure {task} on: its {len(dataset.ground_truth['annotations'])} annotations are "
-            "crowds, which do not count",
-            where=f"dataset '{dataset.name}'",
-            hint="annotate objects, take more images, or measure --task fidelity",
-        )
-    if task not in dataset.tasks:
-        raise UsageError(
-            f"has objects without a mask to measure {task} on",
-            where=f"dataset '{dataset.name}'",
-            hint=f"it can score {', '.join(dataset.tasks)}",
-        )
-    if weights is not None and not weights.is_file():
-        raise UsageError("no such file", where=f"--detector-weights {weights}")
-    spec, cls = resolve_detector(text, weights=weights)
-    _check_task(cls.tasks, task, spec)
-    if cls.categories:
-        _check_categories(dataset.categories, cls.categories, spec, dataset.name)
-    return DetectorChoice(spec, None if weights is None else weights.resolve())
-
-
-def _refuse_detector(text: str, weights: Path | None) -> None:
-    for option, is_given in (
-        ("--detector", text != NO_DETECTOR),
-        ("--detector-weights", weights is not None),
-    ):
-        if is_given:
-            raise UsageError(f"has no use for {option}", where="task 'fidelity'", hint="leave it out")
-
-
-def _check_categories(wanted: Mapping[int, str], known: Mapping[int, str], spec: Spec, dataset: str) -> None:
-    for identifier, name in wanted.items():
-        if known.get(identifier) != name:
-            raise UsageError(
-                f"category {identifier} is '{name}' in dataset '{dataset}' and "
-                f"'{known.get(identifier, 'absent')}' to the detector",
-                where=f"detector '{spec}'",
-                hint="give --category-map name, or a JSON file, where other ids or names mean the same; "
-                "else choose a detector of these categories",
-            )

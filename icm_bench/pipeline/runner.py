@@ -41,10 +41,10 @@ class Summary:
     """What a run did.
 
     Attributes:
-        results: The curves, in the order in which their codecs were named.
+        results: The curves: the codecs in the order in which they were named, by each detector in turn.
         paths: Their JSON files.
         n_encoded: Images encoded.
-        n_detected: Images that the detector looked at.
+        n_detected: Images looked at, by each detector.
         n_jobs: Shards finished.
         seconds: Time by step, summed over the workers: load, read, encode, decode, check, compare, detect;
             and score.
@@ -78,7 +78,7 @@ def run(
     *,
     task: Task,
     codecs: Sequence[str],
-    detector: str | None = None,
+    detector: str | Sequence[str] | None = None,
     weights: Path | None = None,
     qualities: Sequence[str] = (),
     results: str | Path = "results",
@@ -95,16 +95,18 @@ def run(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Measure codecs on a dataset, through a frozen detector or by their pixels alone, and write their curves.
+    """Measure codecs on a dataset, through frozen detectors or by their pixels alone, and write their curves.
 
-    What is on disk is reused; a detector looks at the uncompressed images first.
+    What is on disk is reused. Each image is coded once, and decoded once for all detectors; they look at the
+    uncompressed images first.
 
     Args:
         dataset: Images, with ground truth where a detector is to be scored.
         task: What is measured; of fidelity, every task's curves tell.
         codecs: Codec specs.
-        detector: A detector's spec, or None for the dataset's own.
-        weights: The detector's weights, or None for the published ones.
+        detector: A detector's spec, or several; each may name its weights, as in ``yolox:weights=FILE``. None for the
+            dataset's own.
+        weights: The weights of the one detector, or None for the published ones.
         qualities: Ladder overrides, each ``spec=quality,quality...``.
         results: Folder for the curves.
         runs: Folder for the coded and predicted stores.
@@ -142,15 +144,16 @@ def run(
     )
     summary = Summary()
     plan.sweep()
-    _check_neighbours(plan, Path(results))
+    for judged in plan.apart:
+        _check_neighbours(judged, Path(results))
     start = functools.partial(_engine, executor, dask, workers, plan)
     for _ in range(_ATTEMPTS):
         try:
-            ledger = None if part else Ledger(plan, Path(results), bootstrap)
+            ledgers = [] if part else [Ledger(judged, Path(results), bootstrap) for judged in plan.apart]
             with outlook.marked(plan) as mark:
-                _measure(plan, ledger, start, summary, progress, part, mark)
-            if ledger:
-                _settle(plan, ledger, summary)
+                _measure(plan, ledgers, start, summary, progress, part, mark)
+            if ledgers:
+                _settle(plan, ledgers, summary)
             break
         except (DamageError, FileNotFoundError):
             # Damage shows where a shard is read, which may be late; what is named again has been done by then.
@@ -172,7 +175,7 @@ def plan_of(
     codecs: Sequence[str],
     runs: str | Path,
     device: str,
-    detector: str | None = None,
+    detector: str | Sequence[str] | None = None,
     gpus: int | None = None,
     **options: Any,
 ) -> Plan:
@@ -190,7 +193,7 @@ def plan_of(
 
 def _measure(
     plan: Plan,
-    ledger: Ledger | None,
+    ledgers: Sequence[Ledger],
     start: Callable[[Sequence[Job]], AbstractContextManager[Engine]],
     summary: Summary,
     progress: Progress | None,
@@ -207,24 +210,25 @@ def _measure(
         mine = outlook.parts(plan, part[1])
         todo = [item for item in todo if mine[item[0], item[1]] == part[0]]
     if not todo:
-        if ledger:
+        for ledger in ledgers:
             ledger.check_published()
         return
     with start([job for _, _, job in todo]) as engine:
         summary.workers = max(summary.workers, engine.workers)
-        _execute(plan, todo, engine, ledger, summary, progress, mark)
+        _execute(plan, todo, engine, ledgers, summary, progress, mark)
 
 
-def _settle(plan: Plan, ledger: Ledger, summary: Summary) -> None:
+def _settle(plan: Plan, ledgers: Sequence[Ledger], summary: Summary) -> None:
     """Write the curves."""
     summary.results.clear()
     summary.paths.clear()
-    for codec in plan.codecs:
-        clock = time.perf_counter()
-        made, path = ledger.settle(codec)
-        summary.results.append(made)
-        summary.paths.append(path)
-        summary.seconds["score"] = summary.seconds.get("score", 0.0) + time.perf_counter() - clock
+    for ledger in ledgers:
+        for codec in plan.codecs:
+            clock = time.perf_counter()
+            made, path = ledger.settle(codec)
+            summary.results.append(made)
+            summary.paths.append(path)
+            summary.seconds["score"] = summary.seconds.get("score", 0.0) + time.perf_counter() - clock
 
 
 def _engine(
@@ -241,7 +245,7 @@ def _execute(
     plan: Plan,
     todo: Sequence[tuple[OperatingPoint, int, Job]],
     engine: Engine,
-    ledger: Ledger | None,
+    ledgers: Sequence[Ledger],
     summary: Summary,
     progress: Progress | None,
     mark: Path,
@@ -253,7 +257,7 @@ def _execute(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     n_originals = sum(point.codec is None for point, _, _ in todo)
-    if ledger and not n_originals:
+    for ledger in ledgers if not n_originals else ():
         ledger.check_published()
     forecast = outlook.Forecast([(point, job.n_bytes / 3e6) for point, _, job in todo])
     core_s: dict[int, float] = {}
@@ -277,7 +281,7 @@ def _execute(
             progress(n_done, len(todo), _label(point), forecast.left_s)
         if point.codec is None:
             n_originals -= 1
-            if ledger and not n_originals:
+            for ledger in ledgers if not n_originals else ():
                 ledger.check_published()
 
 
@@ -296,10 +300,12 @@ def _keep(
     if measured.compared is not None:
         identity = plan.compared_identity(point)
         store.write(plan.compared_path(point, shard), measured.compared, {"identity": identity, **header})
-    if measured.predicted is not None:
-        identity = plan.predicted_identity(point)
-        store.write(plan.predicted_path(point, shard), measured.predicted, {"identity": identity, **header})
-        summary.n_detected += measured.predicted.num_rows
+    for judged in plan.apart if measured.predicted else ():
+        predicted = measured.predicted.get(judged.detector_spec)
+        if predicted is not None:
+            identity = judged.predicted_identity(point)
+            store.write(judged.predicted_path(point, shard), predicted, {"identity": identity, **header})
+            summary.n_detected += predicted.num_rows
     for step, seconds in measured.seconds.items():
         summary.seconds[step] = summary.seconds.get(step, 0.0) + seconds
 

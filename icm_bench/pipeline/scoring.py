@@ -81,11 +81,11 @@ class Ledger:
                 found,
                 plan.dataset.name,
             )
-        if plan.published is None or not plan.dataset.is_full_val2017:
+        if plan.judge is None or plan.judge.published is None or not plan.dataset.is_full_val2017:
             return
-        if abs(found - plan.published) > PUBLISHED_TOLERANCE:
+        if abs(found - plan.judge.published) > PUBLISHED_TOLERANCE:
             raise DetectorError(
-                f"{found:.2f} AP on uncompressed val2017, where {plan.published:.1f} is published",
+                f"{found:.2f} AP on uncompressed val2017, where {plan.judge.published:.1f} is published",
                 where=f"detector '{plan.detector_spec}'",
                 hint="check its weights and its input: the curves would measure another detector",
             )

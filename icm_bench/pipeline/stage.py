@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -60,8 +60,8 @@ class Job:
         quality: The operating point, None with no codec.
         coded: The finished coded shard, or None where the images are still to be coded.
         is_compared: Whether the decoded images' distortion is on disk, or there is none to measure.
-        detector: The detector, or None where the predictions are on disk or not wanted.
-        device: Where the detector runs, and a codec that runs on a GPU: ``cpu`` or ``cuda``.
+        detectors: The detectors whose predictions are wanted and not on disk.
+        device: Where the detectors run, and a codec that runs on a GPU: ``cpu`` or ``cuda``.
         resource: What the code stage needs.
         batch: Images that a detector gets at once, where it takes batches.
     """
@@ -71,7 +71,7 @@ class Job:
     quality: Quality | None
     coded: Path | None
     is_compared: bool
-    detector: DetectorChoice | None
+    detectors: tuple[DetectorChoice, ...]
     device: str = "cpu"
     resource: Resource = "cpu"
     batch: int = 1
@@ -102,9 +102,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a stage found: rows of the coded, the compared and the predicted store, None where none were asked for.
+    """What a stage found: rows of the coded and the compared store, None where none were asked for.
 
     Attributes:
+        predicted: Rows of the predicted store by the spec of each detector that looked.
         origin: What the rows come from: a digest of the bitstreams, and one of what the codec makes of a small image;
             None of the uncompressed images, and of the predict stage alone.
         seconds: Wall time by step: load, read, encode, decode, check, compare, detect.
@@ -112,7 +113,7 @@ class Measured:
 
     coded: pa.Table | None = None
     compared: pa.Table | None = None
-    predicted: pa.Table | None = None
+    predicted: Mapping[Spec, pa.Table] = field(default_factory=dict)
     origin: Origin | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -143,7 +144,7 @@ def code(job: Job) -> tuple[Measured, list[Image]]:
 
 
 def predict(job: Job, images: Iterable[Image]) -> Measured:
-    """Do the predict stage: have the job's detector look at decoded images.
+    """Do the predict stage: have each of the job's detectors look at decoded images.
 
     Args:
         job: The job.
@@ -275,24 +276,25 @@ class _Coding:
         return image
 
 
-def _predict(job: Job, images: Iterable[Image], clock: _Clock) -> pa.Table | None:
-    if job.detector is None:
-        for _ in images:  # coded for their own sake
-            pass
-        return None
-    rows: list[dict[str, Any]] = []
+def _predict(job: Job, images: Iterable[Image], clock: _Clock) -> dict[Spec, pa.Table]:
+    """Have each detector look at each image; with no detector, the images are coded for their own sake."""
+    rows: dict[Spec, list[dict[str, Any]]] = {choice.spec: [] for choice in job.detectors}
     decoded = iter(images)
     for records in _batches(job):
         batch = list(islice(decoded, len(records)))
-        with _named(_where(job, records[0]), DetectorError):
-            with clock("load"):
-                detector = _detector(job.detector, job.device)
-            with clock("detect") as detecting:
-                found = _look(detector, batch)
-        for record, predictions in zip(records, found, strict=True):
-            detect_s = detecting.seconds / len(records)
-            rows.append({"image_id": record.id, "detect_s": detect_s, "predictions": predictions})
-    return pa.Table.from_pylist(rows, store.PREDICTED)
+        for choice in job.detectors:
+            with _named(_where(job, records[0]), DetectorError):
+                with clock("load"):
+                    detector = _detector(choice, job.device)
+                with clock("detect") as detecting:
+                    # Copies, since a detector may write to what it is given, and others look at it after it.
+                    found = _look(detector, [image.copy() for image in batch])
+            for record, predictions in zip(records, found, strict=True):
+                detect_s = detecting.seconds / len(records)
+                rows[choice.spec].append(
+                    {"image_id": record.id, "detect_s": detect_s, "predictions": predictions}
+                )
+    return {spec: pa.Table.from_pylist(found, store.PREDICTED) for spec, found in rows.items()}
 
 
 def _batches(job: Job) -> Iterator[tuple[ImageRecord, ...]]:
@@ -336,7 +338,7 @@ def _ready_codec(spec: Spec, quality: Quality, device: str) -> Codec:
     return codec
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=32)
 def _detector(choice: DetectorChoice, device: str) -> Detector:
     return choice.create(device)
 

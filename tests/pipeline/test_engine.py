@@ -65,7 +65,7 @@ def test_processes_predict_workers_and_batches_change_no_byte(
 
 def jobs(dataset: Dataset, n: int) -> list[Job]:
     detector = DetectorChoice(Spec.parse("fake"))
-    return [Job(dataset.images[:8], Spec.parse("fake"), 3, None, False, detector) for _ in range(n)]
+    return [Job(dataset.images[:8], Spec.parse("fake"), 3, None, False, (detector,)) for _ in range(n)]
 
 
 def test_decoded_images_that_wait_are_bounded_and_leave_nothing(
@@ -97,9 +97,11 @@ def test_both_stages_apart_find_what_they_find_together(blobs: Dataset) -> None:
     (job,) = jobs(blobs, 1)
     coded, images = stage.code(job)
     together, predicted = stage.measure(job), stage.predict(job, images).predicted
-    assert None not in (together.predicted, predicted, together.coded, coded.coded)
+    assert None not in (together.coded, coded.coded)
+    assert together.predicted.keys() == predicted.keys() == {Spec.parse("fake")}
     timeless = ["image_id", "predictions"]
-    assert together.predicted.select(timeless).equals(predicted.select(timeless))  # type: ignore[union-attr]
+    for spec, table in predicted.items():
+        assert together.predicted[spec].select(timeless).equals(table.select(timeless))
     assert together.compared == coded.compared
     timed = ["encode_s", "decode_s"]
     assert together.coded.drop(timed).equals(coded.coded.drop(timed))  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.error import UsageError
 from icm_bench.pipeline import outlook
 from icm_bench.pipeline.engine import Device
+from icm_bench.pipeline.judge import Judge
 from icm_bench.pipeline.plan import OperatingPoint, Plan
 from icm_bench.pipeline.runner import Summary, plan_of, run
 from icm_bench.pipeline.stage import DetectorChoice
@@ -36,9 +37,7 @@ def large_plan(declared: bool) -> Plan:
     return Plan(
         dataset,
         "detection",
-        choice,
-        "1",
-        None,
+        (Judge(choice, "1"),),
         (OperatingPoint(), *points),
         Store(Path("runs")),
         Device("cpu"),
