@@ -8,7 +8,7 @@ from icm_bench.datasets.scenes import Scenes, ScenesPoses
 from icm_bench.detectors.scenes import FasterRcnnScenes
 from icm_bench.metrics.bootstrap import resample_weights
 from icm_bench.metrics.coco_ap import score
-from icm_bench.metrics.coco_match import GroundTruth
+from icm_bench.metrics.coco_truth import GroundTruth
 from icm_bench.pose import POSES, Pose, show, show_annotation
 
 GRID = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)

@@ -13,17 +13,9 @@ from scipy.sparse import csr_matrix
 
 from icm_bench.detector import Task
 from icm_bench.error import UsageError
-from icm_bench.metrics.coco_match import (
-    ALL_THRESHOLDS,
-    AREA_RANGES,
-    IOU_THRESHOLDS,
-    Bits,
-    Floats,
-    GroundTruth,
-    Indices,
-    Matches,
-    match,
-)
+from icm_bench.metrics.coco_match import ALL_THRESHOLDS, AREA_RANGES, Bits, Matches, match
+from icm_bench.metrics.coco_overlap import IOU_THRESHOLDS
+from icm_bench.metrics.coco_truth import Floats, GroundTruth, Indices
 
 __all__ = ["METRICS", "GroundTruth", "Scorer", "score"]
 

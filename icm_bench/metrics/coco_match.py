@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, Final, TypeAlias
 
@@ -15,15 +14,19 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from icm_bench.detector import Task
-from icm_bench.error import DatasetError, DetectorError, UsageError
+from icm_bench.error import DetectorError, UsageError
+from icm_bench.metrics.coco_overlap import (
+    IOU_THRESHOLDS,
+    Pairs,
+    box_pairs,
+    mask_pairs,
+    rank_in_run,
+)
+from icm_bench.metrics.coco_truth import Flags, Floats, GroundTruth, Indices, positions_among
 
-Floats: TypeAlias = NDArray[np.float64]
-Indices: TypeAlias = NDArray[np.int64]
-Flags: TypeAlias = NDArray[np.bool_]
 Bits: TypeAlias = NDArray[np.uint16]
 """One bit an IoU threshold, the lowest threshold in the lowest bit."""
 
-IOU_THRESHOLDS: Final = tuple(float(threshold) for threshold in np.linspace(0.5, 0.95, 10))
 ALL_THRESHOLDS: Final = (1 << len(IOU_THRESHOLDS)) - 1
 AREA_RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("all", 0.0, 1e10),
@@ -32,154 +35,6 @@ AREA_RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("large", 96.0**2, 1e10),
 )
 MAX_DETECTIONS: Final = 100
-_PAIRS_AT_ONCE: Final = 2_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class GroundTruth:
-    """Annotated objects, in the order of image and category.
-
-    Attributes:
-        image_ids: The images that are scored, sorted; every per-image array and weight follows this order.
-        category_ids: The categories that are scored, sorted.
-        known_image_ids: Every image of the annotation file, scored or not.
-        sizes: Height and width of each scored image, pixels; zeros where the file does not give them.
-        image: Of each object, the index of its image.
-        category: Of each object, the index of its category.
-        boxes: Objects x 4, [x, y, width, height] in pixels.
-        areas: Of each object, the annotated area, square pixels.
-        crowd: Of each object, whether it is a crowd region.
-        segmentations: Of each object, its polygons or run lengths as annotated, or None.
-    """
-
-    image_ids: Indices
-    category_ids: Indices
-    known_image_ids: Indices
-    sizes: Indices
-    image: Indices
-    category: Indices
-    boxes: Floats
-    areas: Floats
-    crowd: Flags
-    segmentations: tuple[Any, ...] = field(repr=False)
-
-    @classmethod
-    def from_coco(
-        cls, ground_truth: Mapping[str, Any], image_ids: Iterable[int] | None = None
-    ) -> GroundTruth:
-        """Read a COCO annotation file's content.
-
-        Args:
-            ground_truth: ``images``, ``categories`` and ``annotations`` in COCO's format.
-            image_ids: The images to score; all of the file's where None. Predictions on the file's other
-                images are ignored.
-
-        Raises:
-            DatasetError: A part is missing or malformed, or an image to score is not in the file.
-        """
-        try:
-            images = {int(image["id"]): image for image in ground_truth["images"]}
-            category_ids = np.unique([int(category["id"]) for category in ground_truth["categories"]])
-            annotations = list(ground_truth["annotations"])
-            known = np.array(sorted(images), dtype=np.int64)
-            scored = known if image_ids is None else np.unique(np.array(list(image_ids), dtype=np.int64))
-            unknown = np.setdiff1d(scored, known)
-            if unknown.size:
-                raise DatasetError(f"image {unknown[0]} is not among its images", where="ground truth")
-            category_ids = category_ids.astype(np.int64)
-            return _ordered(images, annotations, known, scored, category_ids)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(
-                f"not COCO annotations ({type(error).__name__}: {error})",
-                where="ground truth",
-                hint="give images, categories and annotations with id, image_id, category_id, bbox and area",
-            ) from error
-
-    @property
-    def n_images(self) -> int:
-        """Count the scored images."""
-        return len(self.image_ids)
-
-    @cached_property
-    def groups(self) -> Indices:
-        """Number each object's pair of category and image; objects stand in rising order of it."""
-        return self.category * self.n_images + self.image
-
-    @cached_property
-    def masks(self) -> list[dict[str, Any]]:
-        """Return each object's mask as compressed run lengths.
-
-        Raises:
-            DatasetError: An object has no segmentation.
-        """
-        return [
-            self._mask(segmentation, image)
-            for segmentation, image in zip(self.segmentations, self.image.tolist(), strict=True)
-        ]
-
-    def ignored(self, low: float, high: float) -> Flags:
-        """Tell which objects are neither found nor missed: crowds, and areas outside [low, high]."""
-        return self.crowd | (self.areas < low) | (self.areas > high)
-
-    def _mask(self, segmentation: Any, image: int) -> dict[str, Any]:
-        height, width = self.sizes[image].tolist()
-        where = f"image {self.image_ids[image]}"
-        if not segmentation or not height or not width:
-            raise DatasetError("an object without a segmentation, or an image without a size", where=where)
-        if isinstance(segmentation, list):
-            merged: dict[str, Any] = rle.merge(rle.frPyObjects(segmentation, height, width))
-            return merged
-        if isinstance(segmentation["counts"], list):
-            compressed: dict[str, Any] = rle.frPyObjects(segmentation, height, width)
-            return compressed
-        return dict(segmentation)
-
-
-def _ordered(
-    images: Mapping[int, Mapping[str, Any]],
-    annotations: Sequence[Mapping[str, Any]],
-    known: Indices,
-    scored: Indices,
-    category_ids: Indices,
-) -> GroundTruth:
-    ids = [annotation["id"] for annotation in annotations if "id" in annotation]
-    if len(set(ids)) != len(ids):
-        raise DatasetError("two annotations share one id", where="ground truth")
-    image, image_known = _positions(scored, [annotation["image_id"] for annotation in annotations])
-    category, category_known = _positions(
-        category_ids, [annotation["category_id"] for annotation in annotations]
-    )
-    kept = np.flatnonzero(image_known & category_known)
-    kept = kept[np.argsort(category[kept] * len(scored) + image[kept], kind="stable")]
-    chosen = [annotations[index] for index in kept.tolist()]
-    areas = np.array([annotation["area"] for annotation in chosen], dtype=np.float64)
-    boxes = np.array([annotation["bbox"] for annotation in chosen], dtype=np.float64).reshape(-1, 4)
-    if not (np.isfinite(areas).all() and np.isfinite(boxes).all()):
-        raise DatasetError("an area or a box that is not finite", where="ground truth")
-    return GroundTruth(
-        image_ids=scored,
-        category_ids=category_ids,
-        known_image_ids=known,
-        sizes=np.array(
-            [[images[key].get("height", 0), images[key].get("width", 0)] for key in scored.tolist()],
-            dtype=np.int64,
-        ).reshape(-1, 2),
-        image=image[kept],
-        category=category[kept],
-        boxes=boxes,
-        areas=areas,
-        crowd=np.array([bool(annotation.get("iscrowd", 0)) for annotation in chosen], dtype=np.bool_),
-        segmentations=tuple(annotation.get("segmentation") for annotation in chosen),
-    )
-
-
-def _positions(sorted_ids: Indices, ids: Sequence[int] | Indices) -> tuple[Indices, Flags]:
-    """Return where each id stands among the sorted ones, and whether it stands there at all."""
-    wanted = np.array(ids, dtype=np.int64)
-    if not sorted_ids.size:
-        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=np.bool_)
-    position = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
-    return position, sorted_ids[position] == wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +96,7 @@ def match(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], t
         masks = _masks(ground_truth, rows, image)
         # One by one: pycocotools puts the length of a list into eight bits.
         areas = np.array([rle.area(mask) for mask in masks], dtype=np.float64)
-        pairs = _mask_pairs(ground_truth, groups, masks)
+        pairs = mask_pairs(ground_truth, groups, masks)
     true, counted = _outcomes(ground_truth, areas, pairs)
     return Matches(ground_truth, image, category, scores, rank, true, counted)
 
@@ -265,7 +120,7 @@ def rank_detections(
     """
     try:
         ids = np.array([row["image_id"] for row in predictions], dtype=np.int64)
-        category, category_known = _positions(
+        category, category_known = positions_among(
             ground_truth.category_ids, [row["category_id"] for row in predictions]
         )
         scores = np.array([row["score"] for row in predictions], dtype=np.float64)
@@ -273,7 +128,7 @@ def rank_detections(
         raise DetectorError(
             f"a prediction without a proper image_id, category_id or score ({type(error).__name__}: {error})"
         ) from error
-    _, in_file = _positions(ground_truth.known_image_ids, ids)
+    _, in_file = positions_among(ground_truth.known_image_ids, ids)
     if not in_file.all():
         raise DetectorError(
             f"predictions on image {ids[~in_file][0]}, which the ground truth does not have",
@@ -281,7 +136,7 @@ def rank_detections(
         )
     if not np.isfinite(scores).all():
         raise DetectorError("a score is not finite", where=f"image {ids[~np.isfinite(scores)][0]}")
-    image, image_scored = _positions(ground_truth.image_ids, ids)
+    image, image_scored = positions_among(ground_truth.image_ids, ids)
     kept = np.flatnonzero(category_known & image_scored)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     kept = kept[np.argsort(category[kept] * ground_truth.n_images + image[kept], kind="stable")]
@@ -289,15 +144,6 @@ def rank_detections(
     best = rank < (len(rank) if most is None else most)
     kept = kept[best]
     return kept, image[kept], category[kept], scores[kept], rank[best]
-
-
-def rank_in_run(keys: Indices) -> Indices:
-    """Return the number of each element within its run of equal keys, from zero."""
-    position = np.arange(len(keys))
-    starts = np.ones(len(keys), dtype=np.bool_)
-    starts[1:] = keys[1:] != keys[:-1]
-    first: Indices = np.maximum.accumulate(np.where(starts, position, 0))
-    return position - first
 
 
 def boxes_of(rows: Sequence[Mapping[str, Any]]) -> Floats:
@@ -331,81 +177,6 @@ def _masks(
             raise DetectorError(f"a mask of {mask['size']}, not of the image's size", where=where)
         masks.append(mask)
     return masks
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Detections and objects of one image and category that overlap by the lowest threshold or more."""
-
-    detection: Indices
-    object: Indices
-    iou: Floats
-
-
-def box_pairs(ground_truth: GroundTruth, groups: Indices, boxes: Floats) -> Pairs:
-    """Return the detections and objects of one category and image that overlap by the lowest threshold or more.
-
-    With a crowd the overlap is the share of the detection that lies inside it.
-
-    Args:
-        ground_truth: The annotated objects.
-        groups: Of each detection, its category's index times the number of images plus its image's index.
-        boxes: Detections x 4, [x, y, width, height] in pixels.
-    """
-    first = np.searchsorted(ground_truth.groups, groups, side="left")
-    n_objects = np.searchsorted(ground_truth.groups, groups, side="right") - first
-    found = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for some in _slices(n_objects, _PAIRS_AT_ONCE):
-        detection = np.repeat(np.arange(some.start, some.stop), n_objects[some])
-        object_ = np.repeat(first[some], n_objects[some]) + rank_in_run(detection)
-        iou = _box_iou(boxes[detection], ground_truth.boxes[object_], ground_truth.crowd[object_])
-        near = iou >= IOU_THRESHOLDS[0]
-        found.append(Pairs(detection[near], object_[near], iou[near]))
-    return Pairs(
-        np.concatenate([pairs.detection for pairs in found]),
-        np.concatenate([pairs.object for pairs in found]),
-        np.concatenate([pairs.iou for pairs in found]),
-    )
-
-
-def _slices(counts: Indices, most: int) -> Iterator[slice]:
-    """Cut the range of the counts so that the counts of each slice sum to about ``most``."""
-    if not counts.size:
-        return
-    part = np.cumsum(counts) // most
-    cuts = np.flatnonzero(part[1:] != part[:-1]) + 1
-    edges = [0, *cuts.tolist(), len(counts)]
-    for start, stop in pairwise(edges):
-        yield slice(start, stop)
-
-
-def _box_iou(detected: Floats, annotated: Floats, crowd: Flags) -> Floats:
-    """Return the overlap of each pair; with a crowd, the share of the detection that lies inside it."""
-    detected_area = detected[:, 2] * detected[:, 3]
-    width = np.minimum(detected[:, 0] + detected[:, 2], annotated[:, 0] + annotated[:, 2])
-    width -= np.maximum(detected[:, 0], annotated[:, 0])
-    height = np.minimum(detected[:, 1] + detected[:, 3], annotated[:, 1] + annotated[:, 3])
-    height -= np.maximum(detected[:, 1], annotated[:, 1])
-    shared = width * height
-    union = np.where(crowd, detected_area, detected_area + annotated[:, 2] * annotated[:, 3] - shared)
-    overlaps = (width > 0) & (height > 0)
-    return np.divide(shared, union, out=np.zeros(len(shared)), where=overlaps)
-
-
-def _mask_pairs(ground_truth: GroundTruth, groups: Indices, masks: Sequence[Mapping[str, Any]]) -> Pairs:
-    detections, objects, ious = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    shared = np.intersect1d(groups, ground_truth.groups)
-    detection_edges = np.searchsorted(groups, [shared, shared + 1]).T.tolist()
-    object_edges = np.searchsorted(ground_truth.groups, [shared, shared + 1]).T.tolist()
-    annotated = ground_truth.masks if len(shared) else []
-    crowd = ground_truth.crowd.astype(np.uint8).tolist()
-    for (d0, d1), (g0, g1) in zip(detection_edges, object_edges, strict=True):
-        iou = rle.iou(list(masks[d0:d1]), annotated[g0:g1], crowd[g0:g1])
-        d, g = np.nonzero(iou >= IOU_THRESHOLDS[0])
-        detections.append(d + d0)
-        objects.append(g + g0)
-        ious.append(iou[d, g])
-    return Pairs(np.concatenate(detections), np.concatenate(objects), np.concatenate(ious))
 
 
 def _outcomes(ground_truth: GroundTruth, areas: Floats, pairs: Pairs) -> tuple[Bits, Bits]:

@@ -11,7 +11,7 @@ from icm_bench.dataset import Dataset
 from icm_bench.detector import Task
 from icm_bench.metrics import coco_ap, openimages_ap
 from icm_bench.metrics.coco_ap import Weights
-from icm_bench.metrics.coco_match import Floats, GroundTruth
+from icm_bench.metrics.coco_truth import Floats, GroundTruth
 
 
 class Scorer(Protocol):

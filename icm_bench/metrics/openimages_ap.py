@@ -13,17 +13,9 @@ from scipy.sparse import csr_matrix
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.metrics.coco_ap import Weights, checked_weights
-from icm_bench.metrics.coco_match import (
-    Flags,
-    Floats,
-    GroundTruth,
-    Indices,
-    Pairs,
-    box_pairs,
-    boxes_of,
-    rank_detections,
-    rank_in_run,
-)
+from icm_bench.metrics.coco_match import boxes_of, rank_detections
+from icm_bench.metrics.coco_overlap import Pairs, box_pairs, rank_in_run
+from icm_bench.metrics.coco_truth import Flags, Floats, GroundTruth, Indices
 
 METRICS: Final = ("map50-oic",)
 """The challenge's figure, mean average precision at IoU 0.5: not COCO's AP50, and under another name for that."""

@@ -24,7 +24,8 @@ from icm_bench.dataset import Dataset, ImageRecord, open_dataset
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import IcmBenchError, StoreError, UsageError
 from icm_bench.image import Image, pixel_digest
-from icm_bench.metrics.coco_match import MAX_DETECTIONS, GroundTruth, match
+from icm_bench.metrics.coco_match import MAX_DETECTIONS, match
+from icm_bench.metrics.coco_truth import GroundTruth
 from icm_bench.pipeline import store
 from icm_bench.pipeline.plan import UNCOMPRESSED, stored_as
 from icm_bench.pipeline.store import SHARD_IMAGES, Store

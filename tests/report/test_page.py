@@ -25,7 +25,8 @@ from icm_bench.curves.result import Result, save
 from icm_bench.curves.schema import columns_digest
 from icm_bench.dataset import Dataset
 from icm_bench.error import IcmBenchError, ResultError
-from icm_bench.metrics.coco_match import GroundTruth, match
+from icm_bench.metrics.coco_match import match
+from icm_bench.metrics.coco_truth import GroundTruth
 from icm_bench.pipeline import store
 from icm_bench.pipeline.runner import run
 from icm_bench.report import page
