@@ -2,7 +2,7 @@
 
 An operating point is a scale and a QP for the whole dataset, as in the anchor, not chosen image by image. As a
 number it is a hundred times the scale in percent plus the QP: 5037 is 50 % at QP 37. The front is taken where
-the points' rate and AP are known, over the dataset; see :func:`icm_bench.pipeline.scoring.front`.
+the points' rate and AP are known, over the dataset; see :func:`icm_bench.pipeline.front.front`.
 
 A point is nothing but an operating point of the codec without the front, ``vvc:scale=50`` at QP 37. It is
 stored as that codec's and coded once for both.

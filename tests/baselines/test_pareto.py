@@ -16,8 +16,8 @@ from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
+from icm_bench.pipeline.front import front, reduced
 from icm_bench.pipeline.runner import Summary, run
-from icm_bench.pipeline.scoring import front, reduced
 from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
 from icm_bench.spec import resolve_codec

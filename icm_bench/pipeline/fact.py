@@ -1,0 +1,78 @@
+"""What a result file says beside its numbers: dataset, codec, guide, and the command that measures the curve."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from icm_bench.codec import Guide, Labels, guide_of, objective_of, trained_through
+from icm_bench.dataset import Dataset
+from icm_bench.pipeline import store
+from icm_bench.pipeline.plan import OperatingPoint, Plan
+from icm_bench.pipeline.stage import DetectorChoice
+from icm_bench.spec import Spec, create_codec
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """Return what a curve was measured on: provider, subset, fingerprint, sizes and ground truth."""
+    facts: dict[str, Any] = {
+        "provider": dataset.provider or None,
+        "fingerprint": dataset.fingerprint,
+        "images": len(dataset.images),
+        "pixels": dataset.n_pixels,
+    }
+    if dataset.subset_of:
+        facts |= {"limit": len(dataset.images), "subset_of": dataset.subset_of}
+    if dataset.ground_truth is not None:
+        facts |= {"objects": len(dataset.ground_truth["annotations"]), "evaluation": dataset.evaluation}
+        facts |= {"truth": dataset.truth} if dataset.truth else {}
+    return facts
+
+
+def guide_facts(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> dict[str, Any]:
+    """Record what guided the encoder, and whether it is the detector that judges the codec."""
+    guide = guide_of(create_codec(codec, points[0].quality or 0, "cpu"))
+    if guide is None:
+        return {}
+    return {
+        "guide": {"spec": guide.spec, "is_judge": plan.detector is not None and _is_one(guide, plan.detector)}
+    }
+
+
+def _is_one(guide: Guide, judge: DetectorChoice) -> bool:
+    if guide.weights is not None and judge.weights is not None:
+        return guide.weights.read_bytes() == judge.weights.read_bytes()
+    return guide.spec == str(judge.spec)
+
+
+def codec_facts(codec: Spec, point: OperatingPoint) -> dict[str, Any]:
+    """Return what a codec says of itself: its short name, what it was trained for and through which detectors."""
+    made = create_codec(codec, point.quality or 0, "cpu")
+    cls = type(made)
+    return {
+        "label": cls.label(dict(codec.options)) if isinstance(cls, Labels) else None,
+        "objective": objective_of(made),
+        "trained_through": list(trained_through(made)),
+    }
+
+
+def digest_bitstreams(plan: Plan, point: OperatingPoint) -> str:
+    """Digest a point's bitstreams: equal digests mean byte-identical coding."""
+    shards = [
+        store.read_header(plan.coded_path(point, shard))["bitstreams"] for shard in range(plan.n_shards)
+    ]
+    return hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
+
+
+def command_of(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str:
+    """Return the command that measures this curve, without the paths of one machine."""
+    dataset = plan.dataset
+    limit = f" --limit {len(dataset.images)}" if dataset.subset_of else ""
+    truth = f" --truth pseudo --truth-score {dataset.truth.split()[-2]}" if dataset.truth else ""
+    ladder = ",".join(str(point.quality) for point in points)
+    detector = "" if plan.detector is None else f" --detector {plan.detector.spec}"
+    return (
+        f"icm-bench run --task {plan.task} --codecs {codec} --qualities {codec}={ladder} "
+        f"--dataset {dataset.provider}{limit}{truth}{detector}"
+    )
