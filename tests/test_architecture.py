@@ -123,10 +123,8 @@ def imported(path: Path) -> Iterator[str]:
 
 def layer(module: str) -> str:
     """Return the folder of a module; of the harness's top level, which of its three layers."""
-    if module.startswith("icm_bench.cli."):
-        return "entries"
     for name, members in (("entries", ENTRIES), ("base", BASE), ("contracts", CONTRACTS)):
-        if module in members:
+        if module in members or module.rpartition(".")[0] in members - {"icm_bench"}:
             return name
     parts = module.split(".")
     return ".".join(parts[:2]) if ".".join(parts[:2]) in MAY_IMPORT else parts[0]
