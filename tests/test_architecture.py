@@ -86,6 +86,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("icm_codecs.training.teacher", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.checkerboard.training", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.training.images", "icm_bench.datasets.scenes.shard"): "reads drawn scenes",
+    ("icm_codecs.training.task", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.training.trainable", "icm_bench.detectors.target"): "the objects of an image",
     ("icm_codecs.icm.training", "icm_bench.detectors.target"): "the objects of an image",
 }

@@ -150,6 +150,11 @@ def check(requirements: Mapping[str, bool]) -> None:
         raise ValueError(f"it must hold that {broken[0]}")
 
 
+def check_shares(**shares: float) -> None:
+    """Raise ``ValueError`` with the first share that is not from 0 to 1."""
+    check({f"{name}, now {share}, is from 0 to 1": 0.0 <= share <= 1.0 for name, share in shares.items()})
+
+
 def optimisation_of(tables: Mapping[str, Any]) -> Optimisation:
     """Return what a recipe's tables say of the optimisation.
 

@@ -16,6 +16,7 @@ from icm_bench.error import TrainingError
 from icm_bench.testing import photograph
 from icm_codecs.checkerboard.training import CheckerboardModel as Model
 from icm_codecs.icm.codec import Icm
+from icm_codecs.training.images import open_source
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.checkpoint import save_checkpoint
 from icm_codecs.tucodec.network import TucodecNetwork, TucodecShape
@@ -55,6 +56,13 @@ def test_losses_have_names_and_fall_without_a_task() -> None:
     history = descend(Model.from_recipe(TABLES), 30)
     assert set(history[0]) == {"loss", "bpp", "psnr"}
     assert sum(row["loss"] for row in history[-5:]) < 0.8 * sum(row["loss"] for row in history[:5])
+
+
+def test_recipe_without_teachers_gets_ready_for_a_training(tmp_path: Path) -> None:
+    PillowImage.fromarray(photograph(64, 64)).save(tmp_path / "image.png")
+    model = Model.from_recipe(TABLES)
+    model.prepare(open_source([tmp_path]), None)
+    assert not model.needs_objects
 
 
 def test_entropy_model_alone_starts_from_tucodec_and_leaves_its_transforms(tmp_path: Path) -> None:
