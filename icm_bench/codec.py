@@ -216,6 +216,33 @@ def header_bytes(codec: Codec, data: bytes) -> int | None:
 
 
 @runtime_checkable
+class TellsQuality(Protocol):
+    """A codec whose bitstreams tell the quality at which they were coded."""
+
+    def quality_of(self, data: bytes) -> Quality:
+        """Return a bitstream's quality, whatever the quality of this instance.
+
+        Raises:
+            CodecError: The bytes are truncated, damaged, empty or foreign.
+        """
+        ...
+
+
+def quality_of(codec: Codec, data: bytes) -> Quality:
+    """Return the quality at which a bitstream was coded.
+
+    Raises:
+        CodecError: The bytes are truncated, damaged, empty or foreign.
+        UsageError: The codec's bitstreams do not tell it.
+    """
+    if isinstance(codec, TellsQuality):
+        return codec.quality_of(data)
+    raise UsageError(
+        "does not tell a bitstream's quality", where=f"codec '{codec.name}'", hint="name another"
+    )
+
+
+@runtime_checkable
 class Loads(Protocol):
     """A codec that loads networks or tables, which no image's time should hold."""
 

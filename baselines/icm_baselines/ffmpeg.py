@@ -130,6 +130,29 @@ def decode_rgb(data: bytes, container: str, *, decoder: Sequence[str]) -> Image:
     return _read_rgb(_decode(data, container, decoder, ("-f", "image2pipe", "-c:v", "ppm")))
 
 
+def header_fields(data: bytes, container: str, names: Sequence[str]) -> dict[str, int]:
+    """Return elements of a stream's headers, by the names of their standard: each as it stands last.
+
+    Args:
+        data: The stream.
+        container: ffmpeg's name of the input format.
+        names: The elements.
+
+    Raises:
+        CodecError: ffmpeg cannot read the headers.
+        ProgramError: ffmpeg is missing or hung.
+    """
+    parse = ("-f", container, "-i", "coded", "-c", "copy", "-bsf:v", "trace_headers", "-f", "null", "-")
+    call = Call(
+        [executable(), "-hide_banner", "-nostdin", "-loglevel", "info", *parse],
+        inputs={"coded": data},
+        telling="first",
+        timeout_s=TIMEOUT_S,
+    )
+    lines = re.findall(rf"\b({'|'.join(names)}) +[01]+ = (-?\d+)", run(call).decode(errors="replace"))
+    return {name: int(value) for name, value in lines}
+
+
 def pixel_format(form: PlaneFormat) -> str:
     """Return ffmpeg's name of a layout."""
     name = f"yuv{form.chroma}p" if form.range == "limited" or form.bit_depth == 10 else f"yuvj{form.chroma}p"

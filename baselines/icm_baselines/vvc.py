@@ -22,6 +22,10 @@ _LARGEST_SLICE_TYPE = 11  # nal_unit_type of VCL units, table 5 of H.266
 
 _PICTURE_PARAMETERS = 16
 
+_QP_BASE = "pps_init_qp_minus26"
+_QP = (_QP_BASE, "ph_qp_delta", "sh_qp_delta")
+"""What adds up to the QP of a slice, less 26: the picture parameter set's, and the picture's or the slice's."""
+
 # One intra picture, objective quality, the slice's QP equal to the one asked for, and no unit or
 # parameter that a single picture does not need.
 _SETTINGS = ":".join(
@@ -113,6 +117,17 @@ class Vvc:
         """Return the bytes of envelope, parameter sets (adaptation parameter sets too) and start codes."""
         before = scaling.head_bytes(data) + envelope.N_BYTES
         return before + nal.overhead_bytes(data[before:], is_slice)
+
+    def quality_of(self, data: bytes) -> Quality:
+        """Return the QP of a bitstream's slices.
+
+        Raises:
+            CodecError: There is no QP in its headers.
+        """
+        fields = ffmpeg.header_fields(data[scaling.head_bytes(data) + envelope.N_BYTES :], "vvc", _QP)
+        if _QP_BASE not in fields or len(fields) < 2:
+            raise CodecError("the bitstream's headers hold no QP", where="VVC")
+        return 26 + sum(fields.values())
 
     def _encode_coded_size(self, image: Image) -> bytes:
         encoder = ("-c:v", "libvvenc", "-preset", self._preset, "-qp", str(self._qp), "-qpa", "0")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from icm_baselines import envelope, ffmpeg
+from icm_baselines.scale import Percent
 from icm_baselines.vvc import Vvc
 from icm_bench.error import CodecError, ProgramError, UsageError
 from icm_bench.testing import photograph
@@ -79,6 +80,19 @@ def test_a_qp_out_of_range_is_refused(quality: float) -> None:
 
 def test_the_version_names_encoder_and_executable() -> None:
     assert re.search(r"libvvenc \d+\.\d+\S*, ffmpeg version \S+ \(sha256 [0-9a-f]{12}\)", Vvc(37).version())
+
+
+@pytest.mark.parametrize("scale", ["100", "50"])
+@pytest.mark.parametrize("qp", [5, 22, 63])
+def test_bitstream_tells_its_qp(qp: int, scale: Percent) -> None:
+    data = Vvc(qp, preset="faster", scale=scale).encode(photograph(160, 96))
+    assert Vvc(27).quality_of(data) == qp
+
+
+def test_headers_without_a_qp_are_refused() -> None:
+    data = Vvc(37, preset="faster").encode(photograph(32, 32))
+    with pytest.raises(CodecError):
+        Vvc(37).quality_of(data[:40])
 
 
 def stand_in(folder: Path, script: str) -> str:
