@@ -94,6 +94,10 @@ class Dataset:
     subset_of: str = ""
     truth: str = ""
 
+    def __repr__(self) -> str:
+        objects = "" if self.ground_truth is None else f", {len(self.ground_truth['annotations'])} objects"
+        return f"Dataset({self.name}: {len(self.images)} images{objects})"
+
     @classmethod
     def measure(
         cls,

@@ -36,7 +36,7 @@ BASE = frozenset(
 """What the contracts stand on."""
 
 CONTRACTS = frozenset(
-    f"icm_bench.{name}" for name in ("codec", "dataset", "detector", "download", "spec", "testing")
+    f"icm_bench.{name}" for name in ("codec", "dataset", "detector", "download", "given", "spec", "testing")
 )
 """What plug-ins and the pipeline are written against."""
 
@@ -67,8 +67,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
     # The report shows decoded images and predictions, which lie in the stores of runs.
-    ("icm_bench.report.browser", "icm_bench.pipeline.plan"): "what an operating point is stored as",
-    ("icm_bench.report.browser", "icm_bench.pipeline.store"): "reads bitstreams and predictions",
+    ("icm_bench.report.browser", "icm_bench.pipeline.readback"): "decoded images and predictions",
+    ("icm_bench.report.browser", "icm_bench.pipeline.store"): "the number of images in a shard",
     # For annotations alone: the table of what the doctor finds.
     ("icm_bench.report.table", "icm_bench.doctor"): "the type of a finding",
     # Bitstreams and predictions are exported out of the stores of runs.

@@ -205,7 +205,7 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Estimate(value=" in done.stdout
+    assert re.search(r"Estimate\(-?[\d.]+ \[.*overlap", done.stdout)
     assert (tmp_path / "ap50.png").is_file()
 
 

@@ -7,6 +7,7 @@ positive BD-accuracy more accuracy for the same bits. An estimate that is not de
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias, Unpack
 
 import numpy as np
@@ -14,50 +15,58 @@ from numpy.typing import NDArray
 
 from icm_bench.curves.estimate import Estimate, Options, Settings
 from icm_bench.curves.interval import with_interval
-from icm_bench.curves.prepared import Across, Prepared, Rates
+from icm_bench.curves.prepared import Across, Prepared, Rates, replicates_for
+from icm_bench.curves.rate_convention import differing
+from icm_bench.curves.result import Result
+from icm_bench.error import ResultError
 
 Floats: TypeAlias = NDArray[np.float64]
+Measured: TypeAlias = Rates | Result
+"""A result with its bootstrap replicates, a curve, or its rates and its accuracies."""
 
 _FAR_LOG_RATE: Final = float(np.log(1.5))
 _FAR_SHARE: Final = 0.1
 
 
-def bd_rate(anchor: Rates, test: Rates, **options: Unpack[Options]) -> Estimate:
+def bd_rate(anchor: Measured, test: Measured, **options: Unpack[Options]) -> Estimate:
     """Return how many more bits the test needs than the anchor for the same accuracy.
 
     The mean difference of log-rate over the accuracies that both curves reach, as percent (Bjontegaard, VCEG-M33).
 
     Args:
-        anchor: What is compared against: a curve, or its rates and its accuracies.
-        test: What is compared.
+        anchor: What is compared against: a result, a curve, or its rates and its accuracies.
+        test: What is compared. Two results give a paired 95 % interval, or the reason why there is none.
         options: ``metric``, ``method`` and ``monotone``, see :class:`icm_bench.curves.estimate.Settings`.
 
     Raises:
         ResultError: A curve has no such metric, a value is not finite or a rate not above 0; or the policy is
-            ``error`` and a curve does not rise.
+            ``error`` and a curve does not rise; or the rates of two results mean different things.
         UsageError: The method or the policy is unknown.
     """
-    return prepared_bd_rate(*_prepared(anchor, test, options))
+    pair = _prepared(anchor, test, options)
+    return _explained(prepared_bd_rate(*pair), pair, (anchor, test))
 
 
-def bd_accuracy(anchor: Rates, test: Rates, **options: Unpack[Options]) -> Estimate:
+def bd_accuracy(anchor: Measured, test: Measured, **options: Unpack[Options]) -> Estimate:
     """Return how much more accurate the test is than the anchor at the same rate: BD-mAP, BD-PSNR.
 
     The mean difference of accuracy over the log-rates that both curves have; for arguments and errors see
     :func:`bd_rate`.
     """
-    return prepared_bd_accuracy(*_prepared(anchor, test, options))
+    pair = _prepared(anchor, test, options)
+    return _explained(prepared_bd_accuracy(*pair), pair, (anchor, test))
 
 
-def rate_at(curve: Rates, accuracy: float, **options: Unpack[Options]) -> Estimate:
+def rate_at(curve: Measured, accuracy: float, **options: Unpack[Options]) -> Estimate:
     """Return the rate at which a curve reaches an accuracy, never beyond its own points.
 
     Args:
-        curve: A curve, or its rates and its accuracies.
+        curve: A result, which gives an interval, a curve, or its rates and its accuracies.
         accuracy: What to reach, in the metric's unit.
         options: See :func:`bd_rate`, for errors as well.
     """
-    return prepared_rate_at(Prepared(curve, Settings(**options)), accuracy)
+    prepared = _prepared_one(curve, Settings(**options), "curve", is_paired=True)
+    return _explained(prepared_rate_at(prepared, accuracy), [prepared], [curve])
 
 
 def prepared_bd_rate(anchor: Prepared, test: Prepared) -> Estimate:
@@ -196,9 +205,48 @@ def _rate_at(curve: Prepared, accuracy: float) -> Estimate:
     return Estimate(value=float(bpp[0]), method=curve.settings.method)
 
 
-def _prepared(anchor: Rates, test: Rates, options: Options) -> tuple[Prepared, Prepared]:
+def _prepared(anchor: Measured, test: Measured, options: Options) -> tuple[Prepared, Prepared]:
     settings = Settings(**options)
-    return Prepared(anchor, settings, name="anchor"), Prepared(test, settings, name="test")
+    if isinstance(anchor, Result) and isinstance(test, Result):
+        differences = differing(anchor.meta, test.meta)
+        if differences:
+            raise ResultError(
+                f"its rates cannot be compared with {anchor.codec}'s: {differences[0]}",
+                where=test.codec,
+                hint="compare the curves alone, by their attribute curve, if you know better",
+            )
+    is_paired = _of_one_dataset(anchor, test)
+    return (
+        _prepared_one(anchor, settings, "anchor", is_paired=is_paired),
+        _prepared_one(test, settings, "test", is_paired=is_paired),
+    )
+
+
+def _prepared_one(measured: Measured, settings: Settings, name: str, *, is_paired: bool) -> Prepared:
+    if not isinstance(measured, Result):
+        return Prepared(measured, settings, name=name)
+    return Prepared(measured.curve, settings, replicates_for(measured, settings) if is_paired else None)
+
+
+def _of_one_dataset(*measured: Measured) -> bool:
+    """Tell whether replicates are of the same images for all, so that they say something of their difference."""
+    results = [each for each in measured if isinstance(each, Result)]
+    prints = {result.meta["dataset"].get("fingerprint") for result in results}
+    return len(results) == len(measured) and len(prints) == 1 and None not in prints
+
+
+def _explained(found: Estimate, prepared: Sequence[Prepared], measured: Sequence[Measured]) -> Estimate:
+    """Return an estimate of results, with the reason where it has no interval."""
+    results = [each for each in measured if isinstance(each, Result)]
+    if len(results) < len(measured) or found.reason is not None or found.low is not None:
+        return found
+    why = "the curves were measured on different images"
+    if len(results) == 1 or _of_one_dataset(*measured):
+        without = next(
+            result for result, each in zip(results, prepared, strict=True) if each.n_replicates is None
+        )
+        why = without.why_no_replicates or f"{without.codec} has no bootstrap replicates to use"
+    return replace(found, reason=f"no interval: {why}")
 
 
 def _n_common(anchor: Prepared, test: Prepared) -> int:

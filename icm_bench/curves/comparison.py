@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from icm_bench.curves.bdrate import prepared_bd_accuracy, prepared_bd_rate, prepared_rate_at
 from icm_bench.curves.estimate import Estimate, Options, Settings
-from icm_bench.curves.prepared import Prepared
+from icm_bench.curves.prepared import Prepared, replicates_for
 from icm_bench.curves.rate_convention import MEASURED, differing
 from icm_bench.curves.result import Result, titled
 from icm_bench.error import ResultError, UsageError, unknown
@@ -241,11 +241,8 @@ class _Candidate:
 
     def __init__(self, result: Result, settings: Settings) -> None:
         self.result, self.metric = result, settings.metric
-        replicates = None if settings.monotone == "error" else result.replicates
-        if replicates is not None and settings.metric not in replicates.metrics:
-            replicates = None
-        self.replicates = replicates
-        self.prepared = Prepared(result.curve, settings, replicates)
+        self.replicates = replicates_for(result, settings)
+        self.prepared = Prepared(result.curve, settings, self.replicates)
         self.alone = Prepared(result.curve, settings)
 
     def rate_at(self, target: float, original: float | None) -> Estimate:

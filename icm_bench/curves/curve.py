@@ -52,6 +52,11 @@ class Curve:
     codec: str
     points: tuple[Point, ...]
 
+    def __repr__(self) -> str:
+        rates = [point.bpp for point in self.points]
+        extent = f", {min(rates):.4g} to {max(rates):.4g} bpp" if rates else ""
+        return f"Curve({self.codec}: {len(rates)} points{extent})"
+
     def label(self, index: int) -> str:
         """Name a point in a message."""
         quality = self.points[index].quality

@@ -50,6 +50,13 @@ class Estimate:
     n_resamples: int = 0
     n_without: int = 0
 
+    def __repr__(self) -> str:
+        parts = ["none" if self.value is None else f"{self.value:.4g}"]
+        if self.low is not None and self.high is not None:
+            parts[0] += f" [{self.low:.4g}, {self.high:.4g}]"
+        parts += [f"overlap {self.overlap:.2f}"] if self.overlap is not None else []
+        return f"Estimate({', '.join([*parts, self.method])}{f'; {self.reason}' if self.reason else ''})"
+
     @property
     def is_low_overlap(self) -> bool:
         """Whether the value rests on less than three quarters of the curves' range."""

@@ -14,6 +14,7 @@ from icm_bench.curves.curve import Curve, Monotone, Point, all_rising, measured,
 from icm_bench.curves.estimate import Method, Settings
 from icm_bench.curves.interpolant import Interpolant
 from icm_bench.curves.replicates import Replicates
+from icm_bench.curves.result import Result
 from icm_bench.curves.rising_cubic import rising_cubic
 from icm_bench.error import ResultError, UsageError
 
@@ -229,6 +230,12 @@ def _fitted(bpp: Floats, accuracy: Floats) -> tuple[Floats, Floats]:
         # Rounded, so that where the cubic is flat its points tie.
         fitted[usable] = np.round(rising_cubic(np.log(rates[usable]), accuracies[usable]), _FITTED_DIGITS)
     return rates.T, fitted.T
+
+
+def replicates_for(result: Result, settings: Settings) -> Replicates | None:
+    """Return a result's bootstrap replicates; None where it has none of the metric, or its dips are to be refused."""
+    found = None if settings.monotone == "error" else result.replicates
+    return found if found is not None and settings.metric in found.metrics else None
 
 
 def _curve(rates: Rates, name: str, metric: str) -> Curve:

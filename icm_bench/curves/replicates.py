@@ -35,6 +35,10 @@ class Replicates:
     metrics: Mapping[str, Floats]
     uncompressed: Mapping[str, Floats] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        n_points, n_replicates = self.bpp.shape
+        return f"Replicates({n_replicates} of {n_points} points: bpp, {', '.join(self.metrics)})"
+
     def first(self, n: int) -> Replicates:
         """Return the first replicates; of one dataset, fewer are the beginning of more."""
         return Replicates(

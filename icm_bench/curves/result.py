@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -37,9 +37,6 @@ from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
 from icm_bench.file import below, replacing
 from icm_bench.metrics.metric import MAIN_METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _RESAMPLES = ".resamples.parquet"
 _TIMINGS = ".timings.json"
@@ -73,6 +70,10 @@ class Result:
     timings: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        title = titled(self.task, self.dataset, self.detector)
+        return f"Result({self.codec}, {title}: {len(self.qualities)} points, {', '.join(self.results)})"
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -255,33 +256,6 @@ def find(root: Path, broken: Callable[[ResultError], None] | None = None) -> Ite
 def titled(task: str, dataset: str, detector: str) -> str:
     """Say what curves are of: ``detection on coco by yolox``, ``fidelity on kodak``."""
     return f"{task} on {dataset}" + ("" if detector == NO_DETECTOR else f" by {detector}")
-
-
-def load_results(root: str | Path = "results") -> pd.DataFrame:
-    """Return every operating point below a folder as a row.
-
-    Returns:
-        Columns dataset, task, detector, codec, quality, bpp, the metrics (AP in percent, PSNR in dB), ``encode_s`` and
-        ``decode_s`` (mean seconds an image, where timings are stored), and ``uncompressed_map``.
-
-    Raises:
-        ResultError: The folder does not exist, or a file in it is broken.
-    """
-    import pandas as pd
-
-    rows = []
-    for result in find(Path(root)):
-        timed = result.timings.get("results", {})
-        uncompressed = result.meta.get("uncompressed") or {}
-        for index, quality in enumerate(result.qualities):
-            rows.append(
-                dict(zip(("dataset", "task", "detector"), result.group, strict=True))
-                | {"codec": result.codec, "quality": quality}
-                | {key: values[index] for key, values in result.results.items()}
-                | {key: values[index] for key, values in timed.items()}
-                | {"uncompressed_map": uncompressed.get("map")}
-            )
-    return pd.DataFrame(rows)
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -121,7 +121,7 @@ def export_coco(folder: Path, path: Path, images: Collection[int] | None = None)
         StoreError: The folder has no shards, lacks an image, or mixes runs.
         ResultError: The file cannot be written.
     """
-    seen = [row for shard in _shards(folder) for row in store.read(shard).to_pylist()]
+    seen = [row for shard in store.shards(folder) for row in store.read(shard).to_pylist()]
     _check_all_there(folder, {row["image_id"] for row in seen}, images)
     rows = [
         {"image_id": row["image_id"]} | {key: value for key, value in found.items() if value is not None}
@@ -150,10 +150,10 @@ def export_codec_compare(folder: Path, path: Path, names: Mapping[int, str] | No
     qualities = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()] if folder.is_dir() else []
     if not qualities:
         raise StoreError("holds nothing coded", where=folder, hint="name a codec's folder in the coded store")
-    headers = [store.read_header(next(_shards(quality))) for quality in qualities]
+    headers = [store.read_header(next(store.shards(quality))) for quality in qualities]
     rows: list[list[Any]] = []
     for quality, header in sorted(zip(qualities, headers, strict=True), key=_quality_of):
-        coded = [row for shard in _shards(quality) for row in store.read(shard, _CODED).to_pylist()]
+        coded = [row for shard in store.shards(quality) for row in store.read(shard, _CODED).to_pylist()]
         _check_all_there(quality, {row["image_id"] for row in coded}, names)
         rows += [_image_row(row, header["identity"]["quality"], names) for row in coded]
     identity = headers[0]["identity"]
@@ -215,22 +215,6 @@ def _check_all_there(folder: Path, found: Collection[int], wanted: Collection[in
         raise StoreError(
             f"lacks image {missing[0]} and {len(missing) - 1} more", where=folder, hint="finish the run first"
         )
-
-
-def _shards(folder: Path) -> Iterator[Path]:
-    """Yield an operating point's shards in order, all there and all of one run's making."""
-    shards = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-    if not shards:
-        raise StoreError(
-            "holds no shards", where=folder, hint="name an operating point's folder in the store"
-        )
-    if [shard.stem for shard in shards] != [f"{index:05d}" for index in range(len(shards))]:
-        raise StoreError("lacks a shard", where=folder, hint="finish the run first")
-    first = store.read_header(shards[0]).get("identity")
-    for shard in shards:
-        if store.read_header(shard).get("identity") != first:
-            raise StoreError(f"was made under other conditions than {shards[0].name}", where=shard)
-    yield from shards
 
 
 def _write_json(path: Path, content: Any, indent: int | None) -> None:

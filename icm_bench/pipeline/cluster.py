@@ -85,6 +85,7 @@ class DaskEngine:
         from distributed import as_completed
         from distributed.scheduler import KilledWorker
 
+        jobs = stage.packed(jobs)
         sends = self._must_send(jobs)
         todo = deque(enumerate(jobs))
         working: dict[Any, int] = {}

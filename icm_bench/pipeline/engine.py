@@ -9,7 +9,14 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +179,8 @@ class Pools:
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Yield what each stage of each job found, in the order in which they end."""
+        # Threads of this process know what it knows.
+        jobs = jobs if isinstance(self._coders, ThreadPoolExecutor) else stage.packed(jobs)
         schedule = _Schedule(self._coders, self._n_coders, self._predictors, self._folder, jobs)
         try:
             while schedule.fill():

@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from icm_bench.codec import Quality
 from icm_bench.curves import result
 from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, default_detector
 from icm_bench.detector import Task
 from icm_bench.error import DamageError, ResultError, StoreError
+from icm_bench.given import CodecLike, DetectorLike, codec_specs, detector_specs
 from icm_bench.machine import one_thread
 from icm_bench.pipeline import outlook, provenance, stage, store
 from icm_bench.pipeline.cluster import dask_engine
@@ -61,6 +63,13 @@ class Summary:
     wall_s: float = 0.0
     workers: int = 0
 
+    def __repr__(self) -> str:
+        codecs = ", ".join(each.codec for each in self.results)
+        return (
+            f"Summary({codecs or 'no curves'}: encoded {self.n_encoded} and looked at {self.n_detected} images "
+            f"in {self.wall_s:.1f} s)"
+        )
+
     @property
     def harness_share(self) -> float:
         """The share of the workers' time, 0 to 1, that is not encoding, decoding, comparing, detecting or scoring."""
@@ -77,10 +86,10 @@ def run(
     dataset: Dataset,
     *,
     task: Task,
-    codecs: Sequence[str],
-    detector: str | Sequence[str] | None = None,
+    codecs: Sequence[CodecLike],
+    detector: DetectorLike | Sequence[DetectorLike] | None = None,
     weights: Path | None = None,
-    qualities: Sequence[str] = (),
+    qualities: Sequence[str] | Mapping[str, Sequence[Quality]] = (),
     results: str | Path = "results",
     runs: str | Path = "runs",
     device: str = "auto",
@@ -102,12 +111,12 @@ def run(
 
     Args:
         dataset: Images, with ground truth where a detector is to be scored.
-        task: What is measured; of fidelity, every task's curves tell.
-        codecs: Codec specs.
-        detector: A detector's spec, or several; each may name its weights, as in ``yolox:weights=FILE``. None for the
-            dataset's own.
+        task: What is measured; every task's curves have fidelity too.
+        codecs: Codec specs; or classes or objects that need not be installed, see :mod:`icm_bench.given`.
+        detector: A detector's spec, class or object, or several; a spec may name its weights, as in
+            ``yolox:weights=FILE``. None for the dataset's own.
         weights: The weights of the one detector, or None for the published ones.
-        qualities: Ladder overrides, each ``spec=quality,quality...``.
+        qualities: Ladders in place of the codecs' own: ``{spec: qualities}``, or ``spec=quality,quality...`` each.
         results: Folder for the curves.
         runs: Folder for the coded and predicted stores.
         device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
@@ -128,11 +137,14 @@ def run(
     """
     end_if_loaded_by_worker()
     began = time.perf_counter()
+    stage.forget()  # a notebook's class may have been defined anew
+    if isinstance(qualities, Mapping):
+        qualities = [f"{spec}={','.join(map(str, ladder))}" for spec, ladder in qualities.items()]
     plan = plan_of(
         dataset,
         task=task,
-        codecs=codecs,
-        detector=detector,
+        codecs=codec_specs(codecs),
+        detector=detector_specs(detector),
         weights=weights,
         qualities=qualities,
         runs=runs,

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from icm_bench import registry
 from icm_bench.codec import Codec, Quality, Resource, header_bytes, load
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector, Prediction, PredictsBatches
@@ -64,6 +65,7 @@ class Job:
         device: Where the detectors run, and a codec that runs on a GPU: ``cpu`` or ``cuda``.
         resource: What the code stage needs.
         batch: Images that a detector gets at once, where it takes batches.
+        given: Codec and detectors, where they exist in the process alone that plans: see :func:`packed`.
     """
 
     images: tuple[ImageRecord, ...]
@@ -75,6 +77,7 @@ class Job:
     device: str = "cpu"
     resource: Resource = "cpu"
     batch: int = 1
+    given: bytes = b""
 
     @property
     def codec_device(self) -> str:
@@ -157,6 +160,28 @@ def predict(job: Job, images: Iterable[Image]) -> Measured:
     return Measured(predicted=_predict(job, images, clock), seconds=clock.seconds)
 
 
+def packed(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs with what other processes cannot load by its name.
+
+    Raises:
+        UsageError: A codec or a detector is not installed and cannot be sent.
+    """
+    wanted: dict[tuple[registry.Kind, str], None] = {}
+    for job in jobs:
+        if job.codec is not None:
+            wanted["codec", job.codec.name] = None
+        wanted |= {("detector", choice.spec.name): None for choice in job.detectors}
+    given = registry.pack(wanted)
+    return [dataclasses.replace(job, given=given) for job in jobs] if given else list(jobs)
+
+
+@functools.lru_cache(maxsize=1)
+def _unpack(given: bytes) -> None:
+    registry.unpack(given)
+    # Under the same names there may be other classes now.
+    forget()
+
+
 def forget() -> None:
     """Let go of the codecs, detectors and images that this process keeps between jobs."""
     for kept in (_original, _ready_codec, _detector, probe):
@@ -186,6 +211,7 @@ class _Coding:
     """The code stage of one job, which yields its images one at a time and gathers rows meanwhile."""
 
     def __init__(self, job: Job) -> None:
+        _unpack(job.given)
         self.clock = _Clock()
         self._job = job
         self._coded: list[dict[str, Any]] = []
@@ -278,6 +304,7 @@ class _Coding:
 
 def _predict(job: Job, images: Iterable[Image], clock: _Clock) -> dict[Spec, pa.Table]:
     """Have each detector look at each image; with no detector, the images are coded for their own sake."""
+    _unpack(job.given)
     rows: dict[Spec, list[dict[str, Any]]] = {choice.spec: [] for choice in job.detectors}
     decoded = iter(images)
     for records in _batches(job):

@@ -155,6 +155,26 @@ def read_header(path: Path) -> dict[str, Any]:
     return _opened(path)[0]
 
 
+def shards(folder: Path) -> Iterator[Path]:
+    """Yield an operating point's shards in order.
+
+    Raises:
+        StoreError: There are none, one is missing, or they were made under different conditions.
+    """
+    found = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+    if not found:
+        raise StoreError(
+            "holds no shards", where=folder, hint="name an operating point's folder in the store"
+        )
+    if [shard.stem for shard in found] != [f"{index:05d}" for index in range(len(found))]:
+        raise StoreError("lacks a shard", where=folder, hint="finish the run first")
+    first = read_header(found[0]).get("identity")
+    for shard in found:
+        if read_header(shard).get("identity") != first:
+            raise StoreError(f"was made under other conditions than {found[0].name}", where=shard)
+    yield from found
+
+
 def read(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Return a shard's rows, or some columns of them.
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pycocotools import mask as rle
@@ -22,15 +21,13 @@ from icm_bench.codec import Quality
 from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, ImageRecord, open_dataset
 from icm_bench.detector import NO_DETECTOR, Task
-from icm_bench.error import IcmBenchError, StoreError, UsageError
-from icm_bench.image import Image, pixel_digest
+from icm_bench.error import IcmBenchError, UsageError
+from icm_bench.image import Image
 from icm_bench.metrics.coco_match import MAX_DETECTIONS, match
 from icm_bench.metrics.coco_truth import GroundTruth
-from icm_bench.pipeline import store
-from icm_bench.pipeline.plan import UNCOMPRESSED, stored_as
+from icm_bench.pipeline.readback import StoredPoint
 from icm_bench.pipeline.store import SHARD_IMAGES, Store
 from icm_bench.report.content import Group
-from icm_bench.spec import Spec, create_codec
 
 IOU: Final = 0.5
 """A detection is true where it overlaps an object of its category at least so far."""
@@ -192,67 +189,31 @@ class _Point:
 
     def n_found(self, truth: GroundTruth) -> NDArray[np.int64]:
         """Count the objects that were found in each image."""
-        n_shards = -(-len(self.dataset.images) // SHARD_IMAGES)
-        rows = [row for shard in range(n_shards) for row in self._predictions(shard, RANKING_SCORE)]
+        rows = self._stored.predictions(least_score=RANKING_SCORE)
         matches = match(truth, rows, self._task)
         is_true = (matches.true[0] & 1) > 0
         return np.bincount(matches.image[is_true], minlength=truth.n_images)
 
     def detections(self, record: ImageRecord, truth: GroundTruth) -> list[Detection]:
         """Return an image's detections, best first, each with the object that it found."""
-        shard = self.dataset.images.index(record) // SHARD_IMAGES
-        rows = [row for row in self._predictions(shard, LEAST_SCORE) if row["image_id"] == record.id]
+        rows = self._stored.predictions(self._shard(record), LEAST_SCORE)
+        rows = [row for row in rows if row["image_id"] == record.id]
         return pair(truth, rows, self._task)
 
     def decode(self, record: ImageRecord) -> tuple[Image, int]:
         """Return an image as its stored bitstream decodes, and the bitstream's bytes."""
-        spec, quality = self._coder
-        shard = self.dataset.images.index(record) // SHARD_IMAGES
-        path = self.store.coded(self.result.dataset, spec.file_name, quality, shard)
-        _check_header(path, self.dataset)
-        columns = ["image_id", "bitstream", "decoded_sha256"]
-        (row,) = [row for row in store.read(path, columns).to_pylist() if row["image_id"] == record.id]
-        image = create_codec(spec, quality, "cpu").decode(row["bitstream"])
-        if pixel_digest(image) != row["decoded_sha256"]:
-            raise StoreError(
-                "the stored bitstream no longer decodes to the pixels that were measured",
-                where=path,
-                hint="the decoder changed: run again with --fresh",
-            )
-        return image, len(row["bitstream"])
+        return self._stored.decode(record.id, self._shard(record))
 
     @property
     def _task(self) -> Task:
         return cast("Task", self.result.task)
 
     @cached_property
-    def _coder(self) -> tuple[Spec, Quality]:
-        """The codec and the quality that the point is coded and stored as."""
-        if self.quality is None:
-            raise UsageError("the uncompressed images have no bitstreams")
-        return stored_as(Spec.parse(self.result.codec), self.quality)
+    def _stored(self) -> StoredPoint:
+        return StoredPoint(self.result, self.quality, self.store)
 
-    def _predictions(self, shard: int, least_score: float) -> list[dict[str, Any]]:
-        """Return a shard's detections from a score on, as COCO result rows."""
-        codec, quality = (UNCOMPRESSED, None) if self.quality is None else self._stored
-        detector = Spec.parse(self.result.detector).file_name
-        path = self.store.predicted(self.result.dataset, codec, quality, detector, shard)
-        _check_header(path, self.dataset)
-        table = store.read(path, ["image_id", "predictions"])
-        of_images = table["predictions"].combine_chunks()
-        found = of_images.flatten()
-        # Most detections score low: they are left out before they become Python's objects.
-        is_kept = pc.greater_equal(pc.struct_field(found, "score"), least_score)
-        images = table["image_id"].take(pc.list_parent_indices(of_images).filter(is_kept))
-        return [
-            {"image_id": image_id, **row}
-            for image_id, row in zip(images.to_pylist(), found.filter(is_kept).to_pylist(), strict=True)
-        ]
-
-    @property
-    def _stored(self) -> tuple[str, Quality]:
-        spec, quality = self._coder
-        return spec.file_name, quality
+    def _shard(self, record: ImageRecord) -> int:
+        return self.dataset.images.index(record) // SHARD_IMAGES
 
 
 def pair(truth: GroundTruth, rows: Sequence[Mapping[str, Any]], task: str) -> list[Detection]:
@@ -375,12 +336,3 @@ def _check(dataset: Dataset, results: Sequence[Result]) -> None:
                 where=result.source,
                 hint="name the place of those that it was measured on",
             )
-
-
-def _check_header(path: Path, dataset: Dataset) -> None:
-    try:
-        identity = store.read_header(path).get("identity", {})
-    except FileNotFoundError:
-        raise StoreError("no such shard", where=path, hint="run the measurement with this --runs") from None
-    if identity.get("dataset") != dataset.fingerprint:
-        raise StoreError("is of another dataset", where=path, hint="run again with --fresh")

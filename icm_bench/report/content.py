@@ -13,7 +13,7 @@ from typing import Any
 
 from icm_bench.curves.bdrate import prepared_bd_rate
 from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Method, Settings
-from icm_bench.curves.prepared import Prepared
+from icm_bench.curves.prepared import Prepared, replicates_for
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.error import ResultError
 from icm_bench.metrics.metric import in_order, metric_of
@@ -88,7 +88,10 @@ def make_group(
     """
     matrix = {}
     metric = main_metric(results, metric)
-    prepared = {result.codec: _prepared(result, Settings(metric, method)) for result in results}
+    settings = Settings(metric, method)
+    prepared = {
+        result.codec: Prepared(result.curve, settings, replicates_for(result, settings)) for result in results
+    }
     is_matrix = len(results) <= MOST_IN_MATRIX
     usual = usual_anchor(results).codec
     pairs = (
@@ -208,13 +211,6 @@ def embedded_json(content: Any) -> str:
     """Return JSON that may stand within a script element."""
     text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _prepared(result: Result, settings: Settings) -> Prepared:
-    replicates = result.replicates
-    if replicates is not None and settings.metric not in replicates.metrics:
-        replicates = None
-    return Prepared(result.curve, settings, replicates)
 
 
 def _bd_rate(anchor: Prepared, test: Prepared) -> Estimate:

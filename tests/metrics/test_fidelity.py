@@ -15,13 +15,14 @@ from PIL import Image as Pillow
 from pytorch_msssim import ms_ssim
 
 from icm_bench.curves.comparison import compare_with_anchor, unit
-from icm_bench.curves.result import find, load, load_results
+from icm_bench.curves.result import find, load
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import ResultError, StoreError, UsageError
 from icm_bench.image import Image
 from icm_bench.metrics.fidelity import Fidelity, distortion, with_decibels
 from icm_bench.metrics.metric import METRICS as KNOWN
 from icm_bench.pipeline import store
+from icm_bench.pipeline.readback import load_results
 from icm_bench.pipeline.runner import run
 from icm_bench.testing import FakeCodec, photograph
 

@@ -25,10 +25,11 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from icm_bench.curves.result import find, load, load_results, save
+from icm_bench.curves.result import find, load, save
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import CodecError, DatasetError, IcmBenchError, ResultError, StoreError, UsageError
 from icm_bench.pipeline import store
+from icm_bench.pipeline.readback import load_results
 from icm_bench.pipeline.runner import run
 from icm_bench.pipeline.worker import process_pool
 from icm_bench.testing import FakeCodec, FakeDetector

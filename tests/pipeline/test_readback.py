@@ -1,0 +1,128 @@
+"""What runs leave behind, read back: tables, decoded images, predictions."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import icm_bench
+from icm_bench.curves.result import Result, load
+from icm_bench.dataset import Dataset
+from icm_bench.error import ResultError, StoreError, UsageError
+from icm_bench.pipeline.readback import decoded, load_results, predictions
+from icm_bench.pipeline.runner import Summary
+from icm_bench.testing import FakeCodec, FakeDetector
+
+
+@pytest.fixture
+def summary(blobs: Dataset, plugins: Path, tmp_path: Path) -> Summary:
+    return icm_bench.run(
+        blobs.limit(10),
+        task="detection",
+        codecs=["fake", "jpeg"],
+        detector="fake",
+        qualities={"fake": [1, 5], "jpeg": [10, 60]},
+        results=tmp_path / "results",
+        runs=tmp_path / "runs",
+        workers=1,
+        device="cpu",
+        bootstrap=20,
+    )
+
+
+def test_results_come_as_tables_by_point_by_category_and_by_image(summary: Summary, tmp_path: Path) -> None:
+    points = load_results(tmp_path / "results")
+    assert len(points) == 4
+    assert (points["map_low"] <= points["map"]).all()
+    assert (points["map"] <= points["map_high"]).all()
+    assert (points["bpp_low"] < points["bpp_high"]).all()
+    categories = load_results(tmp_path / "results", by="category")
+    assert set(categories["category"]) == {"red", "green", "blue"}
+    assert categories.groupby(["codec", "quality"])["map"].mean().to_numpy() == pytest.approx(
+        points["map"].to_numpy()
+    )
+    images = load_results(tmp_path / "results", by="image", runs=tmp_path / "runs")
+    assert len(images) == 4 * 10
+    of_point = images.groupby(["codec", "quality"])
+    pixels = (images["width"] * images["height"]).groupby([images["codec"], images["quality"]]).sum()
+    assert (8 * of_point["n_bytes"].sum() / pixels).to_numpy() == pytest.approx(points["bpp"].to_numpy())
+    assert of_point["bpp"].mean().to_numpy() == pytest.approx(points["bpp_mean"].to_numpy())
+    assert of_point["psnr-rgb"].mean().to_numpy() == pytest.approx(points["psnr-rgb"].to_numpy())
+
+
+def test_decoded_images_and_predictions_are_those_that_were_measured(
+    summary: Summary, blobs: Dataset, tmp_path: Path
+) -> None:
+    result = summary.results[0]
+    for record in blobs.limit(10).images:
+        image = decoded(result, 5, record.id, runs=tmp_path / "runs")
+        expected = FakeCodec(5).decode(FakeCodec(5).encode(record.read()))
+        assert np.array_equal(image, expected)
+        rows = [row for row in predictions(result, 5, runs=tmp_path / "runs") if row["image_id"] == record.id]
+        assert [row["score"] for row in rows] == [row["score"] for row in FakeDetector().predict(expected)]
+    originals = predictions(result, runs=tmp_path / "runs")
+    assert len(originals) == sum(
+        len(FakeDetector().predict(record.read())) for record in blobs.limit(10).images
+    )
+
+
+def test_another_measurement_and_what_is_not_there_are_refused(summary: Summary, tmp_path: Path) -> None:
+    result = summary.results[0]
+    with pytest.raises(UsageError, match="unknown quality '2'"):
+        decoded(result, 2, 1, runs=tmp_path / "runs")
+    with pytest.raises(StoreError, match="holds no image 999"):
+        decoded(result, 5, 999, runs=tmp_path / "runs")
+    with pytest.raises(StoreError, match="holds no shards"):
+        predictions(result, 5, runs=tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="unknown row 'codec'"):
+        load_results(tmp_path / "results", by="codec")  # type: ignore[arg-type]
+    meta = {**result.meta, "codec_version": ["fake 0"] * 2}
+    older = Result(*result.group, result.codec, result.results, meta)
+    with pytest.raises(StoreError, match="is of another codec_version than the curve"):
+        decoded(older, 5, 1, runs=tmp_path / "runs")
+    shutil.rmtree(tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    assert load_results(tmp_path / "results", by="image").empty
+
+
+def test_results_compare_with_an_interval_or_the_reason_why_there_is_none(
+    summary: Summary, blobs: Dataset, tmp_path: Path
+) -> None:
+    fake, jpeg = summary.results
+    for estimate in (
+        icm_bench.bd_rate(jpeg, fake),
+        icm_bench.bd_accuracy(jpeg, fake),
+        icm_bench.rate_at(fake, 20),
+    ):
+        assert estimate.n_resamples == 20
+        assert (estimate.low is not None) or (estimate.reason or "").startswith(
+            ("no interval", "no overlap", "fake")
+        )
+    assert icm_bench.bd_rate(jpeg, fake, monotone="isotonic").n_resamples == 20
+    (tmp_path / "results").joinpath(*jpeg.group, "jpeg.resamples.parquet").unlink()
+    alone = icm_bench.bd_rate(load(summary.paths[1]), fake, metric="psnr-rgb")
+    assert alone.reason == "no interval: jpeg has no bootstrap replicates to use"
+    meta = {**jpeg.meta, "conventions": {**jpeg.meta["conventions"], "bits": "estimated"}}
+    with pytest.raises(ResultError, match="its rates cannot be compared with fake's: bits is"):
+        icm_bench.bd_rate(fake, replace(jpeg, meta=meta))
+
+
+def test_what_a_notebook_prints_is_short(summary: Summary, blobs: Dataset) -> None:
+    result = summary.results[0]
+    assert result.replicates is not None
+    for each in (
+        summary,
+        result,
+        result.curve,
+        result.replicates,
+        blobs,
+        icm_bench.bd_rate(*summary.results),
+    ):
+        assert len(repr(each)) < 300, repr(each)
+        assert "\n" not in repr(each)
+    assert repr(blobs) == f"Dataset(blobs: 20 images, {blobs.n_objects} objects)"
+    assert icm_bench.__version__
