@@ -20,7 +20,7 @@ from icm_bench.curves.curve import Curve, Point
 from icm_bench.dataset import VAL2017_IMAGES
 from icm_bench.datasets import openimages
 from icm_bench.error import UsageError
-from icm_bench.formats.importer import Group
+from icm_bench.formats.foreign import Group
 from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
 
 ROOT = Path(__file__).parents[1]

@@ -44,21 +44,24 @@ def import_(
     results: option.ResultsOption = Path("results"),
 ) -> None:
     """Read curves that were measured elsewhere, with what is known of their conventions."""
-    from icm_bench.formats import importer
+    from icm_bench.formats.compressai import import_compressai, import_compressai_vision
+    from icm_bench.formats.foreign import Group
+    from icm_bench.formats.importer import save_imported, with_conventions
+    from icm_bench.formats.tidy import import_tidy
 
-    group = None if dataset is None else importer.Group(dataset, task, detector)
+    group = None if dataset is None else Group(dataset, task, detector)
     if origin == "tidy":
-        found = importer.import_tidy(source, group)
+        found = import_tidy(source, group)
     elif group is None:
         raise UsageError("does not say what it was measured on", where=source, hint="give --dataset")
     elif origin == "compressai":
-        found = [importer.import_compressai(source, group, codec=codec)]
+        found = [import_compressai(source, group, codec=codec)]
     elif codec is None:
         raise UsageError("does not name its codec", where=source, hint="give --codec")
     else:
-        found = [importer.import_compressai_vision(source, group, codec=codec, metric=metric)]
-    told = [importer.with_conventions(result, bpp=bpp, bits=bits, pixels=pixels) for result in found]
-    for path in importer.save_imported(told, results):
+        found = [import_compressai_vision(source, group, codec=codec, metric=metric)]
+    told = [with_conventions(result, bpp=bpp, bits=bits, pixels=pixels) for result in found]
+    for path in save_imported(told, results):
         say(path)
 
 
@@ -84,14 +87,14 @@ def published(
     results: option.ResultsOption = Path("results"),
 ) -> None:
     """Take curves from publications, for plots and, with --force, comparisons; without a name, list what there is."""
-    from icm_bench.formats import importer
+    from icm_bench.formats.importer import save_imported
     from icm_bench.formats.published import PUBLICATIONS, published
 
     if name is None:
         for known, publication in PUBLICATIONS.items():
             say(f"{known}: {publication.holds}\n  {publication.source}\n  {publication.remark}")
         return
-    for path in importer.save_imported(published(name, dataset=dataset, detector=detector), results):
+    for path in save_imported(published(name, dataset=dataset, detector=detector), results):
         say(path)
 
 

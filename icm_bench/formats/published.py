@@ -15,7 +15,8 @@ from typing import Final
 from icm_bench.curves.rate_convention import MEAN, NATIVE, UNKNOWN, Conventions
 from icm_bench.curves.result import Result
 from icm_bench.error import UsageError, unknown
-from icm_bench.formats.importer import Group, import_tidy
+from icm_bench.formats.foreign import Group
+from icm_bench.formats.tidy import import_tidy
 
 _FOLDER: Final = Path(__file__).parent / "published_curves"
 

@@ -15,8 +15,10 @@ from pycocotools.coco import COCO
 from icm_bench.curves.result import Result, load
 from icm_bench.dataset import Dataset
 from icm_bench.error import ResultError, StoreError
+from icm_bench.formats.compressai import import_compressai
 from icm_bench.formats.exporter import export_coco, export_codec_compare, export_compressai, export_tidy
-from icm_bench.formats.importer import Group, import_compressai, import_tidy
+from icm_bench.formats.foreign import Group
+from icm_bench.formats.tidy import import_tidy
 from icm_bench.metrics.coco_ap import METRICS, GroundTruth, score
 from icm_bench.pipeline import store
 from icm_bench.pipeline.runner import run

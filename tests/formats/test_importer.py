@@ -25,14 +25,10 @@ from icm_bench.curves.rate_convention import (
 )
 from icm_bench.curves.result import Result, load, save
 from icm_bench.error import IcmBenchError, ResultError, UsageError
-from icm_bench.formats.importer import (
-    Group,
-    import_compressai,
-    import_compressai_vision,
-    import_tidy,
-    save_imported,
-    with_conventions,
-)
+from icm_bench.formats.compressai import import_compressai, import_compressai_vision
+from icm_bench.formats.foreign import Group
+from icm_bench.formats.importer import save_imported, with_conventions
+from icm_bench.formats.tidy import import_tidy
 from icm_bench.pipeline.scoring import CONVENTIONS
 
 KODAK = Group("kodak")
