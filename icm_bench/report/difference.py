@@ -15,7 +15,8 @@ from rich.console import Console
 from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.curves.result import titled
 from icm_bench.report import escape, table
-from icm_bench.report.regression import DIRECTION, Pair, Regression, Row
+from icm_bench.report.pairing import Pair
+from icm_bench.report.regression import DIRECTION, Regression, Row
 from icm_bench.report.table import Table
 from icm_bench.report.verdict import SURE
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from icm_bench.curves.curve import Monotone
 from icm_bench.curves.estimate import Estimate, Method
@@ -14,6 +14,18 @@ from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, find, main_metric
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.metric import MAIN_METRICS
+from icm_bench.report.pairing import (
+    NOTHING,
+    Change,
+    Pair,
+    PointPair,
+    accuracies,
+    changes_between,
+    is_same_machine,
+    paired_points,
+    pooled,
+    printed,
+)
 from icm_bench.report.verdict import AccuracyAt, Difference, Verdict, judge
 
 DIRECTION: Final = (
@@ -34,57 +46,6 @@ ORDER: Final[tuple[Verdict, ...]] = (
 """The verdicts, what needs a reader's eye first."""
 
 Key: TypeAlias = tuple[str, str, str, str]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One figure on both sides; None where a side has none."""
-
-    base: float | None
-    head: float | None
-
-    @property
-    def percent(self) -> float | None:
-        """Head above base, percent."""
-        if self.base is None or self.head is None or self.base <= 0:
-            return None
-        return 100 * (self.head / self.base - 1)
-
-
-@dataclass(frozen=True)
-class PointPair:
-    """One operating point that both ladders have.
-
-    Attributes:
-        quality: The codec's own setting.
-        bpp: Bits per pixel.
-        accuracy: In the metric's unit.
-        encode_s: Mean seconds an image.
-        decode_s: Mean seconds an image.
-        same_bitstreams: Whether the bitstreams are byte for byte the same; None where a side does not tell.
-    """
-
-    quality: float
-    bpp: Pair
-    accuracy: Pair
-    encode_s: Pair
-    decode_s: Pair
-    same_bitstreams: bool | None
-
-
-@dataclass(frozen=True)
-class Change:
-    """Something other than a figure that differs.
-
-    Attributes:
-        name: What, such as ``codec_version`` or ``versions.pillow``.
-        base: What it was.
-        head: What it is.
-    """
-
-    name: str
-    base: str
-    head: str
 
 
 @dataclass(frozen=True)
@@ -121,9 +82,9 @@ class Row:
     difference: Difference | None = None
     at_rates: tuple[AccuracyAt, ...] = ()
     points: tuple[PointPair, ...] = ()
-    bits: Pair = Pair(None, None)
-    encode_s: Pair = Pair(None, None)
-    decode_s: Pair = Pair(None, None)
+    bits: Pair = NOTHING
+    encode_s: Pair = NOTHING
+    decode_s: Pair = NOTHING
     same_machine: bool | None = None
     changes: tuple[Change, ...] = ()
     metric: str = MAIN_METRICS[0]
@@ -246,16 +207,16 @@ def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings
     n_images = next((side.meta["dataset"].get("images") for side in (head, base) if side is not None), None)
     if base is None or head is None:
         return Row(*key, verdict="new" if base is None else "removed", metric=metric, n_images=n_images)
-    points = _paired(base, head, metric)
+    points = paired_points(base, head, metric)
     row = Row(
         *key,
         verdict="not comparable",
         points=points,
-        bits=_pooled([point.bpp for point in points]),
-        encode_s=_pooled([point.encode_s for point in points]),
-        decode_s=_pooled([point.decode_s for point in points]),
-        same_machine=_same_machine(base, head),
-        changes=tuple(_changes(base, head)),
+        bits=pooled([point.bpp for point in points]),
+        encode_s=pooled([point.encode_s for point in points]),
+        decode_s=pooled([point.decode_s for point in points]),
+        same_machine=is_same_machine(base, head),
+        changes=tuple(changes_between(base, head)),
         metric=metric,
         n_images=n_images,
     )
@@ -301,9 +262,9 @@ def _refusal(base: Result, head: Result) -> str | None:
         if conventions[0].get(name) != conventions[1].get(name):
             return f"another convention of {name}: '{conventions[0].get(name)}', now '{conventions[1].get(name)}'"
     detectors = [result.meta["detector"].get("version") for result in (base, head)]
-    originals = [_accuracies(result.meta.get("uncompressed")) for result in (base, head)]
+    originals = [accuracies(result.meta.get("uncompressed")) for result in (base, head)]
     if detectors[0] != detectors[1] and originals[0] != originals[1]:
-        seen = [_figure(original.get("map")) for original in originals]
+        seen = [printed(original.get("map")) for original in originals]
         return (
             f"the detector changed: AP {seen[0]} on the uncompressed images, now {seen[1]} "
             f"({detectors[0]}, now {detectors[1]})"
@@ -327,80 +288,3 @@ def _common(base: Replicates | None, head: Replicates | None) -> tuple[Replicate
         return base, head
     n_replicates = min(base.bpp.shape[1], head.bpp.shape[1])
     return base.first(n_replicates), head.first(n_replicates)
-
-
-def _paired(base: Result, head: Result, metric: str) -> tuple[PointPair, ...]:
-    places = {quality: index for index, quality in enumerate(head.qualities) if quality is not None}
-    return tuple(
-        _point_pair(quality, (base, index), (head, places[quality]), metric)
-        for index, quality in enumerate(base.qualities)
-        if quality in places and quality is not None
-    )
-
-
-def _point_pair(quality: float, base: tuple[Result, int], head: tuple[Result, int], metric: str) -> PointPair:
-    def pair(read: Any) -> Pair:
-        return Pair(read(*base), read(*head))
-
-    digests = [_item(result.meta.get("bitstreams"), index) for result, index in (base, head)]
-    return PointPair(
-        quality,
-        bpp=pair(lambda result, index: result.results["bpp"][index]),
-        accuracy=pair(lambda result, index: _item(result.results.get(metric), index)),
-        encode_s=pair(lambda result, index: _timed(result, "encode_s", index)),
-        decode_s=pair(lambda result, index: _timed(result, "decode_s", index)),
-        same_bitstreams=None if None in digests else digests[0] == digests[1],
-    )
-
-
-def _timed(result: Result, step: str, index: int) -> float | None:
-    seconds: float | None = _item(result.timings.get("results", {}).get(step), index)
-    return seconds
-
-
-def _item(values: Any, index: int) -> Any:
-    return values[index] if isinstance(values, list) and index < len(values) else None
-
-
-def _pooled(pairs: list[Pair]) -> Pair:
-    return Pair(_mean([pair.base for pair in pairs]), _mean([pair.head for pair in pairs]))
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
-def _same_machine(base: Result, head: Result) -> bool | None:
-    machines = [result.timings.get("machine") for result in (base, head)]
-    return None if None in machines else machines[0] == machines[1]
-
-
-def _changes(base: Result, head: Result) -> Iterable[Change]:
-    described = [_described(result) for result in (base, head)]
-    for name in sorted({**described[0], **described[1]}):
-        was, now = (side.get(name, "absent") for side in described)
-        if was != now:
-            yield Change(name, was, now)
-
-
-def _described(result: Result) -> dict[str, str]:
-    """Return what a change of figures may come from, by name."""
-    versions: Mapping[str, Any] = result.meta.get("versions", {})
-    codec = result.meta.get("codec_version")
-    described = {f"versions.{name}": str(version) for name, version in versions.items()}
-    described["codec_version"] = " | ".join(dict.fromkeys(codec)) if isinstance(codec, list) else str(codec)
-    described["detector.version"] = str(result.meta["detector"].get("version"))
-    described["ladder"] = ", ".join(f"{quality}" for quality in result.qualities)
-    for name, value in _accuracies(result.meta.get("uncompressed")).items():
-        if name == "map":
-            described["uncompressed AP"] = _figure(value)
-    return described
-
-
-def _accuracies(uncompressed: Mapping[str, Any] | None) -> dict[str, float | None]:
-    return {name: value for name, value in (uncompressed or {}).items() if name != "intervals"}
-
-
-def _figure(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
