@@ -21,17 +21,25 @@ Challenge.
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar
 
 from icm_bench.dataset import Dataset, ImageRecord, need, refuse
 from icm_bench.datasets.coco_category import CATEGORIES
+from icm_bench.datasets.openimages_file import (
+    FETCH_AGAIN,
+    Classes,
+    coordinate,
+    lines_of,
+    malformed,
+    meaning_of,
+    mpeg_classes,
+    published_classes,
+    rows_of,
+)
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError
 from icm_bench.image import image_size, printable, read_bytes
@@ -39,33 +47,6 @@ from icm_bench.image import image_size, printable, read_bytes
 MPEG_IMAGES = 5_000
 MPEG_BOXES = 12_641
 VALIDATION_IMAGES = 41_620
-
-_MEND: Final = "correct the file, or fetch it again"
-_SLACK: Final = 1e-3
-"""How far, in parts of the image's side, a box may stray over the border: published ones are rounded."""
-
-_OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "ball": "sports ball",
-        "cattle": "cow",
-        "coffee cup": "cup",
-        "computer keyboard": "keyboard",
-        "computer mouse": "mouse",
-        "doughnut": "donut",
-        "flying disc": "frisbee",
-        "hair dryer": "hair drier",
-        "houseplant": "potted plant",
-        "kitchen & dining room table": "dining table",
-        "microwave oven": "microwave",
-        "mobile phone": "cell phone",
-        "mug": "cup",
-        "remote control": "remote",
-        "ski": "skis",
-        "television": "tv",
-    }
-)
-"""What Open Images calls otherwise than COCO. The classes of MPEG's subset bear COCO's names; for the whole split no
-map is published, and this is ours."""
 
 
 class OpenImages:
@@ -114,20 +95,7 @@ class _Source:
     boxes: Path
     labels: Path
     listing: Path | None
-    classes: _Classes
-
-
-@dataclass(frozen=True)
-class _Classes:
-    """Which COCO categories a class's presence and absence tell of.
-
-    Attributes:
-        present: By label, the categories that are there where the class is.
-        absent: By label, the categories that are not there where the class is not.
-    """
-
-    present: Mapping[str, frozenset[int]]
-    absent: Mapping[str, frozenset[int]]
+    classes: Classes
 
 
 @dataclass(frozen=True)
@@ -143,7 +111,9 @@ def _open(source: _Source) -> Dataset:
     labels = list(_read_labels(source))
     named = _listed(source.listing) if source.listing else _all_named(source)
     if not named:
-        raise DatasetError("names no images", where=printable(source.listing or source.boxes), hint=_MEND)
+        raise DatasetError(
+            "names no images", where=printable(source.listing or source.boxes), hint=FETCH_AGAIN
+        )
     records = {}
     for number, (image, file_name) in enumerate(sorted(named.items()), start=1):
         path = source.folder / file_name
@@ -179,7 +149,7 @@ def _source(root: Path) -> _Source:
             boxes=mpeg,
             labels=_need(root, "detection_validation_labels_5k.csv"),
             listing=_need(root, "detection_validation_input_5k.lst"),
-            classes=_mpeg_classes(),
+            classes=mpeg_classes(),
         )
     descriptions = _need(root, "class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv")
     return _Source(
@@ -189,7 +159,7 @@ def _source(root: Path) -> _Source:
         boxes=_need(root, "validation-annotations-bbox.csv", "detection_validation_5k_bbox.csv"),
         labels=_need(root, "validation-annotations-human-imagelabels-boxable.csv"),
         listing=_find(root, "images.lst"),
-        classes=_published_classes(descriptions, _need(root, "bbox_labels_600_hierarchy.json")),
+        classes=published_classes(descriptions, _need(root, "bbox_labels_600_hierarchy.json")),
     )
 
 
@@ -210,96 +180,49 @@ def _need(root: Path, name: str, other: str | None = None) -> Path:
     return found
 
 
-def _mpeg_classes() -> _Classes:
-    alone = {name.replace(" ", "_"): frozenset({key}) for key, name in CATEGORIES.items()}
-    return _Classes(alone, alone)
-
-
-def _published_classes(descriptions: Path, hierarchy: Path) -> _Classes:
-    by_name = {name: key for key, name in CATEGORIES.items()}
-    own: dict[str, frozenset[int]] = {}
-    for line, row in _lines(descriptions):
-        if len(row) != 2:
-            _malformed(descriptions, line, "is not a label and a name")
-        label, name = row[0], row[1].lower()
-        key = by_name.get(_OTHER_NAMES.get(name, name))
-        own[label] = frozenset() if key is None else frozenset({key})
-    above, below = _kinships(hierarchy)
-    return _Classes(
-        {label: _union(own, {label} | above.get(label, set())) for label in own},
-        {label: _union(own, {label} | below.get(label, set())) for label in own},
-    )
-
-
-def _union(own: Mapping[str, frozenset[int]], labels: Iterable[str]) -> frozenset[int]:
-    return frozenset().union(*(own.get(label, frozenset()) for label in labels))
-
-
-def _kinships(path: Path) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """Return of each class the classes that it is a kind of, and those that are kinds of it."""
-    above: dict[str, set[str]] = {}
-    below: dict[str, set[str]] = {}
-
-    def walk(node: Any, ancestors: tuple[str, ...]) -> None:
-        label = node["LabelName"]
-        above.setdefault(label, set()).update(ancestors)
-        for ancestor in ancestors:
-            below.setdefault(ancestor, set()).add(label)
-        for kind in node.get("Subcategory", ()):
-            walk(kind, (*ancestors, label))
-
-    try:
-        walk(json.loads(path.read_text(encoding="utf-8")), ())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DatasetError(
-            f"is not a hierarchy of classes ({type(error).__name__}: {error})",
-            where=printable(path),
-            hint=_MEND,
-        ) from error
-    return above, below
-
-
 def _read_boxes(source: _Source) -> Iterator[_Box]:
     columns = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
-    for line, (image, label, *edges, group) in _rows(source.boxes, columns):
-        left, right, top, bottom = (_coordinate(source.boxes, line, text) for text in edges)
+    for line, (image, label, *edges, group) in rows_of(source.boxes, columns):
+        left, right, top, bottom = (coordinate(source.boxes, line, text) for text in edges)
         if right < left or bottom < top:
-            _malformed(source.boxes, line, "has a box of negative size")
+            malformed(source.boxes, line, "has a box of negative size")
         if group not in ("0", "1"):
-            _malformed(source.boxes, line, f"has IsGroupOf {group!r}, not 0 or 1")
-        categories = _known(source.classes.present, label, source.boxes, line)
+            malformed(source.boxes, line, f"has IsGroupOf {group!r}, not 0 or 1")
+        categories = meaning_of(source.classes.present, label, source.boxes, line)
         yield _Box(image, categories, (left, top, right, bottom), group == "1")
 
 
 def _read_labels(source: _Source) -> Iterator[tuple[str, bool, frozenset[int]]]:
     """Yield images with the categories that are verified in them, and whether as present or as absent."""
-    for line, (image, label, confidence) in _rows(source.labels, ("ImageID", "LabelName", "Confidence")):
+    for line, (image, label, confidence) in rows_of(source.labels, ("ImageID", "LabelName", "Confidence")):
         if confidence not in ("0", "1", "0.0", "1.0"):
-            _malformed(source.labels, line, f"has Confidence {confidence!r}: what people verified is 0 or 1")
+            malformed(source.labels, line, f"has Confidence {confidence!r}: what people verified is 0 or 1")
         is_present = confidence.startswith("1")
         meanings = source.classes.present if is_present else source.classes.absent
-        yield image, is_present, _known(meanings, label, source.labels, line)
+        yield image, is_present, meaning_of(meanings, label, source.labels, line)
 
 
 def _listed(path: Path) -> dict[str, str]:
     """Return the file name of each ImageID that a list names, one a line, with an ending or without."""
     named = {}
-    for line, row in _lines(path):
+    for line, row in lines_of(path):
         text = row[0].strip()
         if len(row) != 1 or "/" in text or "\\" in text or text.startswith(".") or "\0" in text:
-            _malformed(path, line, "is not the name of an image")
+            malformed(path, line, "is not the name of an image")
         image, dot, _ = text.partition(".")
         if image in named:
-            _malformed(path, line, f"names image {image} again")
+            malformed(path, line, f"names image {image} again")
         named[image] = text if dot else f"{text}.jpg"
     return named
 
 
 def _all_named(source: _Source) -> dict[str, str]:
-    images = {row[0] for path in (source.boxes, source.labels) for _, row in _rows(path, ("ImageID",))}
+    images = {row[0] for path in (source.boxes, source.labels) for _, row in rows_of(path, ("ImageID",))}
     for image in images:
         if not image.isalnum():
-            raise DatasetError(f"'{image}' is not an ImageID", where=printable(source.boxes), hint=_MEND)
+            raise DatasetError(
+                f"'{image}' is not an ImageID", where=printable(source.boxes), hint=FETCH_AGAIN
+            )
     return {image: f"{image}.jpg" for image in images}
 
 
@@ -351,55 +274,3 @@ def _annotation(record: ImageRecord, category: int, box: _Box) -> dict[str, Any]
         "area": width * height,
         "iscrowd": int(box.is_group),
     }
-
-
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the named columns of a CSV file with the number of each line."""
-    lines = _lines(path)
-    _, header = next(lines, (0, []))
-    missing = [name for name in columns if name not in header]
-    if missing:
-        raise DatasetError(
-            f"has no column '{missing[0]}'", where=printable(path), hint=f"it needs {', '.join(columns)}"
-        )
-    places = [header.index(name) for name in columns]
-    for line, row in lines:
-        if len(row) != len(header):
-            _malformed(path, line, f"has {len(row)} fields where the header has {len(header)}")
-        yield line, [row[place] for place in places]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines of a CSV file that are not empty, as fields, with their numbers."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
-    except OSError as error:
-        raise DatasetError(
-            f"cannot be read ({error.strerror})", where=printable(path), hint="check its permissions"
-        ) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DatasetError(f"is not a CSV file ({error})", where=printable(path), hint=_MEND) from error
-
-
-def _coordinate(path: Path, line: int, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not -_SLACK <= value <= 1 + _SLACK:
-        _malformed(path, line, f"has the coordinate {text!r}, not a number from 0 to 1")
-    return value
-
-
-def _known(meanings: Mapping[str, frozenset[int]], label: str, path: Path, line: int) -> frozenset[int]:
-    if label not in meanings:
-        _malformed(path, line, f"has the unknown class {label!r}")
-    return meanings[label]
-
-
-def _malformed(path: Path, line: int, why: str) -> NoReturn:
-    raise DatasetError(f"line {line} {why}", where=printable(path), hint=_MEND)
