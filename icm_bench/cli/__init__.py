@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from icm_bench.cli import curve, data, exchange, plugin, run, status, train
+from icm_bench.cli import curve, data, exchange, plugin, report, run, status, train
 from icm_bench.cli.console import LineHandler, say, write_any_text
 from icm_bench.error import IcmBenchError, UsageError, system_errors
 
@@ -81,9 +81,9 @@ for _name, _function, _example in (
     ("status", status.status, "status --runs runs/"),
     ("bdrate", curve.bdrate, "bdrate results/ --anchor vvc --format markdown"),
     ("plot", curve.plot, "plot results/ --formats png,pdf"),
-    ("compare", curve.compare, "compare main results/"),
-    ("show", curve.show, "show results/scenes/detection/fasterrcnn_scenes/jpeg.json"),
-    ("report", curve.report, "report results/ --output report.html"),
+    ("compare", report.compare, "compare main results/"),
+    ("show", report.show, "show results/scenes/detection/fasterrcnn_scenes/jpeg.json"),
+    ("report", report.report, "report results/ --output report.html"),
     ("import", exchange.import_, "import vtm.json --from compressai --dataset kodak --codec vtm"),
     ("published", exchange.published, "published gao2026 --results published"),
     ("export", exchange.export, "export curves.csv --to tidy"),
