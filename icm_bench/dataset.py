@@ -21,8 +21,10 @@ from icm_bench import registry
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.fingerprint import label_bytes, object_bytes
-from icm_bench.image import Image, decode_image, image_size, is_turned, printable, read_bytes
-from icm_bench.pose import POSES, Pose, show, show_annotation
+from icm_bench.image import Image
+from icm_bench.image_record import ImageRecord as ImageRecord
+from icm_bench.image_record import checked_digest
+from icm_bench.pose import POSES, show_annotation
 
 GroundTruth: TypeAlias = Mapping[str, Any]
 """COCO's object format: ``images``, ``annotations`` and ``categories``."""
@@ -32,41 +34,6 @@ Evaluation: TypeAlias = Literal["coco", "open-images-challenge"]
 
 VAL2017_IMAGES = 5_000
 VAL2017_ANNOTATIONS = 36_781
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """One image of a dataset: all that a worker process needs to read it.
-
-    Attributes:
-        id: The image's id in the dataset, unique and not negative.
-        path: Its file.
-        width: Its width in pixels, EXIF orientation applied.
-        height: Its height in pixels, EXIF orientation applied.
-        pose: How the file's picture is shown.
-    """
-
-    id: int
-    path: Path
-    width: int
-    height: int
-    pose: Pose = "upright"
-
-    @property
-    def title(self) -> str:
-        """The file's name, and the pose where it is not upright."""
-        return self.path.name if self.pose == "upright" else f"{self.path.name}, {self.pose}"
-
-    def read(self) -> Image:
-        """Return the image, height x width x 3 RGB.
-
-        Raises:
-            DatasetError: The file is missing or broken, or its picture has not the recorded size.
-        """
-        data = read_bytes(self.path)
-        image = decode_image(data, where=self.path)
-        _check_size(self, (image.shape[1], image.shape[0]), data)
-        return image if self.pose == "upright" else show(image, self.pose)
 
 
 @dataclass(frozen=True)
@@ -324,7 +291,7 @@ def _restrict(truth: GroundTruth, ids: set[int]) -> GroundTruth:
 def _fingerprint(images: Sequence[ImageRecord], truth: GroundTruth | None, evaluation: Evaluation) -> str:
     digest = hashlib.sha256()
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        for record, file_digest in zip(images, threads.map(_checked_digest, images), strict=True):
+        for record, file_digest in zip(images, threads.map(checked_digest, images), strict=True):
             pose = "" if record.pose == "upright" else f" {record.pose}"
             digest.update(f"{record.id} {record.width}x{record.height} {file_digest}{pose}\n".encode())
     if truth is not None:
@@ -332,27 +299,6 @@ def _fingerprint(images: Sequence[ImageRecord], truth: GroundTruth | None, evalu
         if evaluation == "open-images-challenge":
             digest.update(label_bytes(truth))
     return digest.hexdigest()
-
-
-def _checked_digest(record: ImageRecord) -> str:
-    data = read_bytes(record.path)
-    _check_size(record, image_size(data, where=record.path), data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def _check_size(record: ImageRecord, found: tuple[int, int], data: bytes) -> None:
-    if found == (record.width, record.height):
-        return
-    oriented, hint = "", "restore the file, or correct its size in the annotations"
-    if found == (record.height, record.width):
-        hint = "swap its width and height in the annotations"
-        if is_turned(data, where=record.path):
-            oriented, hint = " once its EXIF orientation is applied", "annotate the upright image"
-    raise DatasetError(
-        f"the image is {found[0]}x{found[1]}{oriented}, its record says {record.width}x{record.height}",
-        where=printable(record.path),
-        hint=hint,
-    )
 
 
 def open_dataset(

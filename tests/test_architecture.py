@@ -26,6 +26,7 @@ BASE = frozenset(
         "file",
         "fingerprint",
         "image",
+        "image_record",
         "machine",
         "pose",
         "program",
@@ -91,6 +92,18 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("icm_codecs.icm.training", "icm_bench.detectors.target"): "the objects of an image",
 }
 """Imports against the layers that are yet to be mended, and why they are there."""
+
+MOST_LINES = 400
+
+APART: dict[tuple[str, str], str] = {
+    # The pipeline scores, by metrics that know nothing of it.
+    ("icm_bench.metrics.bootstrap", "icm_bench.pipeline.scoring"): "resamples of a dataset",
+    ("icm_bench.metrics.evaluation", "icm_bench.pipeline.scoring"): "whose rules a dataset is scored by",
+    # icm has two backbones: this one is its own architecture, and is trained by itself.
+    ("icm_codecs.checkerboard.coder", "icm_codecs.icm.codec"): "a codec's own architecture",
+    ("icm_codecs.training.task", "icm_codecs.checkerboard.training"): "a loss that any training may use",
+}
+"""Modules that one other imports alone, from outside their folder, and what they are there."""
 
 
 @cache
@@ -179,6 +192,27 @@ def test_only_the_command_line_the_doctor_and_the_registry_know_plugins_by_name(
         if name in known and importer.startswith("icm_bench") and layer(importer) != layer(name)
     }
     assert {layer(importer) for importer, _ in knowing} <= {"entries"}
+
+
+def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    assert not {name: length for name, length in lengths.items() if length > MOST_LINES}
+
+
+def test_what_one_module_alone_imports_lies_in_its_folder() -> None:
+    importers: dict[str, set[str]] = {}
+    for importer, name in imports():
+        importers.setdefault(name, set()).add(importer)
+    apart = {
+        (name, importer)
+        for name, (importer, *others) in importers.items()
+        if not others
+        and layer(importer) != "entries"  # thin commands over what Python offers
+        and name not in plugins()
+        and modules()[importer].parent not in modules()[name].parents
+    }
+    assert not sorted(apart - set(APART)), "modules of one importer, outside its folder"
+    assert not sorted(set(APART) - apart), "exceptions that nothing needs any more"
 
 
 def test_curves_load_no_plugin() -> None:
