@@ -37,7 +37,7 @@ BASE = frozenset(
 """What the contracts stand on."""
 
 CONTRACTS = frozenset(
-    f"icm_bench.{name}" for name in ("codec", "dataset", "detector", "download", "given", "spec", "testing")
+    f"icm_bench.{name}" for name in ("codec", "dataset", "detector", "download", "spec", "testing")
 )
 """What plug-ins and the pipeline are written against."""
 

@@ -19,6 +19,7 @@ from icm_bench.image import Image
 from icm_bench.machine import one_thread
 from icm_bench.pipeline import stage
 from icm_bench.pipeline.engine import Step
+from icm_bench.pipeline.given import packed
 from icm_bench.pipeline.provenance import versions
 from icm_bench.pipeline.stage import Job, Measured
 
@@ -85,7 +86,7 @@ class DaskEngine:
         from distributed import as_completed
         from distributed.scheduler import KilledWorker
 
-        jobs = stage.packed(jobs)
+        jobs = packed(jobs)
         sends = self._must_send(jobs)
         todo = deque(enumerate(jobs))
         working: dict[Any, int] = {}

@@ -28,6 +28,7 @@ from icm_bench.error import UsageError
 from icm_bench.image import Image
 from icm_bench.machine import n_cores, one_thread
 from icm_bench.pipeline import stage
+from icm_bench.pipeline.given import packed
 from icm_bench.pipeline.stage import Job, Measured
 from icm_bench.pipeline.worker import death_of, process_pool
 
@@ -180,7 +181,7 @@ class Pools:
     def run(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Yield what each stage of each job found, in the order in which they end."""
         # Threads of this process know what it knows.
-        jobs = jobs if isinstance(self._coders, ThreadPoolExecutor) else stage.packed(jobs)
+        jobs = jobs if isinstance(self._coders, ThreadPoolExecutor) else packed(jobs)
         schedule = _Schedule(self._coders, self._n_coders, self._predictors, self._folder, jobs)
         try:
             while schedule.fill():

@@ -18,11 +18,11 @@ from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, default_detector
 from icm_bench.detector import Task
 from icm_bench.error import DamageError, ResultError, StoreError
-from icm_bench.given import CodecLike, DetectorLike, codec_specs, detector_specs
 from icm_bench.machine import one_thread
 from icm_bench.pipeline import outlook, provenance, stage, store
 from icm_bench.pipeline.cluster import dask_engine
 from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
+from icm_bench.pipeline.given import CodecLike, DetectorLike, codec_specs, detector_specs
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
 from icm_bench.pipeline.stage import Job, Measured
@@ -112,7 +112,7 @@ def run(
     Args:
         dataset: Images, with ground truth where a detector is to be scored.
         task: What is measured; every task's curves have fidelity too.
-        codecs: Codec specs; or classes or objects that need not be installed, see :mod:`icm_bench.given`.
+        codecs: Codec specs; or classes or objects that need not be installed, see :mod:`icm_bench.pipeline.given`.
         detector: A detector's spec, class or object, or several; a spec may name its weights, as in
             ``yolox:weights=FILE``. None for the dataset's own.
         weights: The weights of the one detector, or None for the published ones.

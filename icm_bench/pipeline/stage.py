@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -65,7 +65,7 @@ class Job:
         device: Where the detectors run, and a codec that runs on a GPU: ``cpu`` or ``cuda``.
         resource: What the code stage needs.
         batch: Images that a detector gets at once, where it takes batches.
-        given: Codec and detectors, where they exist in the process alone that plans: see :func:`packed`.
+        given: Codec and detectors that exist in the planning process alone: :func:`icm_bench.pipeline.given.packed`.
     """
 
     images: tuple[ImageRecord, ...]
@@ -158,21 +158,6 @@ def predict(job: Job, images: Iterable[Image]) -> Measured:
     """
     clock = _Clock()
     return Measured(predicted=_predict(job, images, clock), seconds=clock.seconds)
-
-
-def packed(jobs: Sequence[Job]) -> list[Job]:
-    """Return jobs with what other processes cannot load by its name.
-
-    Raises:
-        UsageError: A codec or a detector is not installed and cannot be sent.
-    """
-    wanted: dict[tuple[registry.Kind, str], None] = {}
-    for job in jobs:
-        if job.codec is not None:
-            wanted["codec", job.codec.name] = None
-        wanted |= {("detector", choice.spec.name): None for choice in job.detectors}
-    given = registry.pack(wanted)
-    return [dataclasses.replace(job, given=given) for job in jobs] if given else list(jobs)
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ import pytest
 from icm_bench import registry
 from icm_bench.dataset import Dataset
 from icm_bench.error import StoreError, UsageError
-from icm_bench.given import codec_specs, detector_specs
+from icm_bench.pipeline.given import codec_specs, detector_specs
 from icm_bench.pipeline.readback import decoded
 from icm_bench.pipeline.runner import Summary, run
 from icm_bench.testing import FakeCodec, FakeDetector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ from icm_bench import registry
 from icm_bench.codec import Codec, HasLadders
 from icm_bench.detector import Detector
 from icm_bench.error import UsageError
+from icm_bench.pipeline.stage import Job
 
 CodecLike: TypeAlias = str | type[Codec] | Codec
 """A codec's spec, a class, or an object of one, which is one operating point and has an attribute ``quality``."""
@@ -68,6 +70,21 @@ def _detector_spec(detector: DetectorLike) -> str:
     cls = detector if isinstance(detector, type) else _detector_of(detector)
     registry.give("detector", detector.name, cls)
     return detector.name
+
+
+def packed(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs with what other processes cannot load by its name.
+
+    Raises:
+        UsageError: A codec or a detector is not installed and cannot be sent.
+    """
+    wanted: dict[tuple[registry.Kind, str], None] = {}
+    for job in jobs:
+        if job.codec is not None:
+            wanted["codec", job.codec.name] = None
+        wanted |= {("detector", choice.spec.name): None for choice in job.detectors}
+    given = registry.pack(wanted)
+    return [dataclasses.replace(job, given=given) for job in jobs] if given else list(jobs)
 
 
 def _check(thing: Any, kind: str, needed: Iterable[str]) -> None:
