@@ -1,4 +1,4 @@
-"""Codecs, detectors and datasets by name, through entry points: ours exactly as a third party's.
+"""Codecs, detectors, datasets and metrics by name, through entry points: ours exactly as a third party's.
 
 A name may also be given in this process alone, for a class that is not installed.
 """
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from icm_bench.error import IcmBenchError, UsageError, unknown
 
-Kind: TypeAlias = Literal["codec", "detector", "dataset", "trainer", "training"]
+Kind: TypeAlias = Literal["codec", "detector", "dataset", "metric", "trainer", "training"]
 
 
 _given: dict[tuple[Kind, str], Any] = {}

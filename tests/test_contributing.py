@@ -1,4 +1,4 @@
-"""The package that CONTRIBUTING shows works as written: a codec, a detector, a dataset and a training."""
+"""The package that CONTRIBUTING shows works as written: a codec, a detector, a dataset, a metric and a training."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import icm_bench
+from icm_bench.metrics.metric import metric_of
 from icm_bench.testing import check_codec, check_detector
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -57,6 +58,7 @@ def test_a_run_measures_the_codec_on_the_dataset_by_the_detector(package: Path) 
         dataset,
         task="detection",
         codecs=["palette"],
+        metrics=["contrast"],
         results=package / "results",
         runs=package / "runs",
         workers=1,
@@ -65,6 +67,13 @@ def test_a_run_measures_the_codec_on_the_dataset_by_the_detector(package: Path) 
     (result,) = summary.results
     assert (result.codec, result.detector, result.dataset) == ("palette", "bright", "squares")
     assert result.meta["uncompressed"]["map"] == pytest.approx(100)
+    assert result.meta["metrics"]["contrast"] == {"label": "Contrast", "unit": "%", "version": "contrast 1"}
+    contrast = [value for value in result.results["contrast"] if value is not None]
+    assert len(contrast) == len(result.qualities)
+    assert all(0 < value <= 100 for value in contrast)
+    for value, (low, high) in zip(contrast, result.meta["intervals"]["contrast"], strict=True):
+        assert low <= value <= high
+    assert metric_of("contrast").axis == "Contrast / %"
 
 
 @pytest.mark.slow

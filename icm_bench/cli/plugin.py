@@ -9,12 +9,15 @@ from icm_bench.cli.console import say
 
 
 def list_() -> None:
-    """Name the codecs, detectors and datasets that are installed."""
+    """Name the codecs, detectors, datasets and metrics of other packages that are installed."""
     from icm_bench import registry
 
-    for kind in ("codec", "detector", "dataset"):
-        say(f"{kind}s")
-        for name in registry.names(kind):
+    kinds: tuple[registry.Kind, ...] = ("codec", "detector", "dataset", "metric")
+    for kind in kinds:
+        names = registry.names(kind)
+        if names:
+            say(f"{kind}s")
+        for name in names:
             say(f"  {name}  ({registry.provider(kind, name)})")
 
 

@@ -36,6 +36,12 @@ def run(
     bootstrap: Annotated[
         int, option.coding(metavar="N", min=0, help="Bootstrap replicates for the intervals; 0 for none.")
     ] = 1000,
+    metrics: Annotated[
+        str,
+        option.coding(
+            metavar="NAME,...", help="Metrics of other packages to measure too; see icm-bench list."
+        ),
+    ] = "",
     dataset: Annotated[str, option.image(metavar="NAME", help="A dataset; see icm-bench list.")] = "scenes",
     data_root: option.DataRootOption = None,
     images: option.ImagesOption = None,
@@ -189,6 +195,7 @@ def run(
             bootstrap=bootstrap,
             fresh=fresh,
             again=[text.strip() for text in again.split(",") if text.strip()],
+            metrics=[text.strip() for text in metrics.split(",") if text.strip()],
             part=number,
             progress=bar,
         )

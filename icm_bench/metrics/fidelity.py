@@ -148,9 +148,9 @@ class Fidelity:
             ("luma", self.mse_luma, self.ms_ssim_luma),
         ):
             pooled = (weights @ (mse * self.n_pixels)) / (weights @ self.n_pixels)
-            figures[f"psnr-{planes}"] = _mean(weights, _psnr(mse))
+            figures[f"psnr-{planes}"] = mean_over_images(weights, _psnr(mse))
             figures[f"psnr-{planes}-pooled"] = _psnr(pooled)
-            figures[f"ms-ssim-{planes}"] = _mean(weights, similarity)
+            figures[f"ms-ssim-{planes}"] = mean_over_images(weights, similarity)
         return with_decibels(figures)
 
     def reasons(self) -> dict[str, str]:
@@ -176,7 +176,7 @@ def with_decibels(figures: Mapping[str, Floats]) -> dict[str, Floats]:
     return completed
 
 
-def _mean(weights: NDArray[np.int32], values: Floats) -> Floats:
+def mean_over_images(weights: NDArray[np.int32], values: Floats) -> Floats:
     """Return the mean of each resample; NaN where it holds an image whose value is not defined."""
     undefined = ~np.isfinite(values)
     means = (weights @ np.where(undefined, 0.0, values)) / weights.sum(axis=1)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
+from icm_bench import registry
+
 Direction: TypeAlias = Literal["higher", "lower"]
 
 
@@ -78,8 +80,16 @@ RATES: Final = tuple(metric.name for metric in _TABLE if metric.unit == "bpp")
 
 
 def metric_of(name: str) -> Metric:
-    """Return a metric; of an unknown name, such as an imported column's, one that is called so and has no unit."""
-    return METRICS.get(name) or Metric(name, name, "", 4)
+    """Return a metric of the table, or one that another package provides.
+
+    Of an unknown name, such as an imported column's, it is one that is called so and has no unit.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    if name not in registry.names("metric"):
+        return Metric(name, name, "", 4)
+    provided = registry.load("metric", name)
+    return Metric(name, provided.label, provided.unit, provided.digits)
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from icm_bench.codec import Guide, Labels, guide_of, objective_of, trained_through
 from icm_bench.dataset import Dataset
+from icm_bench.metrics.image_metric import load_metric
 from icm_bench.pipeline import store
 from icm_bench.pipeline.plan import OperatingPoint, Plan
 from icm_bench.pipeline.stage import DetectorChoice
@@ -57,6 +58,12 @@ def codec_facts(codec: Spec, point: OperatingPoint) -> dict[str, Any]:
     }
 
 
+def metric_facts(plan: Plan) -> dict[str, Any]:
+    """Return how metrics of other packages are called and in which version they were measured."""
+    own = [load_metric(name) for name in plan.metrics]
+    return {each.name: {"label": each.label, "unit": each.unit, "version": each.version()} for each in own}
+
+
 def digest_bitstreams(plan: Plan, point: OperatingPoint) -> str:
     """Digest a point's bitstreams: equal digests mean byte-identical coding."""
     shards = [
@@ -72,7 +79,8 @@ def command_of(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str
     truth = f" --truth pseudo --truth-score {dataset.truth.split()[-2]}" if dataset.truth else ""
     ladder = ",".join(str(point.quality) for point in points)
     detector = "" if plan.detector is None else f" --detector {plan.detector.spec}"
+    metrics = f" --metrics {','.join(plan.metrics)}" if plan.metrics else ""
     return (
         f"icm-bench run --task {plan.task} --codecs {codec} --qualities {codec}={ladder} "
-        f"--dataset {dataset.provider}{limit}{truth}{detector}"
+        f"--dataset {dataset.provider}{limit}{truth}{detector}{metrics}"
     )

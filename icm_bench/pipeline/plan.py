@@ -15,6 +15,7 @@ from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DamageError, StoreError, UsageError
 from icm_bench.file import sweep
 from icm_bench.metrics import fidelity
+from icm_bench.metrics.image_metric import load_metric
 from icm_bench.pipeline import provenance, stage, store
 from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.judge import Judge, choose_detectors, examined
@@ -83,6 +84,7 @@ class Plan:
         batch: Images that a detector gets at once, where it takes batches.
         fresh: Whether what was made under other conditions is measured again; otherwise it is an error.
         again: Codecs of which everything is measured again.
+        metrics: Metrics of other packages that curves have too.
     """
 
     dataset: Dataset
@@ -94,6 +96,7 @@ class Plan:
     batch: int = 1
     fresh: bool = False
     again: frozenset[Spec] = frozenset()
+    metrics: tuple[str, ...] = ()
 
     @property
     def codecs(self) -> list[Spec]:
@@ -327,11 +330,12 @@ def make_plan(
     batch: int = 1,
     fresh: bool = False,
     again: Sequence[str] = (),
+    metrics: Sequence[str] = (),
 ) -> Plan:
     """Check everything that was asked for and return the plan of it.
 
     Raises:
-        UsageError: A codec, detector, option or quality does not exist or does not fit.
+        UsageError: A codec, detector, metric, option or quality does not exist or does not fit.
         DatasetError: A detector is to be scored, and the dataset has no ground truth.
     """
     if not codecs:
@@ -354,7 +358,10 @@ def make_plan(
         if all(point.codec != spec for point in points):
             raise UsageError(f"{spec} is not among the codecs", where="--again")
     judges = tuple(examined(choice, task, dataset, device.name) for choice in choices)
-    return Plan(dataset, task, judges, tuple(points), store, device, batch, fresh, frozenset(anew))
+    own = tuple(dict.fromkeys(metrics))
+    for name in own:
+        load_metric(name)
+    return Plan(dataset, task, judges, tuple(points), store, device, batch, fresh, frozenset(anew), own)
 
 
 def stored_as(spec: Spec, quality: Quality) -> tuple[Spec, Quality]:

@@ -99,6 +99,7 @@ def run(
     bootstrap: int = 1000,
     fresh: bool = False,
     again: Sequence[str] = (),
+    metrics: Sequence[str] = (),
     part: tuple[int, int] | None = None,
     dask: str | None = None,
     executor: Executor | None = None,
@@ -126,6 +127,7 @@ def run(
         bootstrap: Resamples of the images for the intervals; 0 for none.
         fresh: Measure again what is on disk and was made under other conditions.
         again: Codecs of which everything is measured again.
+        metrics: Metrics of other packages that curves are to have too.
         part: The number of this part, from 1, and how many there are: measures its share of the shards and writes no
             curve. A run without a part does that, and measures what is missing.
         dask: The address of a Dask scheduler that runs the jobs, or ``local``; needs the extra ``cluster``.
@@ -153,6 +155,7 @@ def run(
         batch=batch,
         fresh=fresh,
         again=again,
+        metrics=metrics,
     )
     summary = Summary()
     plan.sweep()

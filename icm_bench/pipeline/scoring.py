@@ -34,8 +34,10 @@ from icm_bench.pipeline.fact import (
     dataset_facts,
     digest_bitstreams,
     guide_facts,
+    metric_facts,
 )
 from icm_bench.pipeline.front import reduced
+from icm_bench.pipeline.outcome import own_values
 from icm_bench.pipeline.plan import OperatingPoint, Plan
 from icm_bench.pipeline.rate import Rates, fidelity_of
 from icm_bench.spec import Spec
@@ -122,6 +124,7 @@ class Ledger:
             ],
             [self._plan.predicted_identity(point) for point in points],
             digests,
+            *([own] if (own := metric_facts(self._plan)) else []),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -134,6 +137,9 @@ class Ledger:
         figures = [self._compared(distortion) for distortion in distortions]
         if scores:
             figures = [pixels | scored.figures for pixels, scored in zip(figures, scores, strict=True)]
+        if plan.metrics:
+            figures = [each | self._own(point) for each, point in zip(figures, points, strict=True)]
+            original |= self._own(plan.points[0]) if scores else _NOTHING
         columns: dict[str, list[float | None]] = {
             "bpp": [rate.bpp for rate in rates],
             "bpp_mean": [rate.bpp_mean for rate in rates],
@@ -179,6 +185,7 @@ class Ledger:
                         key: reason for each in distortions for key, reason in each.reasons().items()
                     },
                 },
+                **({"metrics": own} if (own := metric_facts(plan)) else {}),
                 "intervals": self._intervals(rates, figures, columns),
                 **guide_facts(plan, codec, points),
                 "versions": provenance.versions(),
@@ -232,6 +239,16 @@ class Ledger:
     def _compared(self, distortion: Fidelity) -> _Metrics:
         replicated = {} if self._weights is None else distortion.resampled(self._weights)
         return _Metrics.of(distortion.metrics(), replicated)
+
+    def _own(self, point: OperatingPoint) -> _Metrics:
+        values = own_values(self._plan, point)
+        means = {name: float(np.mean(each)) for name, each in values.items()}
+        return _Metrics.of(
+            {name: value if math.isfinite(value) else None for name, value in means.items()},
+            {}
+            if self._weights is None
+            else {name: fidelity.mean_over_images(self._weights, each) for name, each in values.items()},
+        )
 
     def _score(self, point: OperatingPoint) -> _Scored:
         plan = self._plan
