@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from icm_bench import registry
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DatasetError, UsageError
-from icm_bench.fingerprint import label_bytes, object_bytes
+from icm_bench.fingerprint import label_bytes, object_bytes, void_bytes
 from icm_bench.image import Image
 from icm_bench.image_record import ImageRecord as ImageRecord
 from icm_bench.image_record import checked_digest
@@ -29,8 +29,8 @@ from icm_bench.pose import POSES, show_annotation
 GroundTruth: TypeAlias = Mapping[str, Any]
 """COCO's object format: ``images``, ``annotations`` and ``categories``."""
 
-Evaluation: TypeAlias = Literal["coco", "open-images-challenge"]
-"""Whose rules turn predictions into accuracy: COCO's, or those of the Open Images Challenge."""
+Evaluation: TypeAlias = Literal["coco", "cityscapes", "open-images-challenge"]
+"""Whose rules turn predictions into accuracy: COCO's, Cityscapes', or those of the Open Images Challenge."""
 
 VAL2017_IMAGES = 5_000
 VAL2017_ANNOTATIONS = 36_781
@@ -296,9 +296,14 @@ def _fingerprint(images: Sequence[ImageRecord], truth: GroundTruth | None, evalu
             digest.update(f"{record.id} {record.width}x{record.height} {file_digest}{pose}\n".encode())
     if truth is not None:
         digest.update(object_bytes(truth))
-        if evaluation == "open-images-challenge":
-            digest.update(label_bytes(truth))
+        if evaluation in _FURTHER_BYTES:
+            digest.update(_FURTHER_BYTES[evaluation](truth))
     return digest.hexdigest()
+
+
+_FURTHER_BYTES: Mapping[Evaluation, Callable[[GroundTruth], bytes]] = MappingProxyType(
+    {"cityscapes": void_bytes, "open-images-challenge": label_bytes}
+)
 
 
 def open_dataset(

@@ -33,5 +33,11 @@ def label_bytes(truth: Mapping[str, Any]) -> bytes:
     return json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()
 
 
+def void_bytes(truth: Mapping[str, Any]) -> bytes:
+    """Return which pixels of the images count for nothing, as bytes that do not depend on order."""
+    rows = {row["id"]: row.get("void") for row in truth["images"]}
+    return json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()
+
+
 def _scored(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: row[key] for key in keys if key in row}

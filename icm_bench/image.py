@@ -104,6 +104,33 @@ def decode_image(data: bytes, *, where: object) -> Image:
         raise _broken(where, error) from error
 
 
+def read_labels(path: Path) -> NDArray[np.int32]:
+    """Return the samples of an image file with one channel, height x width: what label and mask files hold.
+
+    A palette's indices are the samples; those of a bilevel image are 0 and 1.
+
+    Raises:
+        DatasetError: As ``read_image``; or the image has several channels.
+    """
+    data = read_bytes(path)
+    _refuse_lenient_decoding()
+    try:
+        with _open(data, path) as picture:
+            picture.load()
+            mode, samples = picture.mode, np.asarray(picture)
+    except DatasetError:
+        raise
+    except Exception as error:  # as in decode_image
+        raise _broken(path, error) from error
+    if samples.ndim != 2 or samples.dtype.kind == "f":
+        raise DatasetError(
+            f"holds {mode} samples, not one whole number a pixel",
+            where=printable(path),
+            hint="fetch or copy it again",
+        )
+    return samples.astype(np.int32)
+
+
 def image_size(data: bytes, *, where: object) -> tuple[int, int]:
     """Return width and height in pixels of an image file's bytes, EXIF orientation applied, undecoded.
 

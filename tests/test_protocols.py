@@ -21,6 +21,7 @@ from icm_bench.dataset import VAL2017_IMAGES
 from icm_bench.datasets import openimages
 from icm_bench.error import UsageError
 from icm_bench.formats.foreign import Group
+from icm_bench.formats.published import PUBLICATIONS
 from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +72,8 @@ def test_a_command_parses_and_all_that_it_names_exists(line: str) -> None:
         assert given["metric"] in METRIC_NAMES
     elif name == "plot":
         assert given["metric"] in METRIC_NAMES
+    elif name == "published":
+        assert given["name"] in PUBLICATIONS
     else:
         assert name == "data coco"
 

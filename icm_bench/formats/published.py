@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from icm_bench.curves.rate_convention import MEAN, NATIVE, UNKNOWN, Conventions
+from icm_bench.curves.rate_convention import MEAN, NATIVE, POOLED, UNKNOWN, Conventions
 from icm_bench.curves.result import Result
 from icm_bench.error import UsageError, unknown
 from icm_bench.formats.foreign import Group
@@ -41,10 +41,19 @@ class Publication:
 PUBLICATIONS: Final[Mapping[str, Publication]] = MappingProxyType(
     {
         "compressai": Publication(
-            "CompressAI, github.com/InterDigitalInc/CompressAI, results/image, 2025",
+            "CompressAI, github.com/InterDigitalInc/CompressAI, results/image, 2025 (BSD 3-Clause Clear)",
             "PSNR and MS-SSIM of standard codecs and of models trained for the squared error, on Kodak and CLIC 2020.",
             Conventions(MEAN, pixels=NATIVE),
             "Its colour conversion before and after video codecs truncates, which costs them some BD-rate.",
+        ),
+        "compressai-vision": Publication(
+            "CompressAI-Vision, github.com/InterDigitalInc/CompressAI-Vision, examples/vcm/interdigital, 2022 "
+            "(BSD 3-Clause Clear)",
+            "mAP at IoU 0.5 of Faster R-CNN X101-FPN on MPEG's 5,000 images of Open Images, coded by VTM and by four "
+            "models of CompressAI.",
+            Conventions(POOLED, pixels=NATIVE),
+            "A note beside VTM's values says that its bits per pixel were not final. VTM codes at full size alone, "
+            "so this is not MPEG's anchor, which takes the best of four sizes.",
         ),
         "gao2026": Publication(
             "Gao, Li, Liu, Wu, Ebrahimi: IEEE TCSVT, 2026 (the values of the authors' plotting script)",

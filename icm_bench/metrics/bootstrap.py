@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icm_bench.error import UsageError
+
+_VALUES_AT_ONCE: Final = 8_000_000
 
 
 def resample_weights(n_images: int, fingerprint: str, n_resamples: int = 1000) -> NDArray[np.int32]:
@@ -50,3 +54,15 @@ def pooled_bpp(
         weights: Resamples x images.
     """
     return np.asarray((weights @ n_bits) / (weights @ n_pixels), dtype=np.float64)
+
+
+def resample_slices(n_resamples: int, n_rows: int) -> Iterator[slice]:
+    """Cut the resamples into parts for which an array of rows x resamples fits into some 64 MB.
+
+    Args:
+        n_resamples: Resamples in all.
+        n_rows: Rows of the array, 1 or more.
+    """
+    step = max(1, _VALUES_AT_ONCE // n_rows)
+    for start in range(0, n_resamples, step):
+        yield slice(start, start + step)

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -19,6 +18,7 @@ from icm_bench.metrics.coco_overlap import (
     IOU_THRESHOLDS,
     Pairs,
     box_pairs,
+    mask_areas,
     mask_pairs,
     rank_in_run,
 )
@@ -93,9 +93,8 @@ def match(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], t
         areas = boxes[:, 2] * boxes[:, 3]
         pairs = box_pairs(ground_truth, groups, boxes)
     else:
-        masks = _masks(ground_truth, rows, image)
-        # One by one: pycocotools puts the length of a list into eight bits.
-        areas = np.array([rle.area(mask) for mask in masks], dtype=np.float64)
+        masks = masks_of(ground_truth, rows, image)
+        areas = mask_areas(masks)
         pairs = mask_pairs(ground_truth, groups, masks)
     true, counted = _outcomes(ground_truth, areas, pairs)
     return Matches(ground_truth, image, category, scores, rank, true, counted)
@@ -164,9 +163,19 @@ def boxes_of(rows: Sequence[Mapping[str, Any]]) -> Floats:
     return boxes
 
 
-def _masks(
+def masks_of(
     ground_truth: GroundTruth, rows: Sequence[Mapping[str, Any]], image: Indices
 ) -> list[Mapping[str, Any]]:
+    """Return the masks of predictions as compressed run lengths.
+
+    Args:
+        ground_truth: The annotated objects.
+        rows: The predictions.
+        image: Of each, the index of its image.
+
+    Raises:
+        DetectorError: A mask is missing, malformed or not of its image's size.
+    """
     masks: list[Mapping[str, Any]] = []
     for row, index in zip(rows, image.tolist(), strict=True):
         mask = row.get("segmentation")

@@ -85,18 +85,46 @@ def _box_iou(detected: Floats, annotated: Floats, crowd: Flags) -> Floats:
     return np.divide(shared, union, out=np.zeros(len(shared)), where=overlaps)
 
 
-def mask_pairs(ground_truth: GroundTruth, groups: Indices, masks: Sequence[Mapping[str, Any]]) -> Pairs:
-    """Return the detections and objects of one category and image whose masks overlap by that much."""
+def mask_pairs(
+    ground_truth: GroundTruth,
+    groups: Indices,
+    masks: Sequence[Mapping[str, Any]],
+    crowd: Flags | None = None,
+    least: float = IOU_THRESHOLDS[0],
+) -> Pairs:
+    """Return the detections and objects of one category and image whose masks overlap.
+
+    Args:
+        ground_truth: The annotated objects.
+        groups: Of each detection, its category's index times the number of images plus its image's index; sorted.
+        masks: Of each detection, its mask.
+        crowd: Of each object, whether its overlap is the share of the detection that lies inside it; by default that
+            of crowds.
+        least: The overlap from which on a pair is returned.
+    """
     detections, objects, ious = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     shared = np.intersect1d(groups, ground_truth.groups)
     detection_edges = np.searchsorted(groups, [shared, shared + 1]).T.tolist()
     object_edges = np.searchsorted(ground_truth.groups, [shared, shared + 1]).T.tolist()
     annotated = ground_truth.masks if len(shared) else []
-    crowd = ground_truth.crowd.astype(np.uint8).tolist()
+    is_crowd = (ground_truth.crowd if crowd is None else crowd).astype(np.uint8).tolist()
     for (d0, d1), (g0, g1) in zip(detection_edges, object_edges, strict=True):
-        iou = rle.iou(list(masks[d0:d1]), annotated[g0:g1], crowd[g0:g1])
-        d, g = np.nonzero(iou >= IOU_THRESHOLDS[0])
+        iou = rle.iou(list(masks[d0:d1]), annotated[g0:g1], is_crowd[g0:g1])
+        d, g = np.nonzero(iou >= least)
         detections.append(d + d0)
         objects.append(g + g0)
         ious.append(iou[d, g])
     return Pairs(np.concatenate(detections), np.concatenate(objects), np.concatenate(ious))
+
+
+def mask_areas(masks: Sequence[Mapping[str, Any]]) -> Floats:
+    """Return how many pixels each mask covers."""
+    # One by one: pycocotools puts the length of a list into eight bits.
+    return np.array([rle.area(mask) for mask in masks], dtype=np.float64)
+
+
+def first_of_each(detection: Indices, object_: Indices) -> Indices:
+    """Return the first detection of each object, of pairs of the two."""
+    order = np.lexsort((detection, object_))
+    first: Indices = detection[order[rank_in_run(object_[order]) == 0]]
+    return first

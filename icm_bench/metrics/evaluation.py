@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from icm_bench.dataset import Dataset
 from icm_bench.detector import Task
-from icm_bench.metrics import coco_ap, openimages_ap
+from icm_bench.metrics import cityscapes_ap, coco_ap, openimages_ap
 from icm_bench.metrics.coco_ap import Weights
 from icm_bench.metrics.coco_truth import Floats, GroundTruth
 
@@ -46,12 +46,13 @@ class Evaluation:
     score: Callable[[Any, Sequence[Mapping[str, Any]], Task], Scorer]
 
 
+_COCO = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
+
 EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
     {
-        "coco": Evaluation(
-            ("map", "map50", "map75", "map_small", "map_medium", "map_large"),
-            GroundTruth.from_coco,
-            coco_ap.score,
+        "coco": Evaluation(_COCO, GroundTruth.from_coco, coco_ap.score),
+        "cityscapes": Evaluation(
+            (*_COCO, *cityscapes_ap.METRICS), cityscapes_ap.StreetTruth.from_rows, cityscapes_ap.score
         ),
         "open-images-challenge": Evaluation(
             openimages_ap.METRICS, openimages_ap.VerifiedTruth.from_rows, openimages_ap.score

@@ -44,6 +44,8 @@ _TABLE: Final = (
     Metric("map50", "AP50", "%", 1),
     Metric("map75", "AP75", "%", 1),
     Metric("map50-oic", "mAP@0.5 (OIC)", "%", 1, is_main=True),
+    Metric("map-cityscapes", "AP (Cityscapes)", "%", 1),
+    Metric("map50-cityscapes", "AP50 (Cityscapes)", "%", 1),
     Metric("map_small", "AP small", "%", 1),
     Metric("map_medium", "AP medium", "%", 1),
     Metric("map_large", "AP large", "%", 1),

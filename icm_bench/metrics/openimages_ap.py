@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -12,15 +12,14 @@ from scipy.sparse import csr_matrix
 
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, UsageError
+from icm_bench.metrics.bootstrap import resample_slices
 from icm_bench.metrics.coco_ap import Weights, checked_weights
 from icm_bench.metrics.coco_match import boxes_of, rank_detections
-from icm_bench.metrics.coco_overlap import Pairs, box_pairs, rank_in_run
+from icm_bench.metrics.coco_overlap import Pairs, box_pairs, first_of_each, rank_in_run
 from icm_bench.metrics.coco_truth import Flags, Floats, GroundTruth, Indices
 
 METRICS: Final = ("map50-oic",)
 """The challenge's figure, mean average precision at IoU 0.5: not COCO's AP50, and under another name for that."""
-
-_VALUES_AT_ONCE: Final = 8_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +173,11 @@ def _outcomes(pairs: Pairs, group_of: Flags, n_detections: int) -> tuple[Flags, 
     true = np.zeros(n_detections, dtype=np.bool_)
     single = ~group_of[pairs.object]
     detection, object_ = _nearest(pairs, single)
-    true[_first_of_each(detection, object_)] = True
+    true[first_of_each(detection, object_)] = True
     inside, group = _nearest(pairs, ~single & ~true[pairs.detection])
     counted = np.ones(n_detections, dtype=np.bool_)
     counted[inside] = False
-    best = _first_of_each(inside, group)
+    best = first_of_each(inside, group)
     true[best] = counted[best] = True
     return true, counted
 
@@ -189,13 +188,6 @@ def _nearest(pairs: Pairs, among: Flags) -> tuple[Indices, Indices]:
     order = np.lexsort((object_, -iou, detection))
     first = order[rank_in_run(detection[order]) == 0]
     return detection[first], object_[first]
-
-
-def _first_of_each(detection: Indices, object_: Indices) -> Indices:
-    """Return the first detection of each object."""
-    order = np.lexsort((detection, object_))
-    first: Indices = detection[order[rank_in_run(object_[order]) == 0]]
-    return first
 
 
 def _total(columns: Floats, image: Indices) -> Floats:
@@ -224,7 +216,7 @@ def _areas(image: Indices, true: Flags, columns: Floats) -> Floats:
         (np.ones(edges[-1]), image[false[: edges[-1]]], np.concatenate([[0], edges])),
         shape=(len(places), len(columns)),
     )
-    for part in _slices(columns.shape[1], len(places)):
+    for part in resample_slices(columns.shape[1], len(places)):
         weight = columns[image[places], part]
         n_true = np.cumsum(weight, axis=0)
         n_false = np.cumsum(before @ columns[:, part], axis=0)
@@ -233,9 +225,3 @@ def _areas(image: Indices, true: Flags, columns: Floats) -> Floats:
         falling = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         areas[part] = np.einsum("pr,pr->r", weight, falling)
     return areas
-
-
-def _slices(n_resamples: int, n_places: int) -> Iterator[slice]:
-    step = max(1, _VALUES_AT_ONCE // n_places)
-    for start in range(0, n_resamples, step):
-        yield slice(start, start + step)

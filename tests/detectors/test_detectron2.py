@@ -29,6 +29,8 @@ from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from icm_bench import registry
+from icm_bench.datasets.cityscapes import Cityscapes
+from icm_bench.datasets.cityscapes_category import CATEGORIES as CITYSCAPES
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Detector
 from icm_bench.detectors.array_pickle import read_pickled_state
@@ -57,13 +59,22 @@ def choose(text: str, weights: Path | None = None) -> Any:
 
 def test_every_detector_of_coco_is_named_with_what_is_published_of_it() -> None:
     families = collections.Counter(name.partition("_R_")[0].partition("_X_")[0] for name in ZOO)
-    assert families == {"faster_rcnn": 10, "mask_rcnn": 10, "retinanet": 3}
+    assert families == {"faster_rcnn": 10, "mask_rcnn": 11, "retinanet": 3}
     assert ZOO["faster_rcnn_R_50_FPN_3x"].published == {"detection": 40.2}
     assert ZOO["mask_rcnn_R_50_FPN_3x"].published == {"detection": 41.0, "segmentation": 37.2}
     assert ZOO["mask_rcnn_X_101_32x8d_FPN_3x"].published == {"detection": 44.3, "segmentation": 39.5}
     for name, model in ZOO.items():
         assert model.config.endswith(f"/{name}.yaml")
-        assert set(model.published) <= set(Detectron2.tasks)
+        assert model.folder == "Cityscapes" or set(model.published) == set(model.tasks)
+
+
+def test_the_model_of_cityscapes_names_the_datasets_categories_and_has_no_figure_on_coco() -> None:
+    model = ZOO["mask_rcnn_R_50_FPN"]
+    assert model.config == "Cityscapes/mask_rcnn_R_50_FPN.yaml"
+    assert dict(model.categories) == dict(CITYSCAPES)
+    assert model.tasks == ("detection", "segmentation")
+    assert not model.published
+    assert set(Cityscapes.default_detectors.values()) == {f"detectron2:{model.name}"}
 
 
 def test_a_variant_that_is_misspelt_or_missing_is_an_error_that_names_one() -> None:
@@ -544,10 +555,12 @@ def test_zoo_and_categories_are_detectron2s() -> None:
     metadata = MetadataCatalog.get("coco_2017_val")
     named = zip(metadata.thing_dataset_id_to_contiguous_id, metadata.thing_classes, strict=True)
     assert dict(named) == CATEGORIES
+    of_streets = MetadataCatalog.get("cityscapes_fine_instance_seg_val").thing_classes
+    assert [CITYSCAPES[key] for key in sorted(CITYSCAPES)] == of_streets
     paths = [
         path
         for path in _ModelZooUrls.CONFIG_PATH_TO_URL_SUFFIX
-        if path.startswith(("COCO-Detection/", "COCO-InstanceSegmentation/"))
+        if path.startswith(("COCO-Detection/", "COCO-InstanceSegmentation/", "Cityscapes/"))
         and not path.startswith(("COCO-Detection/rpn_", "COCO-Detection/fast_rcnn_"))
     ]
     assert sorted(model.config for model in ZOO.values()) == sorted(f"{path}.yaml" for path in paths)
@@ -555,10 +568,11 @@ def test_zoo_and_categories_are_detectron2s() -> None:
         assert get_checkpoint_url(model.config).endswith(".pkl")
         config = config_of(model.name)
         assert config.INPUT.FORMAT == "BGR"
-        assert (config.INPUT.MIN_SIZE_TEST, config.INPUT.MAX_SIZE_TEST) == (800, 1333)
+        sizes = (1024, 2048) if model.folder == "Cityscapes" else (800, 1333)
+        assert sizes == (config.INPUT.MIN_SIZE_TEST, config.INPUT.MAX_SIZE_TEST)
         assert config.TEST.DETECTIONS_PER_IMAGE == 100
         assert config.MODEL.ROI_HEADS.SCORE_THRESH_TEST == config.MODEL.RETINANET.SCORE_THRESH_TEST == 0.05
-        assert ("segmentation" in model.published) == config.MODEL.MASK_ON
+        assert ("segmentation" in model.tasks) == config.MODEL.MASK_ON
 
 
 @with_detectron2

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from icm_bench.cli import app
 from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.comparison import comparable, compare_with_anchor
+from icm_bench.curves.estimate import Method
 from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.result import Result, find
 from icm_bench.error import UsageError
@@ -58,6 +59,28 @@ def test_bd_rates_of_gao2026_equal_those_computed_elsewhere(
     for task, value in zip(TASKS, expected, strict=True):
         found = bd_rate(curves[task, "gao2026-vtm:alpha=1"], curves[task, f"gao2026-{codec}"]).value
         assert found == pytest.approx(value, abs=tolerance + 1e-9), task
+
+
+@pytest.mark.parametrize(
+    ("codec", "method", "expected"),
+    [
+        ("bmshj2018-factorized", "pchip", 28.9581),
+        ("bmshj2018-factorized", "cubic", 37.3600),
+        ("mbt2018", "pchip", -5.2226),
+        ("mbt2018", "cubic", -0.4158),
+    ],
+)
+def test_bd_rates_of_compressai_vision_equal_those_computed_elsewhere(
+    codec: str, method: Method, expected: float
+) -> None:
+    curves = {curve.codec: curve.curve for curve in published("compressai-vision")}
+    found = bd_rate(
+        curves["compressai-vision-vtm"],
+        curves[f"compressai-vision-{codec}"],
+        metric="map50-oic",
+        method=method,
+    ).value
+    assert found == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("name", PUBLICATIONS)
