@@ -97,7 +97,6 @@ MOST_LINES = 400
 
 APART: dict[tuple[str, str], str] = {
     # The pipeline scores, by metrics that know nothing of it.
-    ("icm_bench.metrics.bootstrap", "icm_bench.pipeline.scoring"): "resamples of a dataset",
     ("icm_bench.metrics.evaluation", "icm_bench.pipeline.scoring"): "whose rules a dataset is scored by",
     # icm has two backbones: this one is its own architecture, and is trained by itself.
     ("icm_codecs.checkerboard.coder", "icm_codecs.icm.codec"): "a codec's own architecture",
