@@ -74,7 +74,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_data = typer.Typer(cls=_Group, no_args_is_help=True, help="Fetch and verify public datasets.")
+_data = typer.Typer(
+    cls=_Group, no_args_is_help=True, help="Fetch public datasets, draw scenes, and label images."
+)
 
 for _name, _function, _example in (
     ("run", run.run, "run --codecs icm,vvc,jpeg --limit 8"),
@@ -92,12 +94,13 @@ for _name, _function, _example in (
     ("train", train.train, "train hyperprior --data photos/"),
 ):
     app.command(_name, cls=_Command, epilog=f"Example: icm-bench {_example}")(_function)
-for _name, _function, _example in (
+for _name, _data_function, _example in (
     ("coco", data.coco, "data coco --data-root data/coco"),
     ("scenes", data.scenes, "data scenes --count 1400"),
     ("kodak", data.kodak, "data kodak --data-root data/kodak"),
+    ("objects", data.objects, "data objects --images photos/ --detectors yolox:weights=yolox.onnx"),
 ):
-    _data.command(_name, cls=_Command, epilog=f"Example: icm-bench {_example}")(_function)
+    _data.command(_name, cls=_Command, epilog=f"Example: icm-bench {_example}")(_data_function)
 app.add_typer(_data, name="data")
 
 

@@ -1,7 +1,8 @@
-"""Commands that fetch and draw images."""
+"""Commands that fetch, draw and label images."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -52,3 +53,37 @@ def kodak(
     with Bar() as bar:
         kodak.fetch_kodak(root, progress=bar.bytes)
     say(f"the Kodak set is complete in {root}")
+
+
+def objects(
+    images: Annotated[Path, option.image(metavar="FOLDER", help="Your own images.")],
+    detectors: Annotated[
+        str,
+        option.detector(
+            "--detectors",
+            metavar="SPEC,...",
+            help="What looks; a spec may name its weights, yolox:weights=FILE.",
+        ),
+    ],
+    annotations: option.AnnotationsOption = None,
+    score: Annotated[
+        float,
+        option.detector(metavar="S", min=0.01, max=1.0, help="From which score on a finding is an object."),
+    ] = 0.3,
+    output: Annotated[Path, option.output(metavar="FILE", help="The file to write.")] = Path("objects.json"),
+) -> None:
+    """Write where objects are in images, in COCO's format: what detectors find, and annotations; to train with."""
+    from icm_bench.dataset import open_dataset
+    from icm_bench.datasets.pseudo import joined_objects
+    from icm_bench.file import replacing
+    from icm_bench.pipeline.judge import choose_detector
+
+    dataset = open_dataset("folder", images=images, annotations=annotations)
+    chosen = [
+        choose_detector(text)[0].create("cpu")
+        for text in option.listed(detectors, "--detectors", "yolox:weights=FILE")
+    ]
+    found = joined_objects(dataset, chosen, score, images)
+    with replacing(output) as temporary:
+        temporary.write_text(json.dumps(found))
+    say(f"{len(found['annotations'])} objects in {len(found['images'])} images: {output}")

@@ -20,7 +20,10 @@ def train(
         ),
     ],
     annotations: Annotated[
-        Path | None, option.image(metavar="FILE", help="The objects in the images of --data, in COCO format.")
+        list[Path] | None,
+        option.image(
+            metavar="FILE", help="The objects in the images of --data, in COCO format; once for each --data."
+        ),
     ] = None,
     detector_weights: Annotated[
         Path | None,
@@ -51,7 +54,7 @@ def train(
         resume=not fresh,
         max_steps=max_steps,
         start=None if start is None else training.find_weights(start),
-        annotations=annotations,
+        annotations=annotations or (),
         detector_weights=detector_weights,
     )
     say(f"weights: {path}")

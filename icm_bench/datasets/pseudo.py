@@ -7,7 +7,7 @@ name of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pycocotools.mask
 
 from icm_bench.dataset import Dataset, GroundTruth, safe_name
-from icm_bench.detector import Prediction
+from icm_bench.detector import Detector, Prediction
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.spec import create_detector, resolve_detector
 
@@ -75,6 +75,49 @@ def pseudo_truth(
         "annotations": [_object(number, *each) for number, each in enumerate(counted, start=1)],
         "categories": [{"id": key, "name": name} for key, name in sorted(categories.items())],
     }
+
+
+def joined_objects(
+    dataset: Dataset, detectors: Sequence[Detector], score: float, folder: Path
+) -> GroundTruth:
+    """Return a dataset's annotations and what detectors find on its images, as a file in COCO's object format.
+
+    A codec is trained with it: what matters there is where objects are, and one that is found twice is there once.
+
+    Args:
+        dataset: The images, with annotations or without.
+        detectors: They look at every image.
+        score: From which score on, in (0, 1], a finding counts as an object.
+        folder: What the names of the images' files begin at.
+
+    Raises:
+        UsageError: Two of them call a category of one number by different names.
+        DatasetError: There is no object, or an image cannot be read.
+        DetectorError: A detector cannot run.
+    """
+    truth = dataset.ground_truth or {"annotations": (), "categories": ()}
+    categories = {row["id"]: row["name"] for row in truth["categories"]}
+    for detector in detectors:
+        for key, name in detector.categories.items():
+            if categories.setdefault(key, name) != name:
+                what = f"calls category {key} '{name}', which is '{categories[key]}' elsewhere"
+                hint = "take detectors of the same categories"
+                raise UsageError(what, where=f"detector '{detector.name}'", hint=hint)
+    found = (
+        (record.id, row)
+        for record in dataset.images
+        for detector in detectors
+        for row in detector.predict(record.read())
+    )
+    made = pseudo_truth(dataset, found, categories, score)
+    labelled = [{**row, "id": number} for number, row in enumerate(truth["annotations"], start=1)]
+    more = [{**row, "id": number} for number, row in enumerate(made["annotations"], start=len(labelled) + 1)]
+    if not labelled and not more:
+        hint = "give a lower --score, or another detector"
+        raise DatasetError(f"has no object from a score of {score:g} on", where=dataset.name, hint=hint)
+    names = {record.id: record.path.relative_to(folder).as_posix() for record in dataset.images}
+    images = [{**row, "file_name": names[row["id"]]} for row in made["images"]]
+    return {"images": images, "annotations": labelled + more, "categories": made["categories"]}
 
 
 def _object(number: int, image_id: int, row: Prediction) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -11,9 +13,10 @@ from icm_bench.cli import app
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import find
 from icm_bench.dataset import Dataset, open_dataset
-from icm_bench.datasets.pseudo import with_pseudo_truth
+from icm_bench.datasets.pseudo import joined_objects, with_pseudo_truth
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.pipeline.runner import run
+from icm_bench.testing import FakeDetector
 
 
 def test_objects_are_the_findings_above_the_score(blobs: Dataset, plugins: Path) -> None:
@@ -85,3 +88,30 @@ def test_nothing_found_and_impossible_scores_are_refused(blobs: Dataset, plugins
         with_pseudo_truth(blobs.limit(1), "fake", score=1.0)
     with pytest.raises(UsageError, match="--truth-score"):
         with_pseudo_truth(blobs, "fake", score=0.0)
+
+
+def test_the_command_writes_where_objects_are_by_several_detectors_and_annotations(
+    blob_files: tuple[Path, Path], blobs: Dataset, plugins: Path, tmp_path: Path
+) -> None:
+    folder, annotations = blob_files
+    output = tmp_path / "deep" / "objects.json"
+    options = ["--images", str(folder), "--detectors", "fake:contrast=20,fake:contrast=30"]
+    options += ["--score", "0.1", "--output", str(output)]
+    counts = []
+    for more in ([], ["--annotations", str(annotations)]):
+        done = CliRunner().invoke(app, ["data", "objects", *options, *more], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        found = open_dataset("coco-format", images=folder, annotations=output)
+        assert [record.path for record in found.images] == [record.path for record in blobs.images]
+        counts.append(found.n_objects)
+    one = with_pseudo_truth(blobs, "fake:contrast=20", score=0.1)
+    assert counts[0] > one.n_objects
+    assert counts[1] == counts[0] + blobs.n_objects
+
+
+def test_detectors_that_differ_in_a_category_are_not_joined(blobs: Dataset, tmp_path: Path) -> None:
+    class Other(FakeDetector):
+        categories: ClassVar[Mapping[int, str]] = {1: "rouge"}
+
+    with pytest.raises(UsageError, match="calls category 1 'rouge', which is 'red' elsewhere"):
+        joined_objects(blobs, [FakeDetector(), Other()], 0.3, tmp_path)

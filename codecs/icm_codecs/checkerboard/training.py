@@ -19,7 +19,7 @@ from icm_bench.detectors.target import Target
 from icm_codecs.checkerboard.checkpoint import save_checkpoint, start_from
 from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape, add_noise
 from icm_codecs.training.images import Source
-from icm_codecs.training.recipe import check_shares, check_tables, table_of
+from icm_codecs.training.recipe import check, check_shares, check_tables, table_of
 from icm_codecs.training.ssim_loss import with_structure
 from icm_codecs.training.task import RecipeTeachers, with_detectors
 from icm_codecs.tucodec.network import interpolate
@@ -41,6 +41,7 @@ class CheckerboardLoss:
         unfiltered: Share of the squared error that is taken before the post-filter, 0 to 1.
         structure: Share of the structural dissimilarity in the fidelity's distortion, 0 to 1.
         stage: What is learned.
+        entropy_rate: How many times faster than the rest the entropy model learns.
     """
 
     lambdas: tuple[float, ...]
@@ -48,6 +49,7 @@ class CheckerboardLoss:
     unfiltered: float = 0.2
     structure: float = 0.7
     stage: Stage = "all"
+    entropy_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.lambdas or self.lambdas[0] <= 0 or list(self.lambdas) != sorted(set(self.lambdas)):
@@ -55,6 +57,7 @@ class CheckerboardLoss:
         check_shares(unfiltered=self.unfiltered, structure=self.structure)
         if self.stage not in get_args(Stage):
             raise ValueError(f"stage is {self.stage!r}, not one of {', '.join(get_args(Stage))}")
+        check({"entropy_rate is positive": self.entropy_rate > 0.0})
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,16 @@ class CheckerboardModel(nn.Module):
     def needs_a_start(self) -> bool:
         """Whether a training must start from weights: frozen transforms are those of weights."""
         return self._loss.stage == "entropy"
+
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+        """Return what learns at the recipe's learning rate, and the entropy model, which learns at its own."""
+        entropy = {id(parameter) for parameter in self.network.entropy_parameters()}
+        learned = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        groups = (
+            {"params": [one for one in learned if (id(one) in entropy) == is_entropy], "lr": own * rate}
+            for is_entropy, own in ((False, 1.0), (True, self._loss.entropy_rate))
+        )
+        return [group for group in groups if group["params"]]
 
     def prepare(self, _source: Source, detector_weights: Path | None) -> None:
         """Get ready for a training.

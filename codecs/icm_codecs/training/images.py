@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -22,7 +24,17 @@ from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
 
-__all__ = ["Box", "Crops", "ImageFolders", "LabelledImages", "Objects", "Scenes", "Source", "open_source"]
+__all__ = [
+    "Box",
+    "Crops",
+    "ImageFolders",
+    "JoinedImages",
+    "LabelledImages",
+    "Objects",
+    "Scenes",
+    "Source",
+    "open_source",
+]
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LEAST_VISIBLE = 0.5
@@ -187,21 +199,58 @@ def _mask(row: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
     return np.asarray(run_lengths.decode(shape), bool)
 
 
-def open_source(folders: Sequence[Path], annotations: Path | None = None) -> Source:
+class JoinedImages:
+    """Images of several sources that know their objects, one after the other.
+
+    Args:
+        sources: They.
+    """
+
+    has_objects = True
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self._ends = list(accumulate(map(len, sources)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def image(self, index: int) -> Image:
+        """Return an image, height x width x 3."""
+        source, own = self._place(index)
+        return source.image(own)
+
+    def objects(self, index: int, box: Box) -> Objects:
+        """Return the objects of which at least half lies within a crop."""
+        source, own = self._place(index)
+        return source.objects(own, box)
+
+    def _place(self, index: int) -> tuple[Source, int]:
+        number = bisect_right(self._ends, index)
+        return self._sources[number], index - (self._ends[number - 1] if number else 0)
+
+
+def open_source(folders: Sequence[Path], annotations: Sequence[Path] = ()) -> Source:
     """Open what folders hold: drawn scenes, images with annotations, or images alone.
 
     Args:
-        folders: Folders of images, or one of scenes, or one that the annotations are of.
-        annotations: A file in COCO's object format.
+        folders: Folders of images, or one of scenes. One that is named twice is drawn from twice as often.
+        annotations: Files in COCO's object format, none or one for each folder, in their order.
 
     Raises:
-        TrainingError: There is no image, one cannot be read, or more than one folder is annotated.
+        TrainingError: There is no image, one cannot be read, or not every folder is annotated.
         DatasetError: The annotations are not in COCO's format, or their images are missing.
     """
-    if annotations is not None:
-        if len(folders) != 1:
-            raise TrainingError("annotations are of one folder", where=annotations, hint="give --data once")
-        return LabelledImages(open_dataset("coco-format", images=folders[0], annotations=annotations))
+    if annotations:
+        if len(annotations) != len(folders):
+            what = f"{len(annotations)} files of annotations are not of {len(folders)} folders"
+            hint = "give --annotations once for each --data, in the same order"
+            raise TrainingError(what, where=annotations[0], hint=hint)
+        labelled = [
+            LabelledImages(open_dataset("coco-format", images=folder, annotations=file))
+            for folder, file in zip(folders, annotations, strict=True)
+        ]
+        return labelled[0] if len(labelled) == 1 else JoinedImages(labelled)
     if len(folders) == 1 and shards(folders[0]):
         return Scenes(folders[0])
     return ImageFolders(folders)

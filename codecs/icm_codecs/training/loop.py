@@ -21,6 +21,7 @@ from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
 from icm_codecs.training.images import Crops, Source
 from icm_codecs.training.recipe import Optimisation
+from icm_codecs.training.trainable import HasOwnRates
 
 Batch = tuple[Tensor, list[Target]]
 
@@ -51,7 +52,9 @@ class Training(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Give Adam a warm-up and a cosine that ends with the recipe's last step."""
         plan = self._optimisation
-        adam = torch.optim.Adam(self._learned(), lr=plan.rate, fused=True)
+        network: Any = self.network
+        learned = network.parameter_groups(plan.rate) if isinstance(network, HasOwnRates) else self._learned()
+        adam = torch.optim.Adam(learned, lr=plan.rate, fused=True)
 
         def factor(step: int) -> float:
             warm = min(1.0, (step + 1) / plan.warmup_steps)

@@ -27,6 +27,7 @@ class TeacherEntry:
         taps: Names of the graph's tensors that are its features; by default chosen from the graph.
         bgr: Whether the graph wants blue first.
         pixel_max: What the brightest pixel becomes for it.
+        spec: What results call it where it judges; by default the detector's name or the file's.
     """
 
     detector: str = ""
@@ -35,6 +36,7 @@ class TeacherEntry:
     taps: tuple[str, ...] = ()
     bgr: bool = False
     pixel_max: float = 1.0
+    spec: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.detector) == bool(self.onnx):
@@ -43,7 +45,7 @@ class TeacherEntry:
     @property
     def name(self) -> str:
         """What the weights record of it."""
-        return self.detector or Path(self.onnx).stem
+        return self.spec or self.detector or Path(self.onnx).stem
 
     def open(self, weights: Path | None) -> Teacher:
         """Load the teacher; ``weights`` is a file for a detector, if not its own."""

@@ -82,7 +82,7 @@ def train(
     resume: bool = True,
     max_steps: int | None = None,
     start: Path | None = None,
-    annotations: Path | None = None,
+    annotations: Sequence[Path] = (),
     detector_weights: Path | None = None,
 ) -> Path:
     """Train a codec and return the weights file that it wrote.
@@ -95,7 +95,7 @@ def train(
         resume: Go on from the checkpoint in ``output`` where there is one.
         max_steps: Stop early, at this step; a later call goes on from there.
         start: A weights file whose parameters a new training starts with.
-        annotations: A file in COCO's object format, of the one folder of images.
+        annotations: Files in COCO's object format, none or one for each folder, in their order.
         detector_weights: A weights file of the recipe's detector, if not its own.
 
     Raises:

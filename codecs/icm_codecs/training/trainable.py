@@ -91,3 +91,16 @@ class GuidedTrainable(Trainable, Protocol):
             TrainingError: It has changed.
         """
         ...
+
+
+@runtime_checkable
+class HasOwnRates(Protocol):
+    """Networks of which some parts learn faster than others."""
+
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+        """Return all that has gradients as an optimiser's groups, ``params`` and ``lr``.
+
+        Args:
+            rate: The recipe's learning rate.
+        """
+        ...

@@ -96,6 +96,16 @@ def test_task_takes_its_share_step_by_step_and_teachers_stay_frozen() -> None:
     model.finish()
 
 
+@pytest.mark.parametrize(("stage", "rates"), [("all", [2e-4, 6e-4]), ("entropy", [6e-4])])
+def test_entropy_model_learns_at_its_own_rate(stage: str, rates: list[float]) -> None:
+    loss = {"lambdas": LAMBDAS, "stage": stage, "entropy_rate": 3.0}
+    model = Model.from_recipe({**TABLES, "loss": loss})
+    groups = model.parameter_groups(2e-4)
+    assert [group["lr"] for group in groups] == pytest.approx(rates)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(one) for one in model.parameters() if one.requires_grad)
+
+
 def test_far_from_objects_errors_weigh_less() -> None:
     torch.manual_seed(3)
     model = Model.from_recipe({**TABLES, "task": TASK})
@@ -117,6 +127,7 @@ def test_far_from_objects_errors_weigh_less() -> None:
         ({"loss": {"lambdas": [0.1, 0.01]}}, "rise"),
         ({"loss": {"lambdas": [0.1, 0.2], "stage": "half"}}, "stage"),
         ({"loss": {"lambdas": [0.1, 0.2], "structure": 1.5}}, "structure"),
+        ({"loss": {"lambdas": [0.1, 0.2], "entropy_rate": 0.0}}, "entropy_rate"),
         ({"loss": {"lambdas": [0.1, 0.2]}, "task": {}}, "teachers"),
         ({"loss": {"lambdas": [0.1, 0.2]}, "task": {"teachers": [{}]}}, "either"),
         ({"loss": {"lambdas": [0.1, 0.2]}, "task": {"teachers": [{"onnx": "a"}], "share": 2.0}}, "share"),

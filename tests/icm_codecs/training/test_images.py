@@ -76,9 +76,23 @@ def test_folder_is_opened_as_what_it_holds(folder: Path, drawn: Path) -> None:
     assert isinstance(open_source([folder]), ImageFolders)
     assert isinstance(open_source([drawn]), Scenes)
     annotations = VALIDATION_SET / "instances.json"
-    assert isinstance(open_source([VALIDATION_SET], annotations), LabelledImages)
-    with pytest.raises(TrainingError, match="one folder"):
-        open_source([VALIDATION_SET, folder], annotations)
+    assert isinstance(open_source([VALIDATION_SET], [annotations]), LabelledImages)
+    with pytest.raises(TrainingError, match="1 files of annotations are not of 2 folders"):
+        open_source([VALIDATION_SET, folder], [annotations])
+
+
+def test_annotated_folders_follow_one_another_and_may_be_named_twice() -> None:
+    one = LabelledImages(
+        CocoFormat.open(images=VALIDATION_SET, annotations=VALIDATION_SET / "instances.json")
+    )
+    joined = open_source([VALIDATION_SET] * 2, [VALIDATION_SET / "instances.json"] * 2)
+    assert len(joined) == 2 * len(one)
+    assert joined.has_objects
+    box = (slice(0, 192), slice(0, 256))
+    for index in (0, len(one) - 1):
+        for place in (index, len(one) + index):
+            assert np.array_equal(joined.image(place), one.image(index))
+            assert joined.objects(place, box)[1].tolist() == one.objects(index, box)[1].tolist()
 
 
 def test_objects_of_a_scene_move_with_its_crop_and_mirror(drawn: Path) -> None:
@@ -147,7 +161,7 @@ def test_objects_mostly_outside_a_crop_and_crowds_are_left_out(tmp_path: Path) -
         "categories": [{"id": k, "name": str(k)} for k in (7, 8, 9)],
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
-    source = open_source([tmp_path], tmp_path / "a.json")
+    source = open_source([tmp_path], [tmp_path / "a.json"])
     assert source.objects(0, (slice(0, 80), slice(0, 100)))[1].tolist() == [7, 8]
     assert source.objects(0, (slice(0, 31), slice(0, 100)))[1].tolist() == [7]
     masks, labels = source.objects(0, (slice(0, 29), slice(0, 100)))
