@@ -63,6 +63,19 @@ class Codec(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Programs:
+    """Where programs lie on the machines of a run, which is no part of what a curve is called.
+
+    A codec gets it if its constructor has a parameter ``programs``.
+
+    Attributes:
+        vtm: Folder of VTM's executables; None to look elsewhere.
+    """
+
+    vtm: Path | None = None
+
+
 @runtime_checkable
 class HasLadders(Protocol):
     """A codec class whose default ladder follows from its options."""

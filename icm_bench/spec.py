@@ -12,13 +12,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 from icm_bench import registry
-from icm_bench.codec import Codec, Quality, always_named, complete_options
+from icm_bench.codec import Codec, Programs, Quality, always_named, complete_options
 from icm_bench.detector import Detector, NamedByWeights
 from icm_bench.error import UsageError, unknown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
-CODEC_SUPPLIED = frozenset({"quality", "device"})
+CODEC_SUPPLIED = frozenset({"quality", "device", "programs"})
 """What the harness gives a codec's constructor; the rest are the codec's options."""
 
 DETECTOR_SUPPLIED = frozenset({"weights", "device"})
@@ -95,19 +95,23 @@ def resolve_codec(text: str, *, task: str = "", provider: str = "") -> tuple[Spe
     return spec, cls
 
 
-def create_codec(spec: Spec, quality: Quality, device: str) -> Codec:
+def create_codec(spec: Spec, quality: Quality, device: str, programs: Programs | None = None) -> Codec:
     """Return a codec at one operating point.
 
     Args:
         spec: A spec whose options are complete, as :func:`resolve_codec` returns it.
         quality: The operating point.
         device: Where networks run: "cpu", "cuda", ...
+        programs: Where programs lie, for codecs that run them; None to look for them.
 
     Raises:
         UsageError: The codec, an option, an option's value or the quality does not exist.
     """
     cls = registry.load("codec", spec.name)
-    codec: Codec = cls(quality, device=device, **arguments(spec, cls, CODEC_SUPPLIED))
+    options = arguments(spec, cls, CODEC_SUPPLIED)
+    if programs is not None and "programs" in inspect.signature(cls).parameters:
+        options["programs"] = programs
+    codec: Codec = cls(quality, device=device, **options)
     return codec
 
 

@@ -17,7 +17,7 @@ from icm_baselines.option import whole
 from icm_baselines.scale import PERCENTS, Percent
 from icm_baselines.vtm import Vtm
 from icm_baselines.vvc import Preset, Vvc
-from icm_bench.codec import Quality
+from icm_bench.codec import Programs, Quality
 from icm_bench.color import Chroma
 from icm_bench.error import UsageError
 from icm_bench.image import Image
@@ -101,6 +101,7 @@ class VtmPareto(_Front):
         device: Ignored; VTM runs on the CPU, on one thread.
         chroma: Chroma format, 4:2:0 or 4:4:4.
         dir: Folder of VTM's executables; empty to look elsewhere.
+        programs: Names that folder where ``dir`` does not.
     """
 
     name: ClassVar[str] = "vtm-pareto"
@@ -117,9 +118,10 @@ class VtmPareto(_Front):
         device: str = "cpu",
         chroma: Chroma = "420",
         dir: str = "",  # noqa: A002 # the option's name on the command line
+        programs: Programs | None = None,
     ) -> None:
         percent, qp = _scale_and_qp(quality, self.name)
-        codec = Vtm(qp, device=device, chroma=chroma, scale=percent, dir=dir)
+        codec = Vtm(qp, device=device, chroma=chroma, scale=percent, dir=dir, programs=programs)
         chosen = f":chroma={chroma}" if chroma != "420" else ""
         super().__init__(f"vtm{chosen}{_scale_option(percent)}{f':dir={dir}' if dir else ''}", codec, qp)
 

@@ -16,7 +16,7 @@ from icm_baselines import scale as scaling
 from icm_baselines.option import short_label, whole
 from icm_baselines.scale import Percent
 from icm_bench import color
-from icm_bench.codec import Quality
+from icm_bench.codec import Programs, Quality
 from icm_bench.error import ProgramError
 from icm_bench.image import Image
 from icm_bench.program import Call, run
@@ -34,8 +34,8 @@ class Vtm:
     """VVC intra at a fixed QP by VTM both ways, in its all-intra configuration.
 
     Pictures are coded at 10 bit, BT.709, limited range. The bitstream is the whole Annex B byte stream
-    after the two bytes of :mod:`icm_baselines.envelope`. VTM is looked for in ``dir``, then in the folder
-    that the environment variable ``ICM_BENCH_VTM`` names, then on PATH: ``EncoderAppStatic``,
+    after the two bytes of :mod:`icm_baselines.envelope`. VTM is looked for in ``dir``, in the folder of
+    ``programs``, in the one that the environment variable ``ICM_BENCH_VTM`` names, then on PATH: ``EncoderAppStatic``,
     ``DecoderAppStatic``, and beside them or in ``cfg`` beside their folder ``encoder_intra_vtm.cfg``.
 
     Args:
@@ -44,6 +44,7 @@ class Vtm:
         chroma: Chroma format, 4:2:0 or 4:4:4.
         scale: Size in percent at which the picture is coded, see :mod:`icm_baselines.scale`.
         dir: Folder of VTM's executables; empty to look elsewhere.
+        programs: Names that folder where ``dir`` does not.
     """
 
     name: ClassVar[str] = "vtm"
@@ -57,12 +58,13 @@ class Vtm:
         chroma: color.Chroma = "420",
         scale: Percent = "100",
         dir: str = "",  # noqa: A002 # the option's name on the command line
+        programs: Programs | None = None,
     ) -> None:
         del device
         self._qp = whole(quality, 0, 63, where="vtm QP")
         self._form = color.PlaneFormat(chroma, 10, "bt709", "limited")
         self._percent = scale
-        self._folder = dir
+        self._folder = dir or (str(programs.vtm) if programs is not None and programs.vtm else "")
 
     @classmethod
     def label(cls, options: Mapping[str, str]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 
@@ -18,8 +17,6 @@ from icm_bench.error import ResultError, UsageError
 if TYPE_CHECKING:
     from icm_bench.dataset import Dataset
     from icm_bench.pipeline.runner import Summary
-
-_VTM_VARIABLE = "ICM_BENCH_VTM"
 
 
 def run(
@@ -107,7 +104,9 @@ def run(
     vtm: Annotated[
         Path | None,
         option.machine(
-            metavar="FOLDER", envvar=_VTM_VARIABLE, help="Folder of VTM's executables.", show_default="PATH"
+            metavar="FOLDER",
+            help="Folder of VTM's executables, on every machine of the run.",
+            show_default="ICM_BENCH_VTM, else PATH",
         ),
     ] = None,
     fresh: Annotated[
@@ -134,6 +133,7 @@ def run(
 ) -> None:
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
     from icm_bench import registry
+    from icm_bench.codec import Programs
     from icm_bench.curves.comparison import compare_with_anchor
     from icm_bench.curves.result import find, main_metric
     from icm_bench.dataset import default_detector, open_dataset
@@ -145,9 +145,6 @@ def run(
     from icm_bench.spec import Spec
 
     chosen_codecs = option.listed(codecs, "--codecs", "icm,vvc,jpeg")
-    if vtm is not None:
-        # Not an option of the codec's spec, which names curves: no folder of one machine belongs there.
-        os.environ[_VTM_VARIABLE] = str(vtm.resolve())
     opened = open_dataset(
         dataset, data_root=data_root, images=images, annotations=annotations, limit=limit, called=name
     )
@@ -164,38 +161,32 @@ def run(
     console = Console()
     say(_describe(opened, None if task == "fidelity" else chosen))
     number = None if part is None else outlook.parse_part(part)
+    asked: dict[str, Any] = {
+        "task": task,
+        "codecs": chosen_codecs,
+        "detector": chosen,
+        "weights": detector_weights,
+        "qualities": qualities or (),
+        "runs": runs,
+        "device": device,
+        "gpus": gpus,
+        "batch": batch,
+        "fresh": fresh,
+        "again": [text.strip() for text in again.split(",") if text.strip()],
+        "metrics": [text.strip() for text in metrics.split(",") if text.strip()],
+        "programs": Programs(vtm=None if vtm is None else vtm.resolve()),
+    }
     if dry_run:
-        plan = runner.plan_of(
-            opened,
-            task=task,
-            codecs=chosen_codecs,
-            detector=chosen,
-            weights=detector_weights,
-            qualities=qualities or (),
-            runs=runs,
-            device=device,
-        )
-        show(outlook.record_of(plan), runs)
+        show(outlook.record_of(runner.plan_of(opened, **asked)), runs)
         return
     with Bar() as bar:
         summary = runner.run(
             opened,
-            task=task,
-            codecs=chosen_codecs,
-            detector=chosen,
-            weights=detector_weights,
-            qualities=qualities or (),
+            **asked,
             results=results,
-            runs=runs,
-            device=device,
             workers=workers,
-            gpus=gpus,
-            batch=batch,
             dask=dask,
             bootstrap=bootstrap,
-            fresh=fresh,
-            again=[text.strip() for text in again.split(",") if text.strip()],
-            metrics=[text.strip() for text in metrics.split(",") if text.strip()],
             part=number,
             progress=bar,
         )

@@ -33,7 +33,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
 
 def guide_facts(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> dict[str, Any]:
     """Record what guided the encoder, and whether it is the detector that judges the codec."""
-    guide = guide_of(create_codec(codec, points[0].quality or 0, "cpu"))
+    guide = guide_of(create_codec(codec, points[0].quality or 0, "cpu", plan.programs))
     if guide is None:
         return {}
     return {
@@ -47,9 +47,9 @@ def _is_one(guide: Guide, judge: DetectorChoice) -> bool:
     return guide.spec == str(judge.spec)
 
 
-def codec_facts(codec: Spec, point: OperatingPoint) -> dict[str, Any]:
+def codec_facts(plan: Plan, codec: Spec, point: OperatingPoint) -> dict[str, Any]:
     """Return what a codec says of itself: its short name, what it was trained for and through which detectors."""
-    made = create_codec(codec, point.quality or 0, "cpu")
+    made = create_codec(codec, point.quality or 0, "cpu", plan.programs)
     cls = type(made)
     return {
         "label": cls.label(dict(codec.options)) if isinstance(cls, Labels) else None,

@@ -54,9 +54,8 @@ def outcomes(plan: Plan, point: OperatingPoint) -> Iterator[StoredOutcome]:
     def codec() -> Codec:
         if point.coder is None or point.coder_quality is None:
             raise ResultError("the uncompressed images have no codec")
-        made = create_codec(
-            point.coder, point.coder_quality, plan.device.name if point.resource == "gpu" else "cpu"
-        )
+        device = plan.device.name if point.resource == "gpu" else "cpu"
+        made = create_codec(point.coder, point.coder_quality, device, plan.programs)
         load(made)
         return made
 

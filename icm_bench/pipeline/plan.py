@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from icm_bench.codec import Codec, Quality, Resource, coded_as, ladder_of, runs_on, s_per_megapixel
+from icm_bench.codec import Codec, Programs, Quality, Resource, coded_as, ladder_of, runs_on, s_per_megapixel
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DamageError, StoreError, UsageError
@@ -85,6 +85,7 @@ class Plan:
         fresh: Whether what was made under other conditions is measured again; otherwise it is an error.
         again: Codecs of which everything is measured again.
         metrics: Metrics of other packages that curves have too.
+        programs: Where programs lie, for codecs that run them.
     """
 
     dataset: Dataset
@@ -97,6 +98,7 @@ class Plan:
     fresh: bool = False
     again: frozenset[Spec] = frozenset()
     metrics: tuple[str, ...] = ()
+    programs: Programs | None = None
 
     @property
     def codecs(self) -> list[Spec]:
@@ -246,6 +248,7 @@ class Plan:
             self.device.name,
             point.resource,
             self.batch,
+            self.programs,
         )
 
     def _coded(self, point: OperatingPoint, path: Path, ids: Sequence[int]) -> dict[str, Any]:
@@ -257,7 +260,7 @@ class Plan:
         if header["machine"]["processor"] != provenance.machine()["processor"]:
             return header
         device = self.device.name if point.resource == "gpu" else "cpu"
-        if stage.probe(point.coder, point.coder_quality, device) == header["probe"]:
+        if stage.probe(point.coder, point.coder_quality, device, self.programs) == header["probe"]:
             return header
         if self.fresh:
             return {}
@@ -331,6 +334,7 @@ def make_plan(
     fresh: bool = False,
     again: Sequence[str] = (),
     metrics: Sequence[str] = (),
+    programs: Programs | None = None,
 ) -> Plan:
     """Check everything that was asked for and return the plan of it.
 
@@ -349,7 +353,8 @@ def make_plan(
             raise UsageError(f"'{text}' names {spec} again", where="--codecs")
         override = ladders.pop(str(Spec.parse(text)), None) or ladders.pop(str(spec), None)
         points += [
-            _point(spec, quality, device.name) for quality in override or ladder_of(cls, dict(spec.options))
+            _point(spec, quality, device.name, programs)
+            for quality in override or ladder_of(cls, dict(spec.options))
         ]
     if ladders:
         raise UsageError(f"'{next(iter(ladders))}' is not among the codecs", where="--qualities")
@@ -361,7 +366,9 @@ def make_plan(
     own = tuple(dict.fromkeys(metrics))
     for name in own:
         load_metric(name)
-    return Plan(dataset, task, judges, tuple(points), store, device, batch, fresh, frozenset(anew), own)
+    return Plan(
+        dataset, task, judges, tuple(points), store, device, batch, fresh, frozenset(anew), own, programs
+    )
 
 
 def stored_as(spec: Spec, quality: Quality) -> tuple[Spec, Quality]:
@@ -373,8 +380,8 @@ def stored_as(spec: Spec, quality: Quality) -> tuple[Spec, Quality]:
     return _stored_as(spec, quality, create_codec(spec, quality, "cpu"))
 
 
-def _point(spec: Spec, quality: Quality, device: str) -> OperatingPoint:
-    codec = create_codec(spec, quality, device)
+def _point(spec: Spec, quality: Quality, device: str, programs: Programs | None) -> OperatingPoint:
+    codec = create_codec(spec, quality, device, programs)
     stored = _stored_as(spec, quality, codec)
     other = None if stored == (spec, quality) else stored
     return OperatingPoint(spec, quality, codec.version(), other, runs_on(codec), s_per_megapixel(codec))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from icm_bench.codec import Quality
+from icm_bench.codec import Programs, Quality
 from icm_bench.curves import result
 from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, default_detector
@@ -100,6 +100,7 @@ def run(
     fresh: bool = False,
     again: Sequence[str] = (),
     metrics: Sequence[str] = (),
+    programs: Programs | None = None,
     part: tuple[int, int] | None = None,
     dask: str | None = None,
     executor: Executor | None = None,
@@ -128,6 +129,7 @@ def run(
         fresh: Measure again what is on disk and was made under other conditions.
         again: Codecs of which everything is measured again.
         metrics: Metrics of other packages that curves are to have too.
+        programs: Where programs lie, for codecs that run them; None to look for them.
         part: The number of this part, from 1, and how many there are: measures its share of the shards and writes no
             curve. A run without a part does that, and measures what is missing.
         dask: The address of a Dask scheduler that runs the jobs, or ``local``; needs the extra ``cluster``.
@@ -156,6 +158,7 @@ def run(
         fresh=fresh,
         again=again,
         metrics=metrics,
+        programs=programs,
     )
     summary = Summary()
     plan.sweep()

@@ -175,7 +175,7 @@ class Ledger:
             meta={
                 "qualities": [point.quality for point in points],
                 "codec_version": [point.version for point in points],
-                **codec_facts(codec, points[0]),
+                **codec_facts(plan, codec, points[0]),
                 "dataset": dataset_facts(plan.dataset),
                 "detector": {} if plan.detector is None else {"version": plan.detector_version},
                 "uncompressed": {**original.metrics, "intervals": original.intervals} if scores else {},

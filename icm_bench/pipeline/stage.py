@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from icm_bench import registry
-from icm_bench.codec import Codec, Quality, Resource, header_bytes, load
+from icm_bench.codec import Codec, Programs, Quality, Resource, header_bytes, load
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector, Prediction, PredictsBatches
 from icm_bench.error import CodecError, DatasetError, DetectorError, IcmBenchError, StoreError
@@ -65,6 +65,7 @@ class Job:
         device: Where the detectors run, and a codec that runs on a GPU: ``cpu`` or ``cuda``.
         resource: What the code stage needs.
         batch: Images that a detector gets at once, where it takes batches.
+        programs: Where programs lie, for codecs that run them.
         given: Codec and detectors that exist in the planning process alone: :func:`icm_bench.pipeline.given.packed`.
     """
 
@@ -77,6 +78,7 @@ class Job:
     device: str = "cpu"
     resource: Resource = "cpu"
     batch: int = 1
+    programs: Programs | None = None
     given: bytes = b""
 
     @property
@@ -174,14 +176,16 @@ def forget() -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def probe(codec: Spec, quality: Quality, device: str) -> str:
+def probe(codec: Spec, quality: Quality, device: str, programs: Programs | None = None) -> str:
     """Return the SHA-256 of what a codec makes of a small image: another one means another codec.
 
     Raises:
         IcmBenchError: The codec cannot code the image; the error names the codec.
     """
     with _named(f"{codec} at {quality}, a small image", CodecError):
-        return hashlib.sha256(_ready_codec(codec, quality, device).encode(_small_image())).hexdigest()
+        return hashlib.sha256(
+            _ready_codec(codec, quality, device, programs).encode(_small_image())
+        ).hexdigest()
 
 
 def _small_image() -> Image:
@@ -234,14 +238,16 @@ class _Coding:
         if job.codec is None or job.quality is None:
             raise CodecError("the uncompressed images have no codec")
         with self.clock("load"):
-            return _ready_codec(job.codec, job.quality, job.codec_device)
+            return _ready_codec(job.codec, job.quality, job.codec_device, job.programs)
 
     def _origin(self) -> Origin | None:
         job = self._job
         if job.codec is None or job.quality is None:
             return None
         with self.clock("check"):
-            return Origin(self._bitstreams.hexdigest(), probe(job.codec, job.quality, job.codec_device))
+            return Origin(
+                self._bitstreams.hexdigest(), probe(job.codec, job.quality, job.codec_device, job.programs)
+            )
 
     def _code(self, record: ImageRecord) -> Image:
         codec = self._codec()
@@ -344,8 +350,8 @@ def _original(record: ImageRecord) -> tuple[Image, str]:
 
 # What is dear to make is kept until forget(), or the end of the worker process, which is the end of the run.
 @functools.lru_cache(maxsize=32)
-def _ready_codec(spec: Spec, quality: Quality, device: str) -> Codec:
-    codec = create_codec(spec, quality, device)
+def _ready_codec(spec: Spec, quality: Quality, device: str, programs: Programs | None) -> Codec:
+    codec = create_codec(spec, quality, device, programs)
     load(codec)
     return codec
 

@@ -127,11 +127,13 @@ def test_a_run_finds_vtm_by_its_own_option(
     (tmp_path / "photos").mkdir()
     Pillow.fromarray(photograph(200, 180)).save(tmp_path / "photos" / "1.png")
     command = ["run", "--task", "fidelity", "--dataset", "folder", "--images", "photos", "--codecs", "vtm"]
-    command += ["--qualities", "vtm=47,37", "--workers", "1", "--bootstrap", "0"]
-    missing = CliRunner().invoke(cli.app, command)
+    command += ["--qualities", "vtm=47,37", "--bootstrap", "0"]
+    missing = CliRunner().invoke(cli.app, [*command, "--workers", "1"])
     assert "no such program in /nowhere; build VTM and name the folder" in str(missing.exception)
     # The run is in another folder than VTM's programs, which are called from folders of their own.
-    done = CliRunner().invoke(cli.app, [*command, "--vtm", os.path.relpath(stand_in)])
+    # Two workers are processes of their own, which inherit an environment that knows nothing of it.
+    done = CliRunner().invoke(cli.app, [*command, "--workers", "2", "--vtm", os.path.relpath(stand_in)])
+    assert os.environ["ICM_BENCH_VTM"] == "/nowhere"
     assert done.exit_code == 0, done.output
     (result,) = find(tmp_path / "results")
     assert result.codec == "vtm"
