@@ -140,7 +140,7 @@ def run(
     from icm_bench.datasets.category_map import map_categories
     from icm_bench.datasets.pseudo import with_pseudo_truth
     from icm_bench.pipeline import outlook, runner
-    from icm_bench.pipeline.stage import DetectorChoice
+    from icm_bench.pipeline.job import DetectorChoice
     from icm_bench.report import plot, table
     from icm_bench.spec import Spec
 

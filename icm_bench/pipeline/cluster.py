@@ -20,8 +20,8 @@ from icm_bench.machine import one_thread
 from icm_bench.pipeline import stage
 from icm_bench.pipeline.engine import Step
 from icm_bench.pipeline.given import packed
+from icm_bench.pipeline.job import Job, Measured
 from icm_bench.pipeline.provenance import versions
-from icm_bench.pipeline.stage import Job, Measured
 
 _LOG = logging.getLogger(__name__)
 

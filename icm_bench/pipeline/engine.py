@@ -29,7 +29,7 @@ from icm_bench.image import Image
 from icm_bench.machine import n_cores, one_thread
 from icm_bench.pipeline import stage
 from icm_bench.pipeline.given import packed
-from icm_bench.pipeline.stage import Job, Measured
+from icm_bench.pipeline.job import Job, Measured
 from icm_bench.pipeline.worker import death_of, process_pool
 
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")

@@ -10,8 +10,8 @@ from icm_bench.codec import Guide, Labels, guide_of, objective_of, trained_throu
 from icm_bench.dataset import Dataset
 from icm_bench.metrics.image_metric import load_metric
 from icm_bench.pipeline import store
+from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.pipeline.plan import OperatingPoint, Plan
-from icm_bench.pipeline.stage import DetectorChoice
 from icm_bench.spec import Spec, create_codec
 
 

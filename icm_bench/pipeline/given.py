@@ -10,7 +10,7 @@ from icm_bench import registry
 from icm_bench.codec import Codec, HasLadders
 from icm_bench.detector import Detector
 from icm_bench.error import UsageError
-from icm_bench.pipeline.stage import Job
+from icm_bench.pipeline.job import Job
 
 CodecLike: TypeAlias = str | type[Codec] | Codec
 """A codec's spec, a class, or an object of one, which is one operating point and has an attribute ``quality``."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from icm_bench.dataset import Dataset
 from icm_bench.detector import NO_DETECTOR, Detector, Task
 from icm_bench.error import DatasetError, UsageError
-from icm_bench.pipeline.stage import DetectorChoice
+from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.spec import Spec, resolve_detector
 
 _WEIGHTS = "weights"

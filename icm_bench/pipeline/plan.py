@@ -18,8 +18,8 @@ from icm_bench.metrics import fidelity
 from icm_bench.metrics.image_metric import load_metric
 from icm_bench.pipeline import provenance, stage, store
 from icm_bench.pipeline.engine import Device
+from icm_bench.pipeline.job import DetectorChoice, Job
 from icm_bench.pipeline.judge import Judge, choose_detectors, examined
-from icm_bench.pipeline.stage import DetectorChoice, Job
 from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Identity, Store
 from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec
 

@@ -23,9 +23,9 @@ from icm_bench.pipeline import outlook, provenance, stage, store
 from icm_bench.pipeline.cluster import dask_engine
 from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
 from icm_bench.pipeline.given import CodecLike, DetectorLike, codec_specs, detector_specs
+from icm_bench.pipeline.job import Job, Measured
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
-from icm_bench.pipeline.stage import Job, Measured
 from icm_bench.pipeline.worker import end_if_loaded_by_worker
 
 _ATTEMPTS = 3

@@ -39,7 +39,7 @@ from icm_bench.detectors.detectron2 import ZOO, Detectron2, _completed, fetch_we
 from icm_bench.detectors.pickle_guard import RefusedPickleError
 from icm_bench.error import DetectorError, DownloadError, UsageError
 from icm_bench.image import Image, read_image
-from icm_bench.pipeline.stage import DetectorChoice
+from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector, photograph
 

@@ -12,8 +12,8 @@ from icm_bench import registry
 from icm_bench.datasets.coco import Coco
 from icm_bench.error import DetectorError
 from icm_bench.metrics.evaluation import evaluation_of
+from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.pipeline.runner import run
-from icm_bench.pipeline.stage import DetectorChoice
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector
 

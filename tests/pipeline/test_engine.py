@@ -17,8 +17,8 @@ from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from icm_bench.pipeline import engine, stage
 from icm_bench.pipeline.engine import Device, Pools, resolve_device
+from icm_bench.pipeline.job import DetectorChoice, Job
 from icm_bench.pipeline.runner import Summary, run
-from icm_bench.pipeline.stage import DetectorChoice, Job
 from icm_bench.pipeline.worker import process_pool
 from icm_bench.spec import Spec
 

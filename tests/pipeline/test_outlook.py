@@ -14,10 +14,10 @@ from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.error import UsageError
 from icm_bench.pipeline import outlook
 from icm_bench.pipeline.engine import Device
+from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.pipeline.judge import Judge
 from icm_bench.pipeline.plan import OperatingPoint, Plan
 from icm_bench.pipeline.runner import Summary, plan_of, run
-from icm_bench.pipeline.stage import DetectorChoice
 from icm_bench.pipeline.store import Store
 from icm_bench.spec import Spec
 
