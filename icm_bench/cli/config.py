@@ -1,4 +1,4 @@
-"""Options from a file, for runs that are too long for a command line."""
+"""Options from a file, for runs that are too long for a command line, and what results record of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 import typer
 
+from icm_bench.cli.option import CODING, DETECTOR, IMAGE
 from icm_bench.error import UsageError, unknown
+
+_META = "icm_bench.config"
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -36,4 +39,26 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
             value = ",".join(map(str, value))
         options[name] = value
     context.default_map = {**(context.default_map or {}), **options}
+    context.meta[_META] = {
+        "file": path.name,
+        "options": {
+            key: value for key, value in content.items() if _is_recorded(known[key.replace("-", "_")])
+        },
+    }
     return path
+
+
+def recorded(context: typer.Context) -> dict[str, Any] | None:
+    """Return what results record of the file: its name, and the options that say what is measured; None with no file.
+
+    Folders of one machine, and how it did the work, are no part of a result.
+    """
+    found: dict[str, Any] | None = context.meta.get(_META)
+    return found
+
+
+def _is_recorded(parameter: Any) -> bool:
+    return parameter.rich_help_panel in (CODING, IMAGE, DETECTOR) and parameter.metavar not in (
+        "FOLDER",
+        "FILE",
+    )

@@ -22,9 +22,12 @@ Panels: TypeAlias = Literal["one", "sizes", "categories"]
 Origin: TypeAlias = Literal["compressai", "compressai-vision", "tidy"]
 Target: TypeAlias = Literal["tidy", "compressai", "coco", "codec-compare"]
 
-coding = partial(typer.Option, rich_help_panel="What is measured")
-image = partial(typer.Option, rich_help_panel="Images")
-detector = partial(typer.Option, rich_help_panel="Detector")
+CODING, IMAGE, DETECTOR = "What is measured", "Images", "Detector"
+"""The panels whose options say what is measured, not how or where."""
+
+coding = partial(typer.Option, rich_help_panel=CODING)
+image = partial(typer.Option, rich_help_panel=IMAGE)
+detector = partial(typer.Option, rich_help_panel=DETECTOR)
 machine = partial(typer.Option, rich_help_panel="Machine")
 comparison = partial(typer.Option, rich_help_panel="Comparison")
 convention = partial(typer.Option, rich_help_panel="Conventions")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 
 from icm_bench.cli import option
-from icm_bench.cli.config import read_config
+from icm_bench.cli.config import read_config, recorded
 from icm_bench.cli.console import Bar, say
 from icm_bench.cli.status import show
 from icm_bench.detector import Task
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     task: Annotated[Task, option.coding(help="What is measured; fidelity needs no detector.")] = "detection",
     codecs: Annotated[
         str, option.coding(metavar="SPEC,...", help="Codecs, each name:option=value:...; see icm-bench list.")
@@ -125,7 +127,7 @@ def run(
     config: Annotated[  # noqa: ARG001  (read before the others, by its callback)
         Path | None,
         option.output(
-            metavar="FILE", is_eager=True, callback=read_config, help="These options from a TOML file."
+            metavar="FILE", is_eager=True, callback=read_config, help="Take options from a TOML file."
         ),
     ] = None,
     results: option.ResultsOption = Path("results"),
@@ -188,6 +190,7 @@ def run(
             dask=dask,
             bootstrap=bootstrap,
             part=number,
+            config=recorded(context),
             progress=bar,
         )
     if number is not None:

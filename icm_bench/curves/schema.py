@@ -80,6 +80,7 @@ class _Meta(_Strict):
     bitstreams: list[str] | None = None
     basis: str | None = None
     command: str | None = None
+    config: dict[str, Any] = {}
     conventions: dict[str, str] = {}
     versions: dict[str, str] = {}
     uncompressed: dict[str, Value | dict[str, Bounds]] | None = None

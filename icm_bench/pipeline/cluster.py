@@ -78,7 +78,7 @@ class DaskEngine:
                 raise UsageError(
                     "has several threads, and codecs want one", where=f"worker {address}", hint=hint
                 )
-        self._has_gpu = any("GPU" in worker["resources"] for worker in self._workers().values())
+        self.predictors = sum("GPU" in worker["resources"] for worker in self._workers().values())
         _check_versions(client)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Step]:
@@ -94,7 +94,9 @@ class DaskEngine:
         try:
             while todo or working:
                 while todo and len(working) < self._limit():
-                    index, job = todo.popleft()
+                    # With predict workers, cheap and dear jobs in turn: both kinds of workers have something to do.
+                    is_dear = self.predictors and len(todo) % 2
+                    index, job = todo.pop() if is_dear else todo.popleft()
                     future = self._submit(job, _contents(job) if sends else {})
                     working[future.key] = index
                     ended.add(future)
@@ -111,7 +113,7 @@ class DaskEngine:
 
     def _submit(self, job: Job, files: Mapping[str, bytes]) -> Any:
         submit = functools.partial(self._client.submit, pure=False)
-        if not self._has_gpu or (not job.detectors and job.resource == "cpu"):
+        if not self.predictors or (not job.detectors and job.resource == "cpu"):
             return submit(_measure, job, files)
         if job.resource == "gpu":
             return submit(_measure, job, files, resources={"GPU": 1})

@@ -40,9 +40,6 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _WAITING_BYTES = 2**30
 """Decoded images that may wait for a detector, where the memory's file system has twice as much free."""
 
-_WAITING_SHARDS = 4
-"""Decoded shards that may wait for each predict worker."""
-
 Step: TypeAlias = tuple[int, Measured, bool]
 """The job's place in the list, what a stage of it found, and whether the job is done."""
 
@@ -52,12 +49,17 @@ class Engine(Protocol):
 
     Attributes:
         workers: Processes at work.
+        predictors: Those of them that predict alone, while the others code; 0 where each does both stages.
     """
 
     workers: int
+    predictors: int
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Yield what each stage of each job found, in the order in which they end.
+
+        Args:
+            jobs: The jobs, cheap ones first. Where predict workers have enough to do, dear ones are taken from the end.
 
         Raises:
             IcmBenchError: A job failed, or a worker died; the other jobs are given up.
@@ -144,6 +146,7 @@ class InProcess:
     """Runs jobs one by one in this process."""
 
     workers = 1
+    predictors = 0
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Yield what each job found."""
@@ -173,21 +176,22 @@ class Pools:
         self, coders: Executor, workers: int, predictors: Sequence[Executor] = (), folder: Path | None = None
     ) -> None:
         self.workers = workers + len(predictors)
+        self.predictors = len(predictors)
         self._coders = coders
         self._n_coders = workers
-        self._predictors = predictors
+        self._predict_pools = predictors
         self._folder = folder
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Yield what each stage of each job found, in the order in which they end."""
         # Threads of this process know what it knows.
         jobs = jobs if isinstance(self._coders, ThreadPoolExecutor) else packed(jobs)
-        schedule = _Schedule(self._coders, self._n_coders, self._predictors, self._folder, jobs)
+        schedule = _Schedule(self._coders, self._n_coders, self._predict_pools, self._folder, jobs)
         try:
             while schedule.fill():
                 yield from schedule.ended()
         except BrokenProcessPool as error:
-            pools = [self._coders, *self._predictors]
+            pools = [self._coders, *self._predict_pools]
             broken = [pool for pool in pools if isinstance(pool, ProcessPoolExecutor) and pool._broken]
             raise death_of(broken[0]) from error
         finally:
@@ -232,8 +236,8 @@ class _Schedule:
 
     def fill(self) -> bool:
         """Give work to whoever has too little, within what may wait; tell whether any is going on."""
-        while self._to_code and self._has_room(self._to_code[0][1]):
-            index, job = self._to_code.popleft()
+        while (item := self._next_to_code()) is not None:
+            index, job = item
             if self._folder is not None and job.detectors:
                 path = self._folder / f"{index}.images"
                 self._held[index] = job.n_bytes
@@ -262,15 +266,21 @@ class _Schedule:
         for future in self._working:
             future.cancel()
 
-    def _has_room(self, job: Job) -> bool:
+    def _next_to_code(self) -> tuple[int, Job] | None:
+        """Take the next job for a coder; None where they have enough, or nothing more may wait for a predict worker."""
         coding = sum(task.gpu is None for task in self._working.values())
-        if coding >= 2 * self._n_coders:
-            return False
-        if self._folder is None or not job.detectors or not self._held:
-            return True
+        if not self._to_code or coding >= 2 * self._n_coders:
+            return None
+        if self._folder is None:
+            return self._to_code.popleft()
+        # Cheap jobs keep predict workers busy; once enough of them wait, coders go on with dear ones.
+        held = sum(self._held.values())
+        is_cheap = held + self._to_code[0][1].n_bytes <= self._budget // 2
+        _, job = self._to_code[0 if is_cheap else -1]
         # One shard goes even where it alone is more than may wait: the run must end.
-        n_shards = _WAITING_SHARDS * len(self._predictors) + self._n_coders
-        return len(self._held) < n_shards and sum(self._held.values()) + job.n_bytes <= self._budget
+        if self._held and job.detectors and held + job.n_bytes > self._budget:
+            return None
+        return self._to_code.popleft() if is_cheap else self._to_code.pop()
 
     def _loads(self) -> list[int]:
         at_work = [task.gpu for task in self._working.values()]

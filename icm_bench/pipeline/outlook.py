@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -240,31 +241,71 @@ class Forecast:
 
     Args:
         jobs: The operating point and the megapixels of each job.
+        workers: Processes at work.
+        predictors: Those of them that predict alone; 0 where each does both stages.
     """
 
-    def __init__(self, jobs: Sequence[tuple[OperatingPoint, float]]) -> None:
+    def __init__(
+        self, jobs: Sequence[tuple[OperatingPoint, float]], workers: int, predictors: int = 0
+    ) -> None:
         self._jobs = jobs
-        self._left: dict[OperatingPoint, float] = {}
-        self._spent: dict[OperatingPoint, tuple[float, float]] = {}
+        self._coders = workers - predictors
+        self._predictors = predictors
         self._began = time.monotonic()
+        self._begun: dict[int, _Cost] = {}
+        self._spent: dict[OperatingPoint, _Cost] = {}
+        self._left: dict[OperatingPoint, float] = {}
         for point, megapixels in jobs:
             self._left[point] = self._left.get(point, 0.0) + megapixels
 
-    def add(self, index: int, core_s: float) -> None:
-        """Note that a job is done and what it took."""
+    def spend(self, index: int, seconds: Mapping[str, float]) -> None:
+        """Note what a stage of a job took, by step."""
+        # Loading is done once a process: it says nothing about what is left.
+        code_s = sum(value for step, value in seconds.items() if step not in ("load", "detect"))
+        self._begun[index] = self._begun.get(index, _Cost()) + _Cost(code_s, seconds.get("detect", 0.0))
+
+    def done(self, index: int) -> None:
+        """Note that a job is done."""
         point, megapixels = self._jobs[index]
-        seconds, done = self._spent.get(point, (0.0, 0.0))
-        self._spent[point] = (seconds + core_s, done + megapixels)
+        cost = self._begun.pop(index, _Cost())
+        self._spent[point] = self._spent.get(point, _Cost()) + dataclasses.replace(
+            cost, megapixels=megapixels
+        )
         self._left[point] -= megapixels
 
     @property
     def left_s(self) -> float:
         """Wall time that is left in seconds, at the pace so far; a point that has not begun costs what is declared."""
-        spent = sum(seconds for seconds, _ in self._spent.values())
-        declared = sum(point.s_per_megapixel * done for point, (_, done) in self._spent.items())
-        scale = spent / declared if declared else 1.0
-        left = 0.0
+        spent = sum(self._spent.values(), _Cost())
+        declared_s = sum(point.s_per_megapixel * cost.megapixels for point, cost in self._spent.items())
+        scale = spent.code_s / declared_s if declared_s else 1.0
+        predict_s = spent.predict_s / spent.megapixels if spent.megapixels else 0.0
+        left = _Cost()
         for point, megapixels in self._left.items():
-            seconds, done = self._spent.get(point, (scale * point.s_per_megapixel, 1.0))
-            left += max(megapixels, 0.0) * seconds / done
-        return left * (time.monotonic() - self._began) / spent if spent else left
+            cost = self._spent.get(point, _Cost(scale * point.s_per_megapixel, predict_s, 1.0))
+            share = max(megapixels, 0.0) / cost.megapixels
+            left += _Cost(share * cost.code_s, share * cost.predict_s)
+        if self._predictors:  # both go on at once, and the slower stage tells
+            return max(left.code_s / max(self._coders, 1), left.predict_s / self._predictors)
+        elapsed_s = time.monotonic() - self._began
+        return left.total_s * (elapsed_s / spent.total_s if spent.total_s else 1 / self._coders)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a number of megapixels took, stage by stage."""
+
+    code_s: float = 0.0
+    predict_s: float = 0.0
+    megapixels: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        return self.code_s + self.predict_s
+
+    def __add__(self, other: _Cost) -> _Cost:
+        return _Cost(
+            self.code_s + other.code_s,
+            self.predict_s + other.predict_s,
+            self.megapixels + other.megapixels,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +20,7 @@ from icm_bench.detector import Task
 from icm_bench.error import DamageError, ResultError, StoreError
 from icm_bench.machine import one_thread
 from icm_bench.pipeline import outlook, provenance, stage, store
+from icm_bench.pipeline.agenda import Item, Waiting, in_order
 from icm_bench.pipeline.cluster import dask_engine
 from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
 from icm_bench.pipeline.given import CodecLike, DetectorLike, codec_specs, detector_specs
@@ -27,6 +28,7 @@ from icm_bench.pipeline.job import Job, Measured
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
 from icm_bench.pipeline.worker import end_if_loaded_by_worker
+from icm_bench.spec import Spec
 
 _ATTEMPTS = 3
 """How often a run measures what it finds damaged."""
@@ -103,6 +105,7 @@ def run(
     programs: Programs | None = None,
     part: tuple[int, int] | None = None,
     dask: str | None = None,
+    config: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -133,6 +136,7 @@ def run(
         part: The number of this part, from 1, and how many there are: measures its share of the shards and writes no
             curve. A run without a part does that, and measures what is missing.
         dask: The address of a Dask scheduler that runs the jobs, or ``local``; needs the extra ``cluster``.
+        config: The file that the arguments come from, as the curves are to record it.
         executor: Runs the jobs in place of this machine's processes; its workers call what they are given.
         progress: Told of each finished shard.
 
@@ -167,11 +171,13 @@ def run(
     start = functools.partial(_engine, executor, dask, workers, plan)
     for _ in range(_ATTEMPTS):
         try:
-            ledgers = [] if part else [Ledger(judged, Path(results), bootstrap) for judged in plan.apart]
+            ledgers = (
+                [] if part else [Ledger(judged, Path(results), bootstrap, config) for judged in plan.apart]
+            )
             with outlook.marked(plan) as mark:
                 _measure(plan, ledgers, start, summary, progress, part, mark)
-            if ledgers:
-                _settle(plan, ledgers, summary)
+            settled = [_settle(ledger, codec, summary) for ledger in ledgers for codec in plan.codecs]
+            summary.results, summary.paths = [made for made, _ in settled], [path for _, path in settled]
             break
         except (DamageError, FileNotFoundError):
             # Damage shows where a shard is read, which may be late; what is named again has been done by then.
@@ -219,34 +225,39 @@ def _measure(
     mark: Path,
 ) -> None:
     """Measure what is missing."""
-    originals = plan.ladder(None)
     with one_thread():
-        # The originals first: whether the detector is what it should be shows before hours have passed.
-        todo = [*plan.jobs(originals), *plan.jobs([point for point in plan.points if point not in originals])]
+        todo = list(plan.jobs(plan.points))
     stage.forget()
     if part:
         mine = outlook.parts(plan, part[1])
         todo = [item for item in todo if mine[item[0], item[1]] == part[0]]
+    todo = in_order(todo)
+    waiting = Waiting(plan, todo)
+    _conclude(waiting.done(), ledgers, summary)
     if not todo:
-        for ledger in ledgers:
-            ledger.check_published()
         return
     with start([job for _, _, job in todo]) as engine:
         summary.workers = max(summary.workers, engine.workers)
-        _execute(plan, todo, engine, ledgers, summary, progress, mark)
+        for index in _execute(plan, todo, engine, summary, progress, mark):
+            _conclude(waiting.done(index), ledgers, summary)
 
 
-def _settle(plan: Plan, ledgers: Sequence[Ledger], summary: Summary) -> None:
-    """Write the curves."""
-    summary.results.clear()
-    summary.paths.clear()
+def _conclude(measured: Sequence[Spec | None], ledgers: Sequence[Ledger], summary: Summary) -> None:
+    """Write the curves of the codecs that are measured, and check the detectors once the originals are."""
     for ledger in ledgers:
-        for codec in plan.codecs:
-            clock = time.perf_counter()
-            made, path = ledger.settle(codec)
-            summary.results.append(made)
-            summary.paths.append(path)
-            summary.seconds["score"] = summary.seconds.get("score", 0.0) + time.perf_counter() - clock
+        for codec in measured:
+            if codec is None:
+                ledger.check_published()
+            else:
+                _settle(ledger, codec, summary)
+
+
+def _settle(ledger: Ledger, codec: Spec, summary: Summary) -> tuple[Result, Path]:
+    """Write a curve."""
+    clock = time.perf_counter()
+    settled = ledger.settle(codec)
+    summary.seconds["score"] = summary.seconds.get("score", 0.0) + time.perf_counter() - clock
+    return settled
 
 
 def _engine(
@@ -261,24 +272,22 @@ def _engine(
 
 def _execute(
     plan: Plan,
-    todo: Sequence[tuple[OperatingPoint, int, Job]],
+    todo: Sequence[Item],
     engine: Engine,
-    ledgers: Sequence[Ledger],
     summary: Summary,
     progress: Progress | None,
     mark: Path,
-) -> None:
+) -> Iterator[int]:
+    """Run jobs and keep what they find; yield the index of each that is done."""
     header = {
         "versions": provenance.versions(),
         "machine": provenance.machine(),
         "commit": provenance.commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    n_originals = sum(point.codec is None for point, _, _ in todo)
-    for ledger in ledgers if not n_originals else ():
-        ledger.check_published()
-    forecast = outlook.Forecast([(point, job.n_bytes / 3e6) for point, _, job in todo])
-    core_s: dict[int, float] = {}
+    forecast = outlook.Forecast(
+        [(point, job.n_bytes / 3e6) for point, _, job in todo], engine.workers, engine.predictors
+    )
     n_done = 0
     origins: dict[int, Mapping[str, str]] = {}
     for index, measured, is_done in engine.run([job for _, _, job in todo]):
@@ -286,21 +295,16 @@ def _execute(
         if measured.origin is not None:
             origins[index] = asdict(measured.origin)
         _keep(plan, point, shard, measured, {**header, **origins.get(index, {})}, summary)
-        # Loading is done once a process: it says nothing about what is left.
-        busy_s = sum(seconds for step, seconds in measured.seconds.items() if step != "load")
-        core_s[index] = core_s.get(index, 0.0) + busy_s
+        forecast.spend(index, measured.seconds)
         if not is_done:
             continue
         summary.n_jobs += 1
         n_done += 1
-        forecast.add(index, core_s.pop(index))
+        forecast.done(index)
         mark.touch()
         if progress is not None:
             progress(n_done, len(todo), _label(point), forecast.left_s)
-        if point.codec is None:
-            n_originals -= 1
-            for ledger in ledgers if not n_originals else ():
-                ledger.check_published()
+        yield index
 
 
 def _keep(

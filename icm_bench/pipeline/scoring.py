@@ -63,10 +63,13 @@ _log = logging.getLogger(__name__)
 class Ledger:
     """Turns the stores into curves; scores each operating point once."""
 
-    def __init__(self, plan: Plan, results: Path, bootstrap: int) -> None:
+    def __init__(
+        self, plan: Plan, results: Path, bootstrap: int, config: Mapping[str, Any] | None = None
+    ) -> None:
         self._plan = plan
         self._results = results
         self._bootstrap = bootstrap
+        self._config = {"config": dict(config)} if config else {}
 
     def check_published(self) -> None:
         """Stop the run where the detector misses its published AP on the whole of val2017; warn below 1 AP."""
@@ -125,6 +128,7 @@ class Ledger:
             [self._plan.predicted_identity(point) for point in points],
             digests,
             *([own] if (own := metric_facts(self._plan)) else []),
+            *self._config.values(),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -190,6 +194,7 @@ class Ledger:
                 **guide_facts(plan, codec, points),
                 "versions": provenance.versions(),
                 "command": command_of(plan, codec, points),
+                **self._config,
                 "conventions": CONVENTIONS,
             },
             timings={

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,25 @@ def test_decoded_images_that_wait_are_bounded_and_leave_nothing(
     assert len(waiting) == 40
     assert 1 <= max(waiting) <= 3
     assert not list(folder.iterdir())
+
+
+class Recorder(ThreadPoolExecutor):
+    """Notes which jobs it was given."""
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Any:
+        self.given = [*getattr(self, "given", []), int(arguments[1].stem)]
+        return super().submit(function, *arguments, **named)
+
+
+def test_coders_turn_to_dear_jobs_once_enough_cheap_ones_wait_for_a_predict_worker(
+    blobs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = jobs(blobs, 9)
+    monkeypatch.setattr(engine, "_WAITING_BYTES", 4 * todo[0].n_bytes)
+    with Recorder(4) as coders, ThreadPoolExecutor(1) as predictor:
+        steps = list(Pools(coders, 4, [predictor], tmp_path).run(todo))
+    assert coders.given[:4] == [0, 1, 8, 7]
+    assert sorted(index for index, _, is_done in steps if is_done) == list(range(9))
 
 
 def test_a_shard_larger_than_all_that_may_wait_is_measured_nevertheless(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import subprocess
 from pathlib import Path
@@ -145,13 +146,26 @@ def test_a_forecast_follows_what_points_have_cost(monkeypatch: pytest.MonkeyPatc
     dear = dataclasses.replace(cheap, codec=Spec.parse("dear"), s_per_megapixel=10.0)
     now = [0.0]
     monkeypatch.setattr("icm_bench.pipeline.outlook.time.monotonic", lambda: now[0])
-    forecast = outlook.Forecast([(cheap, 1.0), (cheap, 1.0), (dear, 1.0), (dear, 1.0)])
+    forecast = outlook.Forecast([(cheap, 1.0), (cheap, 1.0), (dear, 1.0), (dear, 1.0)], workers=2)
+    assert forecast.left_s == pytest.approx((1 + 1 + 10 + 10) / 2)
     now[0] = 1.0
-    forecast.add(0, 2.0)  # two cores, twice as slow as declared
+    forecast.spend(0, {"encode": 1.5, "decode": 0.5, "load": 9.0})  # two cores, twice as slow as declared
+    forecast.done(0)
     assert forecast.left_s == pytest.approx((2 + 20 + 20) / 2)
     now[0] = 11.0
-    forecast.add(2, 20.0)
+    forecast.spend(2, {"encode": 20.0})
+    forecast.done(2)
     assert forecast.left_s == pytest.approx((2 + 20) / 2)
+
+
+def test_a_forecast_with_predict_workers_is_that_of_the_slower_stage() -> None:
+    point = OperatingPoint(Spec.parse("any"), 1, "1")
+    for code_s, expected in ((4.0, 3 * 4.0 / 2), (1.0, 3 * 1.0)):
+        forecast = outlook.Forecast([(point, 1.0)] * 4, workers=3, predictors=1)
+        forecast.spend(0, {"encode": code_s})
+        forecast.spend(0, {"detect": 1.0})
+        forecast.done(0)
+        assert forecast.left_s == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (61, "1 min 1 s"), (12_000, "3 h 20 min")])
@@ -176,6 +190,7 @@ def test_options_come_from_a_file_and_the_command_line_wins(
     (tmp_path / "run.toml").write_text(
         f"images = '{images}'\nannotations = '{annotations}'\ncodecs = ['fake', 'png']\n"
         f"qualities = ['fake=1,8']\ndetector = 'fake'\nruns = '{tmp_path}/runs'\nlimit = 3\n"
+        f"results = '{tmp_path}/results'\nbootstrap = 0\n"
     )
     arguments = [*command, "run", "--config", str(tmp_path / "run.toml"), "--dry-run", "--limit", "9"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
@@ -187,6 +202,18 @@ def test_options_come_from_a_file_and_the_command_line_wins(
         "png",
     ]
     assert not (tmp_path / "runs").exists()
+    subprocess.run([*command, "run", "--config", str(tmp_path / "run.toml"), "--workers", "1"], check=True)
+    meta = json.loads((tmp_path / "results/blobs-3/detection/fake/png.json").read_text())["meta"]
+    assert meta["config"] == {
+        "file": "run.toml",
+        "options": {
+            "codecs": ["fake", "png"],
+            "qualities": ["fake=1,8"],
+            "bootstrap": 0,
+            "detector": "fake",
+            "limit": 3,
+        },
+    }
     (tmp_path / "run.toml").write_text("codec = 'jpeg'")
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 2

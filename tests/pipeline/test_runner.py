@@ -159,6 +159,21 @@ def test_a_second_task_and_a_second_detector_encode_nothing(
     assert len(frame) == 2 * 8
 
 
+def test_a_cheap_codec_has_its_curve_while_a_dear_one_is_still_measured(
+    blobs: Dataset, tmp_path: Path, uninterrupted: Path
+) -> None:
+    there: dict[int, set[str]] = {}
+
+    def look(done: int, *_: object) -> None:
+        there[done] = set(curve_files(tmp_path))
+
+    measure(blobs, tmp_path, workers=1, progress=look)
+    early = next(found for _, found in sorted(there.items()) if found)
+    assert early < set(curve_files(uninterrupted))
+    assert "jpeg+subsampling=444.json" in {Path(name).name for name in early}
+    assert curve_files(tmp_path) == curve_files(uninterrupted)
+
+
 def test_any_executor_will_do(blobs: Dataset, uninterrupted: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
         measure(blobs, tmp_path, executor=executor)
