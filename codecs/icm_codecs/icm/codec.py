@@ -76,8 +76,8 @@ class Icm(LadderCodec[Any]):
         quality: The rate point, 1 to 8, or to 10 for a task; the weights' model cards say which rates these are.
         device: Where the networks run: "cpu", "cuda".
         domain: What the shipped weights were trained on.
-        objective: What they were trained for. Where a run names neither, ``scenes`` is coded by the weights for its
-            task, and everything else by those for the fidelity of photographs.
+        objective: What they were trained for. Where a run names neither, its dataset and its task choose: drawn images
+            or photographs, and the weights for the task where there are some, else those for fidelity.
         weights: A checkpoint file that the training wrote, instead of the shipped one.
         roi: Whether the encoder of weights that have an ROI network looks for regions of interest; without, steps are
             the same everywhere. What a decoder does is in the bitstream.
@@ -102,6 +102,10 @@ class Icm(LadderCodec[Any]):
         path = Path(weights) if weights else _shipped_weights(domain, objective)
         self._set(quality, device, path, shipped=None if weights else _rates(path))
         self._roi = roi
+        self._coded_as: tuple[str, Quality] | None = None
+        if not weights and objective == "segmentation" and path == _shipped().get((domain, "detection")):
+            options = f"domain={domain}:objective=detection" + ("" if roi else ":roi=off")
+            self._coded_as = (f"{self.name}:{options}", quality)
 
     @classmethod
     def complete_options(cls, options: Mapping[str, str], *, task: str, provider: str) -> dict[str, str]:
@@ -142,6 +146,10 @@ class Icm(LadderCodec[Any]):
         elif options.get("objective", "mse") == "mse":
             names.append("for fidelity")
         return ", ".join([*names, "no ROI"] if options.get("roi") == "off" else names)
+
+    def coded_as(self) -> tuple[str, Quality] | None:
+        """Return the spec for detection where the weights for segmentation are the same: bitstreams are coded once."""
+        return self._coded_as
 
     def trained_through(self) -> tuple[str, ...]:
         """Return the detectors that the weights were trained through.

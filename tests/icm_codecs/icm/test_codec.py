@@ -285,6 +285,15 @@ def test_task_and_dataset_choose_the_weights(text: str, task: str, provider: str
     assert str(resolve_codec(text, task=task, provider=provider)[0]) == wanted
 
 
+def test_weights_for_both_tasks_code_an_image_once() -> None:
+    assert Icm(2, domain="photos", objective="segmentation").coded_as() == (
+        "icm:domain=photos:objective=detection",
+        2,
+    )
+    assert Icm(2, domain="photos", objective="detection").coded_as() is None
+    assert Icm(2, domain="photos", objective="mse").coded_as() is None
+
+
 def test_former_name_of_an_option_is_understood_and_says_the_present_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
