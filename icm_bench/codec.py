@@ -284,6 +284,37 @@ def n_parameters(codec: Codec) -> int:
     return codec.n_parameters() if isinstance(codec, Learned) else 0
 
 
+@dataclass(frozen=True)
+class Complexity:
+    """What the networks of a codec take at one operating point.
+
+    Attributes:
+        encoder_kmac: Thousands of multiply-accumulate operations to encode, per pixel of the image.
+        decoder_kmac: The same to decode.
+    """
+
+    encoder_kmac: float
+    decoder_kmac: float
+
+
+@runtime_checkable
+class CountsOperations(Protocol):
+    """A codec that counts what its networks take."""
+
+    def complexity(self, image: Image) -> Complexity:
+        """Return what encoding and decoding an image takes, counted while it is coded.
+
+        Raises:
+            CodecError: The image cannot be coded.
+        """
+        ...
+
+
+def complexity_of(codec: Codec, image: Image) -> Complexity | None:
+    """Return what a codec's networks take to code an image: by default None, not counted or no networks."""
+    return codec.complexity(image) if isinstance(codec, CountsOperations) else None
+
+
 @runtime_checkable
 class TrainedThrough(Protocol):
     """A codec with weights that record what they were trained for.

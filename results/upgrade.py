@@ -17,6 +17,7 @@ from icm_bench import registry
 from icm_bench.codec import Labels, objective_of, trained_through
 from icm_bench.curves.result import Result, find, save
 from icm_bench.error import IcmBenchError
+from icm_bench.pipeline.fact import complexity_facts
 from icm_bench.spec import create_codec, resolve_codec
 
 
@@ -48,6 +49,7 @@ def facts(result: Result) -> dict[str, Any]:
         "label": cls.label(dict(spec.options)) if isinstance(cls, Labels) else None,
         "objective": objective_of(codec),
         "trained_through": list(trained_through(codec)),
+        **complexity_facts(spec, result.qualities),
     }
 
 

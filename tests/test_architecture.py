@@ -76,6 +76,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("icm_bench.formats.exporter", "icm_bench.pipeline.store"): "reads bitstreams and predictions",
     # The download of published weights is written for detectors' files, and CompressAI's are fetched alike.
     ("icm_codecs.compressai_zoo", "icm_bench.detectors.checkpoint"): "fetches published weights",
+    ("icm_bench.metrics.lpips", "icm_bench.detectors.checkpoint"): "fetches published weights",
     # Trainings go through detectors, on images that the harness draws: what both trainings need has no home yet.
     (
         "icm_codecs.training.detector_loss",

@@ -35,6 +35,7 @@ from icm_bench.image import Image, first_line, printable
 from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.learned import checked_size
+from icm_codecs.operation import complexity
 
 Metric: TypeAlias = Literal["mse", "ms-ssim"]
 """What the published weights were trained for."""
@@ -167,6 +168,8 @@ class ZooCodec:
     def n_parameters(self) -> int:
         """Return how many learned values the networks have."""
         return sum(parameter.numel() for parameter in self._model.parameters())
+
+    complexity = complexity
 
     def _compress(self, image: Image) -> list[bytes]:
         from icm_codecs.pixel import padded, to_tensor

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from icm_bench.codec import Quality, Resource
+from icm_bench.codec import Complexity, Quality, Resource
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image, printable
 from icm_codecs.bitstream.container import Frame, check_size, unpack
+from icm_codecs.operation import complexity
 
 if TYPE_CHECKING:
     from icm_codecs.bitstream.weights_file import TrainingRecord
@@ -87,6 +88,14 @@ class LearnedCodec(ABC, Generic[_Networks]):
         versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
         return ", ".join([*versions, f"weights {self._path.stem} {self._sha256[:12]}"])
 
+    @abstractmethod
+    def encode(self, image: Image) -> bytes:
+        """Return one self-contained bitstream."""
+
+    @abstractmethod
+    def decode(self, data: bytes) -> Image:
+        """Return the image, of exactly the size that was encoded."""
+
     def load(self) -> None:
         """Load the networks and tables.
 
@@ -99,6 +108,15 @@ class LearnedCodec(ABC, Generic[_Networks]):
     def n_parameters(self) -> int:
         """Return how many learned values the networks have."""
         return self._coder.n_parameters
+
+    def complexity(self, image: Image) -> Complexity:
+        """Return what encoding and decoding an image takes.
+
+        Raises:
+            CodecError: The image cannot be coded, or the weights cannot be read.
+        """
+        self.load()
+        return complexity(self, image)
 
     def runs_on(self) -> Resource:
         """Return "gpu" where the networks run on one, else "cpu"."""

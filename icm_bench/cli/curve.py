@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from icm_bench.cli import option
+from icm_bench.cli import by_detector, option
 from icm_bench.cli.console import say
 from icm_bench.error import ResultError, UsageError, unknown
 from icm_bench.file import below
@@ -42,6 +42,10 @@ def bdrate(
         ),
     ] = "-1,-2,-5",
     matrix: Annotated[bool, option.comparison("--matrix", help="Every codec against every other.")] = False,
+    across: Annotated[
+        option.Across | None,
+        option.comparison(help="One table of all detectors of a dataset and task, with the mean over them."),
+    ] = None,
     force: option.ForceOption = False,
     codecs: option.CodecsFilter = "",
     datasets: option.DatasetsFilter = "",
@@ -69,6 +73,11 @@ def bdrate(
         return
     if anchor is not None and not matrix:
         groups = _with_anchor(groups, anchor)
+    if across is not None:
+        _show_by_detector(
+            groups, named, format_, anchor=anchor, metric=metric, method=method, monotone=monotone
+        )
+        return
     for group in groups:
         options: Any = {
             "metric": main_metric(group, metric),
@@ -105,6 +114,21 @@ def _show_points(
         _show(table.labelled(table.of_run(group), group, named), format_)
 
 
+def _show_by_detector(
+    groups: list[list[Result]], named: Mapping[str, str], format_: option.TableFormat, **options: Any
+) -> None:
+    from icm_bench.report import record
+
+    pairs = [(by_detector.compared(members, **options), members) for members in by_detector.judged(groups)]
+    if format_ in ("json", "csv"):
+        rows = [row for compared, _ in pairs for item in compared for row in item.records()]
+        write = record.to_json if format_ == "json" else record.to_csv
+        typer.echo(write(rows), nl=False)
+        return
+    for compared, members in pairs:
+        _show(by_detector.table_of(compared, members, named), format_)
+
+
 def _show(item: Table, format_: option.TableFormat) -> None:
     from icm_bench.report import table
 
@@ -124,7 +148,8 @@ def plot(
     labels: option.LabelsOption = None,
     scale: Annotated[option.Scale, option.output(help="Scale of the rate axis.")] = "log",
     panels: Annotated[
-        option.Panels, option.output(help="One panel, one for each size of object, or one for each category.")
+        option.Panels,
+        option.output(help="One panel, or one for each size of object, category or detector."),
     ] = "one",
     formats: Annotated[
         str, option.output("--formats", metavar="ENDING,...", help="png, svg, pdf, separated by commas.")
@@ -164,6 +189,12 @@ def plot(
         groups = [curves for curves in groups if curves not in plain] or plain
         for curves in plain if groups is not plain else ():
             say(f"left out, without {panels}: {_title(curves)}", error=True)
+    if panels == "detectors":
+        for members in by_detector.judged(groups):
+            place = members[0][0].group[:2]
+            home = _folder_of(members[0][0].group, folder).parent if output is None else below(output, *place)
+            say(by_detector.draw(members, home, scale=scale, formats=endings, look=look))
+        return
     for curves in groups:
         group = curves[0].group
         home = _folder_of(group, folder) if output is None else below(output, *group)

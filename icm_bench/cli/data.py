@@ -74,9 +74,9 @@ def objects(
 ) -> None:
     """Write where objects are in images, in COCO's format: what detectors find, and annotations; to train with."""
     from icm_bench.dataset import open_dataset
-    from icm_bench.datasets.pseudo import joined_objects
     from icm_bench.file import replacing
     from icm_bench.pipeline.judge import choose_detector
+    from icm_bench.pipeline.pseudo import joined_objects
 
     dataset = open_dataset("folder", images=images, annotations=annotations)
     chosen = [

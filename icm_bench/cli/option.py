@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -11,6 +12,7 @@ import typer
 from icm_bench.curves.curve import Monotone as Monotone
 from icm_bench.curves.estimate import Method as Method
 from icm_bench.error import UsageError
+from icm_bench.report.look import Panels as Panels
 from icm_bench.report.look import Scale as Scale
 from icm_bench.report.look import Size as Size
 
@@ -18,7 +20,7 @@ Truth: TypeAlias = Literal["annotations", "pseudo"]
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 TableFormat: TypeAlias = Literal["table", "markdown", "csv", "latex", "json"]
 DifferenceFormat: TypeAlias = Literal["text", "markdown", "json", "junit"]
-Panels: TypeAlias = Literal["one", "sizes", "categories"]
+Across: TypeAlias = Literal["detectors"]
 Origin: TypeAlias = Literal["compressai", "compressai-vision", "tidy"]
 Target: TypeAlias = Literal["tidy", "compressai", "coco", "codec-compare"]
 
@@ -70,6 +72,18 @@ AnnotationsOption: TypeAlias = Annotated[
     Path | None, image(metavar="FILE", help="Their annotations in COCO format.")
 ]
 DeviceOption: TypeAlias = Annotated[Device, machine(help="Where networks run.")]
+
+
+def detectors(text: str) -> list[str]:
+    """Return the specs of an option's list of detectors: a comma before a letter begins the next one.
+
+    Raises:
+        UsageError: There is none.
+    """
+    items = [item.strip(" ,") for item in re.split(r",(?=\s*[A-Za-z])", text) if item.strip(" ,")]
+    if not items:
+        raise UsageError("names nothing", where="--detector", hint="write --detector yolox:weights=FILE")
+    return items
 
 
 def listed(text: str, option: str, example: str) -> list[str]:

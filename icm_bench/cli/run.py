@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from icm_bench.cli import option
+from icm_bench.cli import by_detector, option
 from icm_bench.cli.config import read_config, recorded
 from icm_bench.cli.console import Bar, say
 from icm_bench.cli.status import show
 from icm_bench.detector import Task
-from icm_bench.error import ResultError, UsageError
+from icm_bench.error import ResultError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from icm_bench.dataset import Dataset
     from icm_bench.pipeline.runner import Summary
 
@@ -73,12 +75,16 @@ def run(
     detector: Annotated[
         str | None,
         option.detector(
-            metavar="NAME", help="A detector; see icm-bench list.", show_default="the dataset's own"
+            metavar="SPEC,...",
+            help="Detectors, each name:option=value:...:weights=FILE; see icm-bench list.",
+            show_default="the dataset's own",
         ),
     ] = None,
     detector_weights: Annotated[
         Path | None,
-        option.detector(metavar="FILE", help="Its weights.", show_default="the published ones"),
+        option.detector(
+            metavar="FILE", help="The weights of the one detector.", show_default="the published ones"
+        ),
     ] = None,
     device: Annotated[
         str, option.machine(metavar="NAME", help="Where networks run: auto, cpu, cuda, or cuda:1 and so on.")
@@ -134,34 +140,27 @@ def run(
     runs: option.RunsOption = Path("runs"),
 ) -> None:
     """Measure codecs: code, decode, detect, score. Resumes where an earlier run was cut off."""
-    from icm_bench import registry
     from icm_bench.codec import Programs
-    from icm_bench.curves.comparison import compare_with_anchor
-    from icm_bench.curves.result import find, main_metric
+    from icm_bench.curves.comparison import compare_with_anchor, grouped
+    from icm_bench.curves.result import main_metric
     from icm_bench.dataset import default_detector, open_dataset
     from icm_bench.datasets.category_map import map_categories
-    from icm_bench.datasets.pseudo import with_pseudo_truth
     from icm_bench.pipeline import outlook, runner
-    from icm_bench.pipeline.job import DetectorChoice
-    from icm_bench.report import plot, table
-    from icm_bench.spec import Spec
+    from icm_bench.pipeline.judge import choose_detector
+    from icm_bench.report import table
 
     chosen_codecs = option.listed(codecs, "--codecs", "icm,vvc,jpeg")
     opened = open_dataset(
         dataset, data_root=data_root, images=images, annotations=annotations, limit=limit, called=name
     )
-    chosen = detector or default_detector(opened, task)
+    chosen = [default_detector(opened, task)] if detector is None else option.detectors(detector)
     if category_map is not None and task != "fidelity":
-        judge = DetectorChoice(Spec.parse(chosen), detector_weights)
+        judge, cls = choose_detector(chosen[0], detector_weights)
         # Of some detectors, the class knows its categories; of others, the weights do.
-        known = registry.load("detector", judge.spec.name).categories or judge.create("cpu").categories
-        opened = map_categories(opened, category_map, known)
-    if truth == "pseudo" and task == "fidelity":
-        raise UsageError("has no use for --truth", where="task 'fidelity'", hint="leave it out")
-    if truth == "pseudo":
-        opened = with_pseudo_truth(opened, chosen, weights=detector_weights, score=truth_score)
+        opened = map_categories(opened, category_map, cls.categories or judge.create("cpu").categories)
+    pseudo_score = truth_score if truth == "pseudo" else None
     console = Console()
-    say(_describe(opened, None if task == "fidelity" else chosen))
+    say(_describe(opened, () if task == "fidelity" else chosen, pseudo_score))
     number = None if part is None else outlook.parse_part(part)
     asked: dict[str, Any] = {
         "task": task,
@@ -173,6 +172,7 @@ def run(
         "device": device,
         "gpus": gpus,
         "batch": batch,
+        "truth_score": pseudo_score,
         "fresh": fresh,
         "again": [text.strip() for text in again.split(",") if text.strip()],
         "metrics": [text.strip() for text in metrics.split(",") if text.strip()],
@@ -197,19 +197,34 @@ def run(
         say(_closing(summary))
         say("run again without --part, once all parts are done, for the curves")
         return
-    if task != "fidelity":
-        version = summary.results[0].meta["detector"]["version"]
-        console.print(f"detector: {version}", highlight=False, markup=False, soft_wrap=True)
-    table.show(table.labelled(table.of_run(summary.results), summary.results), console)
-    metric = main_metric(summary.results)
-    if len(summary.results) > 1:
-        compared = table.of_comparison(compare_with_anchor(summary.results, metric=metric))
-        table.show(table.labelled(compared, summary.results), console)
-    folder = summary.paths[0].parent
-    group = [item for item in find(results, _leave_out) if item.group == summary.results[0].group]
+    groups = list(grouped(summary.results).values())
+    for group in groups:
+        if task != "fidelity":
+            version = group[0].meta["detector"]["version"]
+            console.print(f"detector: {version}", highlight=False, markup=False, soft_wrap=True)
+        table.show(table.labelled(table.of_run(group), group), console)
+        if len(group) > 1 and len(groups) == 1:
+            compared = table.of_comparison(compare_with_anchor(group, metric=main_metric(group)))
+            table.show(table.labelled(compared, group), console)
+    if len(groups) > 1 and len(groups[0]) > 1:
+        table.show(by_detector.table_of(by_detector.compared(groups, None), groups), console)
     say(_closing(summary))
+    _draw(summary, results)
+
+
+def _draw(summary: Summary, results: Path) -> None:
+    """Draw the curves beside what there is of their dataset and detector, and all detectors of the run together."""
+    from icm_bench.curves.result import find, main_metric
+    from icm_bench.report import plot
+
+    found = list(find(results, _leave_out))
+    home = {result.group: path.parent for result, path in zip(summary.results, summary.paths, strict=True)}
+    groups = [[item for item in found if item.group == group] for group in home]
     try:
-        say(f"plot: {plot.draw_group(group, folder, metric=metric)}")
+        for group in groups:
+            say(f"plot: {plot.draw_group(group, home[group[0].group], metric=main_metric(group))}")
+        if len(groups) > 1:
+            say(f"plot: {by_detector.draw(groups, summary.paths[0].parent.parent)}")
     except ResultError as error:
         # What was measured is on the disk: that it cannot be drawn is no failure of the run.
         say(f"no plot: {error}", error=True)
@@ -219,11 +234,13 @@ def _leave_out(error: ResultError) -> None:
     say(f"left out: {error}", error=True)
 
 
-def _describe(dataset: Dataset, detector: str | None) -> str:
-    if detector is None:
-        return f"dataset {dataset.name}: {len(dataset.images)} images"
-    objects = len((dataset.ground_truth or {}).get("annotations", []))
-    return f"dataset {dataset.name}: {len(dataset.images)} images, {objects} objects; detector {detector}"
+def _describe(dataset: Dataset, detectors: Sequence[str], pseudo_score: float | None) -> str:
+    said = f"dataset {dataset.name}: {len(dataset.images)} images"
+    if not detectors:
+        return said
+    objects = f"{len((dataset.ground_truth or {}).get('annotations', []))} objects"
+    truth = objects if pseudo_score is None else f"findings from score {pseudo_score:g} on as objects"
+    return f"{said}, {truth}; detector{'s' if len(detectors) > 1 else ''} {', '.join(detectors)}"
 
 
 def _closing(summary: Summary) -> str:

@@ -183,14 +183,14 @@ def compare_with_anchor(
     if not any(settings.metric in result.results for result in results):
         known = ", ".join(sorted(chosen.results))
         raise ResultError(f"no curve has the metric '{settings.metric}'", hint=f"known: {known}")
-    reference = _Candidate(chosen, settings)
-    return [_compared(reference, _Candidate(result, settings)) for result in results if result is not chosen]
+    reference = Candidate(chosen, settings)
+    return [compared(reference, Candidate(result, settings)) for result in results if result is not chosen]
 
 
 def compare_all(results: Sequence[Result], **options: Unpack[Options]) -> list[Comparison]:
     """Compare every curve of a group with every other."""
-    candidates = [_Candidate(result, Settings(**options)) for result in results]
-    return [_compared(anchor, test) for test in candidates for anchor in candidates if test is not anchor]
+    candidates = [Candidate(result, Settings(**options)) for result in results]
+    return [compared(anchor, test) for test in candidates for anchor in candidates if test is not anchor]
 
 
 def fixed_accuracies(
@@ -210,7 +210,7 @@ def fixed_accuracies(
     for result in results:
         mixed = tuple(differing(results[0].meta, result.meta)) if result is not results[0] else ()
         original = (result.meta.get("uncompressed") or {}).get(settings.metric)
-        candidate = _Candidate(result, settings)
+        candidate = Candidate(result, settings)
         for target in targets:
             if target >= 0 or original is not None:
                 rate = candidate.rate_at(target, original)
@@ -236,7 +236,7 @@ def records(comparisons: Sequence[Comparison], rates: Sequence[FixedAccuracy] = 
     return [item.record() | of(item.codec, "") | of(item.anchor, "anchor_") for item in comparisons]
 
 
-class _Candidate:
+class Candidate:
     """A result, prepared to be compared with many others."""
 
     def __init__(self, result: Result, settings: Settings) -> None:
@@ -266,12 +266,9 @@ class _Candidate:
         return f"{self.result.codec} has no {name}{why}"
 
 
-def _compared(anchor: _Candidate, test: _Candidate) -> Comparison:
-    pair = anchor.prepared, test.prepared
-    why = anchor.result.why_no_replicates or test.result.why_no_replicates
-    if len(_fingerprints(anchor, test)) > 1:
-        # Replicates are of the same images for both, or say nothing of their difference.
-        pair, why = (anchor.alone, test.alone), "the curves were measured on different images"
+def compared(anchor: Candidate, test: Candidate) -> Comparison:
+    """Compare one curve with an anchor."""
+    pair, why = paired(anchor, test)
     return Comparison(
         *test.result.group,
         test.metric,
@@ -283,12 +280,21 @@ def _compared(anchor: _Candidate, test: _Candidate) -> Comparison:
     )
 
 
-def _fingerprints(*candidates: _Candidate) -> set[str]:
+def paired(anchor: Candidate, test: Candidate) -> tuple[tuple[Prepared, Prepared], str | None]:
+    """Return two prepared curves, with replicates where both are of the same images; else the reason why not."""
+    if len(_fingerprints(anchor, test)) > 1:
+        # Replicates are of the same images for both, or say nothing of their difference.
+        return (anchor.alone, test.alone), "the curves were measured on different images"
+    why = anchor.result.why_no_replicates or test.result.why_no_replicates
+    return (anchor.prepared, test.prepared), why
+
+
+def _fingerprints(*candidates: Candidate) -> set[str]:
     found = {each.result.meta["dataset"].get("fingerprint") for each in candidates}
     return {fingerprint for fingerprint in found if fingerprint is not None}
 
 
-def _estimated(estimate: Callable[[], Estimate], curves: Sequence[_Candidate], why: str | None) -> Estimate:
+def _estimated(estimate: Callable[[], Estimate], curves: Sequence[Candidate], why: str | None) -> Estimate:
     """Return an estimate, or in its place the reason why curves cannot be compared.
 
     Args:

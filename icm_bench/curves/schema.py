@@ -92,6 +92,9 @@ class _Meta(_Strict):
     label: str | None = None
     objective: str | None = None
     trained_through: list[str] = []
+    parameters: Annotated[int, Field(ge=0)] | None = None
+    encoder_kmac: list[Finite] | None = None
+    decoder_kmac: list[Finite] | None = None
     digest: str | None = None
     files: dict[Literal["resamples"], str] = {}
 
@@ -112,7 +115,7 @@ class _File(_Strict):
             raise ValueError("an operating point has no rate above 0")
         meta = self.meta
         columns: list[Sequence[Any] | None] = [*self.results.values(), *self.categories.values()]
-        columns += [meta.codec_version, meta.bitstreams]
+        columns += [meta.codec_version, meta.bitstreams, meta.encoder_kmac, meta.decoder_kmac]
         columns += [value for value in meta.intervals.values() if isinstance(value, list)]
         if any(column is not None and len(column) != n_points for column in columns):
             raise ValueError("its columns differ in length, or are empty")

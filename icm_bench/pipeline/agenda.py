@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from icm_bench.pipeline.job import Job
 from icm_bench.pipeline.plan import OperatingPoint, Plan
-from icm_bench.pipeline.stage import Job
 from icm_bench.spec import Spec
 
 Item: TypeAlias = tuple[OperatingPoint, int, Job]

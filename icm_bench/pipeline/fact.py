@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from icm_bench.codec import Guide, Labels, guide_of, objective_of, trained_through
+from icm_bench.codec import (
+    Complexity,
+    CountsOperations,
+    Guide,
+    Labels,
+    Quality,
+    complexity_of,
+    guide_of,
+    n_parameters,
+    objective_of,
+    trained_through,
+)
 from icm_bench.dataset import Dataset
+from icm_bench.machine import one_thread
 from icm_bench.metrics.image_metric import load_metric
 from icm_bench.pipeline import store
 from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.pipeline.plan import OperatingPoint, Plan
-from icm_bench.spec import Spec, create_codec
+from icm_bench.spec import Spec, create_codec, resolve_codec
+from icm_bench.testing.image import photograph
+
+_SIDE = 256
+"""Side of the image on which operations are counted: no network pads it."""
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
@@ -64,6 +81,28 @@ def metric_facts(plan: Plan) -> dict[str, Any]:
     return {each.name: {"label": each.label, "unit": each.unit, "version": each.version()} for each in own}
 
 
+def complexity_facts(codec: Spec, qualities: Sequence[Quality | None]) -> dict[str, Any]:
+    """Return what a codec's networks take at each operating point, counted on one small image; nothing without any."""
+    counted = [_complexity(codec, quality or 0) for quality in qualities]
+    costs = [cost for _, cost in counted if cost is not None]
+    if len(costs) < len(counted):
+        return {}
+    return {
+        "parameters": counted[0][0],
+        "encoder_kmac": [cost.encoder_kmac for cost in costs],
+        "decoder_kmac": [cost.decoder_kmac for cost in costs],
+    }
+
+
+@functools.lru_cache(maxsize=1024)
+def _complexity(codec: Spec, quality: Quality) -> tuple[int, Complexity | None]:
+    if not issubclass(resolve_codec(str(codec))[1], CountsOperations):
+        return 0, None
+    made = create_codec(codec, quality, "cpu")
+    with one_thread():
+        return n_parameters(made), complexity_of(made, photograph(_SIDE, _SIDE))
+
+
 def digest_bitstreams(plan: Plan, point: OperatingPoint) -> str:
     """Digest a point's bitstreams: equal digests mean byte-identical coding."""
     shards = [
@@ -76,7 +115,8 @@ def command_of(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str
     """Return the command that measures this curve, without the paths of one machine."""
     dataset = plan.dataset
     limit = f" --limit {len(dataset.images)}" if dataset.subset_of else ""
-    truth = f" --truth pseudo --truth-score {dataset.truth.split()[-2]}" if dataset.truth else ""
+    score = plan.truth_score
+    truth = "" if score is None else f" --truth pseudo --truth-score {score:g}"
     ladder = ",".join(str(point.quality) for point in points)
     detector = "" if plan.detector is None else f" --detector {plan.detector.spec}"
     metrics = f" --metrics {','.join(plan.metrics)}" if plan.metrics else ""

@@ -16,7 +16,7 @@ from icm_bench.curves.result import Result, main_metric
 from icm_bench.error import IcmBenchError
 from icm_bench.spec import Spec
 
-_POINTWISE = ("qualities", "codec_version", "bitstreams")
+_POINTWISE = ("qualities", "codec_version", "bitstreams", "encoder_kmac", "decoder_kmac")
 """What in ``meta`` has one entry an operating point, beside the intervals."""
 
 _T = TypeVar("_T")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from icm_bench.dataset import Dataset
@@ -24,11 +24,13 @@ class Judge:
         choice: The detector and its weights.
         version: Its version.
         published: Its published AP for the task on the whole of COCO val2017, where there is one.
+        categories: The categories that it can name, by id.
     """
 
     choice: DetectorChoice
     version: str
     published: float | None = None
+    categories: Mapping[int, str] = field(default_factory=dict)
 
 
 def choose_detector(text: str, weights: Path | None = None) -> tuple[DetectorChoice, type[Detector]]:
@@ -57,7 +59,12 @@ def choose_detector(text: str, weights: Path | None = None) -> tuple[DetectorCho
 
 
 def choose_detectors(
-    detector: str | Sequence[str], weights: Path | None, task: Task, dataset: Dataset
+    detector: str | Sequence[str],
+    weights: Path | None,
+    task: Task,
+    dataset: Dataset,
+    *,
+    has_truth: bool = True,
 ) -> list[DetectorChoice]:
     """Return the detectors of a run, none for fidelity.
 
@@ -66,6 +73,7 @@ def choose_detectors(
         weights: The weights of the one detector, or None.
         task: What is measured.
         dataset: What is looked at.
+        has_truth: Whether the dataset's annotations are what detectors are scored against.
 
     Raises:
         UsageError: A detector, an option or a file does not exist or does not fit.
@@ -75,11 +83,32 @@ def choose_detectors(
     if task == "fidelity":
         _refuse_detector(",".join(texts), weights)
         return []
+    if has_truth:
+        _check_truth(dataset, task)
+    if weights is not None and len(texts) > 1:
+        raise UsageError(
+            f"names the weights of one of {len(texts)} detectors",
+            where=f"--detector-weights {weights}",
+            hint=f"write them behind their detector: {texts[0]}:weights={weights}",
+        )
+    choices: list[DetectorChoice] = []
+    for text in texts:
+        choice, cls = choose_detector(text, weights)
+        if any(choice.spec == other.spec for other in choices):
+            raise UsageError(f"'{text}' names {choice.spec} again", where="--detector")
+        _check_task(cls.tasks, task, choice.spec)
+        if has_truth and cls.categories:
+            _check_categories(dataset.categories, cls.categories, choice.spec, dataset.name)
+        choices.append(choice)
+    return choices
+
+
+def _check_truth(dataset: Dataset, task: Task) -> None:
     if dataset.ground_truth is None:
         raise DatasetError(
             f"has no annotations to measure {task} on",
             where=f"dataset '{dataset.name}'",
-            hint="give --annotations FILE in COCO format",
+            hint="give --annotations FILE in COCO format, or --truth pseudo",
         )
     if not dataset.n_objects:
         raise DatasetError(
@@ -94,22 +123,6 @@ def choose_detectors(
             where=f"dataset '{dataset.name}'",
             hint=f"it can score {', '.join(dataset.tasks)}",
         )
-    if weights is not None and len(texts) > 1:
-        raise UsageError(
-            f"names the weights of one of {len(texts)} detectors",
-            where=f"--detector-weights {weights}",
-            hint=f"write them behind their detector: {texts[0]}:weights={weights}",
-        )
-    choices: list[DetectorChoice] = []
-    for text in texts:
-        choice, cls = choose_detector(text, weights)
-        if any(choice.spec == other.spec for other in choices):
-            raise UsageError(f"'{text}' names {choice.spec} again", where="--detector")
-        _check_task(cls.tasks, task, choice.spec)
-        if cls.categories:
-            _check_categories(dataset.categories, cls.categories, choice.spec, dataset.name)
-        choices.append(choice)
-    return choices
 
 
 def _refuse_detector(text: str, weights: Path | None) -> None:
@@ -133,7 +146,9 @@ def _check_categories(wanted: Mapping[int, str], known: Mapping[int, str], spec:
             )
 
 
-def examined(choice: DetectorChoice, task: Task, dataset: Dataset, device: str) -> Judge:
+def examined(
+    choice: DetectorChoice, task: Task, dataset: Dataset, device: str, *, has_truth: bool = True
+) -> Judge:
     """Return a detector with the version and the published accuracy of the variant that its options name.
 
     Raises:
@@ -142,8 +157,9 @@ def examined(choice: DetectorChoice, task: Task, dataset: Dataset, device: str) 
     """
     detector = choice.create(device)
     _check_task(detector.tasks, task, choice.spec)
-    _check_categories(dataset.categories, detector.categories, choice.spec, dataset.name)
-    return Judge(choice, detector.version(), detector.published.get(task))
+    if has_truth:
+        _check_categories(dataset.categories, detector.categories, choice.spec, dataset.name)
+    return Judge(choice, detector.version(), detector.published.get(task), dict(detector.categories))
 
 
 def _check_task(tasks: Sequence[Task], task: Task, spec: Spec) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from icm_bench.codec import Codec, Programs, Quality, Resource, coded_as, ladder_of, runs_on, s_per_megapixel
+from icm_bench.codec import Codec, Programs, Quality, coded_as, ladder_of, runs_on, s_per_megapixel
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DamageError, StoreError, UsageError
@@ -20,50 +20,13 @@ from icm_bench.pipeline import provenance, stage, store
 from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.job import DetectorChoice, Job
 from icm_bench.pipeline.judge import Judge, choose_detectors, examined
+from icm_bench.pipeline.point import UNCOMPRESSED as UNCOMPRESSED
+from icm_bench.pipeline.point import OperatingPoint as OperatingPoint
+from icm_bench.pipeline.pseudo import check_score, pseudo_name
 from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Identity, Store
 from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec
 
 _LOG = logging.getLogger(__name__)
-
-UNCOMPRESSED = "uncompressed"
-"""The name under which the originals' predictions are stored."""
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """One operating point of one codec, or the uncompressed images.
-
-    Attributes:
-        codec: The codec, or None for the uncompressed images.
-        quality: The operating point, None with no codec.
-        version: The codec's version at this point.
-        coded_as: The codec and the quality that the point is coded and stored as, where it is another codec's;
-            :class:`~icm_bench.codec.CodedAs` says so.
-        resource: What its code stage needs.
-        s_per_megapixel: About how many seconds of one core its code stage takes.
-    """
-
-    codec: Spec | None = None
-    quality: Quality | None = None
-    version: str | None = None
-    coded_as: tuple[Spec, Quality] | None = None
-    resource: Resource = "cpu"
-    s_per_megapixel: float = 0.1
-
-    @property
-    def coder(self) -> Spec | None:
-        """The codec that codes the point, None for the uncompressed images."""
-        return self.codec if self.coded_as is None else self.coded_as[0]
-
-    @property
-    def coder_quality(self) -> Quality | None:
-        """The point in the scale of the codec that codes it."""
-        return self.quality if self.coded_as is None else self.coded_as[1]
-
-    @property
-    def folder(self) -> str:
-        """The name that the point's coder has in the stores."""
-        return UNCOMPRESSED if self.coder is None else self.coder.file_name
 
 
 @dataclass(frozen=True)
@@ -82,6 +45,8 @@ class Plan:
         store: Where shards stand.
         device: Where networks run.
         batch: Images that a detector gets at once, where it takes batches.
+        truth_score: From which score on a detector's findings on the uncompressed images are the objects that it is
+            scored against; None for the dataset's annotations.
         fresh: Whether what was made under other conditions is measured again; otherwise it is an error.
         again: Codecs of which everything is measured again.
         metrics: Metrics of other packages that curves have too.
@@ -95,10 +60,17 @@ class Plan:
     store: Store
     device: Device
     batch: int = 1
+    truth_score: float | None = None
     fresh: bool = False
     again: frozenset[Spec] = frozenset()
     metrics: tuple[str, ...] = ()
     programs: Programs | None = None
+
+    @property
+    def scored_name(self) -> str:
+        """What results call the dataset: its name, with a mark where findings stand for its annotations."""
+        name, score = self.dataset.name, self.truth_score
+        return name if score is None else pseudo_name(name, score)
 
     @property
     def codecs(self) -> list[Spec]:
@@ -331,6 +303,7 @@ def make_plan(
     store: Store,
     device: Device,
     batch: int = 1,
+    truth_score: float | None = None,
     fresh: bool = False,
     again: Sequence[str] = (),
     metrics: Sequence[str] = (),
@@ -344,7 +317,12 @@ def make_plan(
     """
     if not codecs:
         raise UsageError("there is no codec to measure", where="--codecs", hint="write --codecs jpeg,vvc")
-    choices = choose_detectors(detector, weights, task, dataset)
+    has_truth = truth_score is None
+    if truth_score is not None:
+        if task == "fidelity":
+            raise UsageError("has no use for --truth", where="task 'fidelity'", hint="leave it out")
+        check_score(truth_score)
+    choices = choose_detectors(detector, weights, task, dataset, has_truth=has_truth)
     ladders = parse_qualities(qualities)
     points = [OperatingPoint()] if choices else []
     for text in dict.fromkeys(codecs):
@@ -362,12 +340,23 @@ def make_plan(
     for spec in anew:
         if all(point.codec != spec for point in points):
             raise UsageError(f"{spec} is not among the codecs", where="--again")
-    judges = tuple(examined(choice, task, dataset, device.name) for choice in choices)
+    judges = tuple(examined(choice, task, dataset, device.name, has_truth=has_truth) for choice in choices)
     own = tuple(dict.fromkeys(metrics))
     for name in own:
         load_metric(name)
     return Plan(
-        dataset, task, judges, tuple(points), store, device, batch, fresh, frozenset(anew), own, programs
+        dataset,
+        task,
+        judges,
+        tuple(points),
+        store,
+        device,
+        batch=batch,
+        truth_score=truth_score,
+        fresh=fresh,
+        again=frozenset(anew),
+        metrics=own,
+        programs=programs,
     )
 
 

@@ -99,6 +99,7 @@ def run(
     gpus: int | None = None,
     batch: int = 1,
     bootstrap: int = 1000,
+    truth_score: float | None = None,
     fresh: bool = False,
     again: Sequence[str] = (),
     metrics: Sequence[str] = (),
@@ -129,6 +130,8 @@ def run(
         gpus: Processes that predict, one a GPU; None for every GPU of the device. With none, who codes predicts.
         batch: Images that a detector gets at once, where it takes batches.
         bootstrap: Resamples of the images for the intervals; 0 for none.
+        truth_score: From which score on, in (0, 1], a detector's findings on the uncompressed images are the objects
+            that it is scored against; None for the dataset's annotations.
         fresh: Measure again what is on disk and was made under other conditions.
         again: Codecs of which everything is measured again.
         metrics: Metrics of other packages that curves are to have too.
@@ -159,6 +162,7 @@ def run(
         device=device,
         gpus=gpus,
         batch=batch,
+        truth_score=truth_score,
         fresh=fresh,
         again=again,
         metrics=metrics,
@@ -334,7 +338,7 @@ def _keep(
 
 def _check_neighbours(plan: Plan, results: Path) -> None:
     """Refuse to write over or beside curves of another dataset, of another detector, or imported, of the same name."""
-    folder = result.path_of(results, plan.dataset.name, plan.task, plan.detector_spec.file_name, "any").parent
+    folder = result.path_of(results, plan.scored_name, plan.task, plan.detector_spec.file_name, "any").parent
     replaced = {f"{codec.file_name}.json" for codec in plan.codecs}
     for path in sorted(folder.glob("*.json")):
         if path.name.endswith(".timings.json"):

@@ -22,6 +22,7 @@ from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, titled
 from icm_bench.curves.schema import SCHEMA
+from icm_bench.dataset import Dataset
 from icm_bench.error import DetectorError, ResultError
 from icm_bench.metrics import fidelity
 from icm_bench.metrics.bootstrap import resample_weights
@@ -31,6 +32,7 @@ from icm_bench.pipeline import provenance, store
 from icm_bench.pipeline.fact import (
     codec_facts,
     command_of,
+    complexity_facts,
     dataset_facts,
     digest_bitstreams,
     guide_facts,
@@ -39,6 +41,7 @@ from icm_bench.pipeline.fact import (
 from icm_bench.pipeline.front import reduced
 from icm_bench.pipeline.outcome import own_values
 from icm_bench.pipeline.plan import OperatingPoint, Plan
+from icm_bench.pipeline.pseudo import with_pseudo_truth
 from icm_bench.pipeline.rate import Rates, fidelity_of
 from icm_bench.spec import Spec
 
@@ -76,7 +79,7 @@ class Ledger:
         plan = self._plan
         if plan.detector is None:
             return
-        found = self._uncompressed.figures.metrics[evaluation_of(plan.dataset).figures[0]] or 0.0
+        found = self._uncompressed.figures.metrics[evaluation_of(self._dataset).figures[0]] or 0.0
         if found < SUSPICIOUS_AP:
             _log.warning(
                 "WARNING: detector '%s' reaches %.2f AP on the uncompressed images of %s: "
@@ -85,7 +88,7 @@ class Ledger:
                 found,
                 plan.dataset.name,
             )
-        if plan.judge is None or plan.judge.published is None or not plan.dataset.is_full_val2017:
+        if plan.judge is None or plan.judge.published is None or not self._dataset.is_full_val2017:
             return
         if abs(found - plan.judge.published) > PUBLISHED_TOLERANCE:
             raise DetectorError(
@@ -98,7 +101,7 @@ class Ledger:
         """Write a codec's curve, or return the one that is on disk where nothing has changed."""
         plan = self._plan
         detector = plan.detector_spec.file_name
-        path = result.path_of(self._results, plan.dataset.name, plan.task, detector, codec.file_name)
+        path = result.path_of(self._results, plan.scored_name, plan.task, detector, codec.file_name)
         points = plan.ladder(codec)
         digests = [digest_bitstreams(plan, point) for point in points]
         basis = self._basis(points, digests)
@@ -130,6 +133,8 @@ class Ledger:
             *([own] if (own := metric_facts(self._plan)) else []),
             *self._config.values(),
         ]
+        if self._plan.truth_score is not None:
+            parts.append([self._plan.truth_score])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _measured(self, codec: Spec, points: Sequence[OperatingPoint]) -> tuple[Result, Replicates | None]:
@@ -164,13 +169,15 @@ class Ledger:
                 },
                 uncompressed=original.replicates,
             )
-        names = plan.dataset.categories if scores else {}
+        dataset = self._dataset
+        stored_as = {} if dataset is plan.dataset else {"stored_as": plan.dataset.name}
+        names = dataset.categories if scores else {}
         return Result(
-            dataset=plan.dataset.name,
+            dataset=dataset.name,
             task=plan.task,
             detector=str(plan.detector_spec),
             codec=str(codec),
-            description=f"{codec}: {titled(plan.task, plan.dataset.name, str(plan.detector_spec))}",
+            description=f"{codec}: {titled(plan.task, dataset.name, str(plan.detector_spec))}",
             results=columns,
             categories={
                 name: [scored.per_category.get(identifier) for scored in scores]
@@ -180,7 +187,8 @@ class Ledger:
                 "qualities": [point.quality for point in points],
                 "codec_version": [point.version for point in points],
                 **codec_facts(plan, codec, points[0]),
-                "dataset": dataset_facts(plan.dataset),
+                **complexity_facts(codec, [point.quality for point in points]),
+                "dataset": dataset_facts(dataset) | stored_as,
                 "detector": {} if plan.detector is None else {"version": plan.detector_version},
                 "uncompressed": {**original.metrics, "intervals": original.intervals} if scores else {},
                 "fidelity": {
@@ -230,11 +238,25 @@ class Ledger:
 
     @property
     def _replicated_metrics(self) -> tuple[str, ...]:
-        return evaluation_of(self._plan.dataset).figures
+        return evaluation_of(self._dataset).figures
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        """The dataset with what stands for its objects."""
+        plan = self._plan
+        if plan.truth_score is None or plan.judge is None:
+            return plan.dataset
+        found = (
+            (row["image_id"], each)
+            for shard in range(plan.n_shards)
+            for row in store.read(plan.predicted_path(plan.points[0], shard)).to_pylist()
+            for each in row["predictions"]
+        )
+        return with_pseudo_truth(plan.dataset, plan.judge, found, plan.truth_score)
 
     @cached_property
     def _ground_truth(self) -> Any:
-        dataset = self._plan.dataset
+        dataset = self._dataset
         return evaluation_of(dataset).read(dataset.ground_truth or {})
 
     @cached_property
@@ -263,7 +285,7 @@ class Ledger:
             for row in store.read(plan.predicted_path(point, shard)).to_pylist():
                 detect_s.append(row["detect_s"])
                 rows += [{"image_id": row["image_id"], **found} for found in row["predictions"]]
-        scored = evaluation_of(plan.dataset).score(self._ground_truth, rows, plan.task)
+        scored = evaluation_of(self._dataset).score(self._ground_truth, rows, plan.task)
         replicated = {} if self._weights is None else scored.resampled(self._weights)
         return _Scored(
             figures=_Metrics.of(

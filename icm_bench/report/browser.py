@@ -330,6 +330,12 @@ def _open(result: Result, places: Places) -> Dataset:
 
 def _check(dataset: Dataset, results: Sequence[Result]) -> None:
     for result in results:
+        if "truth" in result.meta["dataset"]:
+            raise IcmBenchError(
+                "was scored against the detector's own findings, which are not at hand",
+                where=result.source or result.codec,
+                hint="leave out --runs, or the pseudo ground truth's curves with --datasets",
+            )
         if result.meta["dataset"].get("fingerprint") != dataset.fingerprint:
             raise IcmBenchError(
                 f"was measured on other images or annotations than those of dataset '{dataset.name}' here",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Scale: TypeAlias = Literal["log", "linear"]
+Panels: TypeAlias = Literal["one", "sizes", "categories", "detectors"]
 Size: TypeAlias = Literal["screen", "column", "two-columns"]
 Limits: TypeAlias = tuple[float, float]
 

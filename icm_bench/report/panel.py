@@ -1,26 +1,29 @@
-"""Plots of several panels: by size of object, by category, and of more curves than one panel can show."""
+"""Plots of several panels: by size of object, by category, by detector, and of more curves than one panel can show."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from icm_bench.curves.comparison import METRIC_NAMES
+from icm_bench.curves.result import main_metric
+from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
 from icm_bench.report import plot
 from icm_bench.report.look import SIZES, plain, styled
-from icm_bench.report.style import labels_of, usual_anchor
+from icm_bench.report.style import detector_label, labels_of, usual_anchor
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from icm_bench.curves.result import Result
-    from icm_bench.report.look import Look, Scale
+    from icm_bench.report.look import Look, Panels, Scale
 
 OBJECT_SIZES: Final = ("map_small", "map_medium", "map_large")
 
@@ -68,44 +71,61 @@ def draw_few_at_a_time(results: Sequence[Result], metric: str, scale: Scale, loo
     return figure
 
 
-def draw_panels(
-    results: Sequence[Result], panels: Literal["sizes", "categories"], scale: Scale, look: Look
-) -> Figure:
-    """Draw a panel for each size of object, or for each category.
+def draw_panels(results: Sequence[Result], panels: Panels, scale: Scale, look: Look) -> Figure:
+    """Draw a panel for each size of object, for each category, or for each detector.
 
     Raises:
         ResultError: No curve has an accuracy by size, or by category.
     """
-    if panels == "sizes":
-        titled = {METRIC_NAMES[key]: list(results) for key in OBJECT_SIZES if plot.is_measured(results, key)}
-        metrics = {METRIC_NAMES[key]: key for key in OBJECT_SIZES}
-    else:
-        names = sorted({name for result in results for name in result.categories})
-        titled = {name: [_of_category(result, name) for result in results] for name in names}
-        titled = {name: curves for name, curves in titled.items() if plot.is_measured(curves, "map")}
-        metrics = dict.fromkeys(titled, "map")
+    titled = _titled(results, panels)
     if not titled:
         raise ResultError(f"no curve has values by {panels}", hint="choose one panel")
     with styled(look.points):
         figure, cells = _grid(len(titled), 3 if len(titled) < 9 else 5, look, share_accuracy=False)
-        for axes, (title, curves) in zip(cells, titled.items(), strict=True):
-            plot.plot(curves, metric=metrics[title], scale=scale, axes=axes, look=replace(look, bare=True))
+        legend: dict[str, Artist] = {}
+        hidden = 0
+        for axes, (title, (curves, metric)) in zip(cells, titled.items(), strict=True):
+            plot.plot(curves, metric=metric, scale=scale, axes=axes, look=replace(look, bare=True))
             axes.set_title(plain(title), fontsize=look.points, loc="left")
             axes.set(xlabel="", ylabel="")
             axes.tick_params(labelsize=look.points - 2)
-            handles, labels = axes.get_legend_handles_labels()
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                legend.setdefault(
+                    label.partition(" (")[0] if label.startswith("uncompressed") else label, handle
+                )
             axes.legend().remove()
-        _name_axes(figure, cells, "AP / %", look)
-        named = [label.partition(" (")[0] if label.startswith("uncompressed") else label for label in labels]
-        columns = min(len(named), 2 if look.size == "column" else 5)
-        hidden = sum(
-            plot.n_outside(axes, plot.drawn_of(curves, metrics[title])[0], metrics[title])
-            for axes, (title, curves) in zip(cells, titled.items(), strict=True)
+            hidden += plot.n_outside(axes, plot.drawn_of(curves, metric)[0], metric)
+        _name_axes(
+            figure,
+            cells,
+            plot.axis_label(next(iter(titled.values()))[1]) if panels == "detectors" else "AP / %",
+            look,
         )
-        has_bands = panels == "sizes" and look.bands and len(results) <= plot.MOST_WITH_BANDS
-        plot.describe(figure, results, "map", look, bands=has_bands, hidden=hidden)
-        figure.legend(handles, named, loc="outside upper center", ncols=columns, fontsize=look.points - 1)
+        columns = min(len(legend), 2 if look.size == "column" else 5)
+        n_curves = max(len(curves) for curves, _ in titled.values())
+        has_bands = panels != "categories" and look.bands and n_curves <= plot.MOST_WITH_BANDS
+        shown = (
+            [replace(each, detector=NO_DETECTOR) for each in results] if panels == "detectors" else results
+        )
+        plot.describe(figure, shown, "map", look, bands=has_bands, hidden=hidden)
+        figure.legend(
+            legend.values(), legend, loc="outside upper center", ncols=columns, fontsize=look.points - 1
+        )
     return figure
+
+
+def _titled(results: Sequence[Result], panels: Panels) -> dict[str, tuple[Sequence[Result], str]]:
+    """Return the curves of each panel and the metric that it shows, by its title."""
+    if panels == "sizes":
+        sizes = [key for key in OBJECT_SIZES if plot.is_measured(results, key)]
+        return {METRIC_NAMES[key]: (results, key) for key in sizes}
+    if panels == "detectors":
+        detectors = dict.fromkeys(result.detector for result in results)
+        judged = {name: [result for result in results if result.detector == name] for name in detectors}
+        return {detector_label(name): (curves, main_metric(curves)) for name, curves in judged.items()}
+    names = sorted({name for result in results for name in result.categories})
+    by_category = {name: [_of_category(result, name) for result in results] for name in names}
+    return {name: (curves, "map") for name, curves in by_category.items() if plot.is_measured(curves, "map")}
 
 
 def _shared_out(ordered: Sequence[Result], labels: Mapping[str, str]) -> list[list[Result]]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from icm_bench.curves.result import main_metric
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError, UsageError
 from icm_bench.file import replacing
-from icm_bench.report.look import SIZES, Limits, Look, Scale, plain, strip_of, styled
+from icm_bench.report.look import SIZES, Limits, Look, Panels, Scale, plain, strip_of, styled
 from icm_bench.report.style import COLORS, labels_of, style_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def draw_group(
     *,
     metric: str = "map",
     scale: Scale = "log",
-    panels: Literal["one", "sizes", "categories"] = "one",
+    panels: Panels = "one",
     formats: Sequence[str] = ("png",),
     look: Look | None = None,
 ) -> Path:
@@ -101,7 +101,7 @@ def draw_group(
         metric: A column of the results; AP stands for what curves that have none are compared on. Panels by
             category show AP, whatever is asked for.
         scale: Of the rate axis.
-        panels: One; one for each size of object; or one for each category.
+        panels: One; one for each size of object, for each category, or for each detector of the curves.
         formats: Of ``png``, ``svg`` and ``pdf``.
         look: Labels, limits and size.
 
@@ -143,7 +143,7 @@ def _draw(
     results: Sequence[Result],
     metric: str,
     scale: Scale,
-    panels: Literal["one", "sizes", "categories"],
+    panels: Panels,
     look: Look,
 ) -> Figure:
     import matplotlib

@@ -30,6 +30,10 @@ def of_points(results: Sequence[Result], given: Mapping[str, str] | None = None)
                 for place, edge in enumerate(("low", "high"))
             },
             **{key: values[index] for key, values in result.timings.get("results", {}).items()},
+            **{key: result.meta[key] for key in ("parameters",) if key in result.meta},
+            **{
+                key: result.meta[key][index] for key in ("encoder_kmac", "decoder_kmac") if key in result.meta
+            },
         }
         for result in results
         for index, quality in enumerate(result.qualities)

@@ -137,6 +137,13 @@ def labels_of(results: Sequence[Result], given: Mapping[str, str] | None = None)
     return {codec: label + GUIDED_BY_JUDGE * (codec in judged) for codec, label in unique.items()}
 
 
+def detector_label(spec: str) -> str:
+    """Return a detector's short name: of one that is named by its file, that file's, without its hash."""
+    name, options = _parsed(spec)
+    models = [option.partition("=")[2] for option in options if option.startswith("model=")]
+    return models[0].rpartition("-")[0] if models else ":".join([name, *options])
+
+
 def check_labels(given: Mapping[str, str], results: Iterable[Result]) -> None:
     """Refuse labels of codecs that no group of curves has: each group leaves out those that it has not.
 

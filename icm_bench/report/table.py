@@ -90,7 +90,7 @@ def of_run(results: Sequence[Result]) -> Table:
                 )
             )
     names = [METRIC_NAMES[key] for key in shown]
-    return Table(
+    table = Table(
         title=_title(first),
         header=("codec", "quality", "bpp", *names, f"{names[0]} 95 %", "PSNR dB", "enc s", "dec s"),
         rows=tuple(rows),
@@ -99,6 +99,7 @@ def of_run(results: Sequence[Result]) -> Table:
             f"{names[0]} 95 %: bootstrap interval over images. Seconds: mean an image, one thread.",
         ),
     )
+    return _with_complexity(table, results)
 
 
 def _of_fidelity(results: Sequence[Result]) -> Table:
@@ -128,7 +129,7 @@ def _of_fidelity(results: Sequence[Result]) -> Table:
         for result in results
         for key, reason in result.meta.get("fidelity", {}).get("undefined", {}).items()
     )
-    return Table(
+    table = Table(
         title=_title(first),
         header=(
             *("codec", "quality", "bpp", "PSNR dB", "PSNR 95 %", "luma dB"),
@@ -142,6 +143,29 @@ def _of_fidelity(results: Sequence[Result]) -> Table:
             *undefined,
         ),
     )
+    return _with_complexity(table, results)
+
+
+def _with_complexity(table: Table, results: Sequence[Result]) -> Table:
+    """Return a table of operating points with what the networks take, where any codec has networks."""
+    counted = [result for result in results if "encoder_kmac" in result.meta]
+    if not counted:
+        return table
+    cells = [
+        tuple(
+            _number(result.meta[key][index], 1) if result in counted else ""
+            for key in ("encoder_kmac", "decoder_kmac")
+        )
+        for result in results
+        for index in range(len(result.qualities))
+    ]
+    before = [("", "")] * (len(table.rows) - len(cells))
+    rows = tuple((*row, *cell) for row, cell in zip(table.rows, [*before, *cells], strict=True))
+    labels = labels_of(results)
+    sizes = ", ".join(f"{labels[each.codec]} {each.meta['parameters'] / 1e6:.2f} M" for each in counted)
+    note = f"kMAC: thousands of multiply-accumulates of the networks, per pixel. Parameters: {sizes}."
+    header = (*table.header, "enc kMAC", "dec kMAC")
+    return replace(table, header=header, rows=rows, notes=(*table.notes, note))
 
 
 def of_comparison(comparisons: Sequence[Comparison]) -> Table:
@@ -155,11 +179,11 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
             (
                 item.codec,
                 "none" if rate.value is None else f"{rate.value:+.2f} %",
-                _bounds(rate.low, rate.high, "+.1f"),
+                bounds(rate.low, rate.high, "+.1f"),
                 "" if rate.overlap is None else f"{rate.overlap:.2f}{' !' if rate.is_low_overlap else ''}",
                 "none" if gain.value is None else f"{gain.value:+.2f}",
-                _bounds(gain.low, gain.high, "+.1f"),
-                f"{MIXED} {_remark(rate)}".strip() if item.mixed else _remark(rate),
+                bounds(gain.low, gain.high, "+.1f"),
+                f"{MIXED} {remark(rate)}".strip() if item.mixed else remark(rate),
             )
         )
     return Table(
@@ -170,7 +194,7 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
             f"Codec against anchor: a negative BD-rate means fewer bits for the same {metric}, a positive BD-{metric} "
             f"more of it for the same bits. Method: {first.bd_rate.method}. Overlap: the share of both curves' "
             f"{metric} range that they have in common; ! below {LOW_OVERLAP}.",
-            *_mixtures(comparisons),
+            *mixtures(comparisons),
         ),
         n_text=1,
     )
@@ -186,8 +210,7 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
         item = found.get((codec, anchor))
         if item is None or item.bd_rate.value is None:
             return "" if item is None else "none"
-        low = " !" if item.bd_rate.is_low_overlap else ""
-        return f"{item.bd_rate.value:+.1f} %{low}{' ' + MIXED if item.mixed else ''}"
+        return f"{percent(item.bd_rate)}{' ' + MIXED if item.mixed else ''}"
 
     metric = METRIC_NAMES.get(first.metric, first.metric)
     return Table(
@@ -197,7 +220,7 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
         notes=(
             f"Row against column: negative means fewer bits for the same {metric}. Method: {first.bd_rate.method}. "
             f"! marks an overlap below {LOW_OVERLAP}.",
-            *_mixtures(comparisons),
+            *mixtures(comparisons),
         ),
     )
 
@@ -215,7 +238,7 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
         for target in targets:
             rate = found[codec, target]
             yield "none" if rate.value is None else f"{rate.value:.4f}"
-            yield _bounds(rate.low, rate.high, ".3f")
+            yield bounds(rate.low, rate.high, ".3f")
 
     def name(target: float) -> str:
         return f"{target:g}" if target >= 0 else f"uncompressed - {-target:g}"
@@ -229,7 +252,7 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
         rows=tuple((f"{codec} {MIXED}" if codec in mixed else codec, *cells(codec)) for codec in codecs),
         notes=(
             f"Method: {first.rate.method}.",
-            *_mixtures(figures),
+            *mixtures(figures),
             *(_sentence(codec, reason, first.metric) for codec, reason in reasons),
         ),
     )
@@ -332,7 +355,13 @@ def _interval(bounds: Sequence[float | None] | None) -> str:
     return f"[{bounds[0]:.1f}, {bounds[1]:.1f}]"
 
 
-def _bounds(low: float | None, high: float | None, form: str) -> str:
+def percent(rate: Estimate) -> str:
+    """Return a BD-rate as a table shows it, ! where it rests on little overlap."""
+    return "none" if rate.value is None else f"{rate.value:+.1f} %{' !' if rate.is_low_overlap else ''}"
+
+
+def bounds(low: float | None, high: float | None, form: str) -> str:
+    """Return an interval as a table shows it; nothing where there is none."""
     return "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
 
 
@@ -341,12 +370,14 @@ def _sentence(codec: str, reason: str, metric: str) -> str:
     return named.replace(f" {metric},", f" {METRIC_NAMES.get(metric, metric)},") + "."
 
 
-def _mixtures(items: Sequence[Comparison] | Sequence[FixedAccuracy]) -> list[str]:
+def mixtures(items: Sequence[Comparison] | Sequence[FixedAccuracy]) -> list[str]:
+    """Return a note on rates of different conventions, where there are any."""
     kinds = dict.fromkeys(text for item in items for text in item.mixed)
     return [f"{MIXED} rates of different conventions: {'; '.join(kinds)}."] if kinds else []
 
 
-def _remark(rate: Estimate) -> str:
+def remark(rate: Estimate) -> str:
+    """Return why there is no estimate or no interval; nothing where there are both."""
     if rate.reason:
         return rate.reason
     return f"{rate.n_without} of {rate.n_resamples} replicates without a value" if rate.n_without else ""

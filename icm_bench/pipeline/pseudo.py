@@ -1,8 +1,8 @@
 """Pseudo ground truth: what a detector finds on the uncompressed images stands for the objects that nobody annotated.
 
 Accuracy then measures how far coding changes what the detector finds, on any images. Published work finds BD-rates
-within 0.7 points of those on annotations, at medium rates (arXiv 2205.06519). No table holds both: the dataset has a
-name of its own.
+within 0.7 points of those on annotations, at medium rates (arXiv 2205.06519). No table holds both: the results have a
+dataset's name of their own.
 """
 
 from __future__ import annotations
@@ -14,37 +14,48 @@ from typing import Any
 
 import pycocotools.mask
 
-from icm_bench.dataset import Dataset, GroundTruth, safe_name
+from icm_bench.dataset import Dataset, GroundTruth
 from icm_bench.detector import Detector, Prediction
 from icm_bench.error import DatasetError, UsageError
-from icm_bench.spec import create_detector, resolve_detector
+from icm_bench.pipeline.judge import Judge
 
 SCORE = 0.5
 """From which score on a finding counts as an object where nobody says otherwise; our choice."""
 
 
-def with_pseudo_truth(
-    dataset: Dataset, detector: str, *, weights: Path | None = None, device: str = "cpu", score: float = SCORE
-) -> Dataset:
-    """Return a dataset whose objects are what a detector finds on its images.
-
-    Args:
-        dataset: The images; annotations that they have are left out.
-        detector: The detector's spec.
-        weights: Its weights, None for the published ones.
-        device: Where it runs.
-        score: From which score on, in (0, 1], a finding counts as an object.
+def check_score(score: float) -> None:
+    """Refuse a score that no finding has, or all have.
 
     Raises:
-        UsageError: The score is out of range, or there is no such detector.
-        DatasetError: The detector finds nothing.
-        DetectorError: The detector cannot run.
+        UsageError: It is not above 0 and up to 1.
     """
     if not 0 < score <= 1:
         raise UsageError(f"{score:g} is not above 0 and up to 1", where="--truth-score", hint="write 0.5")
-    spec, _ = resolve_detector(detector, weights=weights)
-    judge = create_detector(spec, weights, device)
-    found = ((record.id, row) for record in dataset.images for row in judge.predict(record.read()))
+
+
+def pseudo_name(dataset: str, score: float) -> str:
+    """Return what a dataset is called in results where findings from a score on are its objects."""
+    return f"{dataset}-pseudo" + (f"-{score:g}" if score != SCORE else "")
+
+
+def with_pseudo_truth(
+    dataset: Dataset, judge: Judge, found: Iterable[tuple[int, Prediction]], score: float
+) -> Dataset:
+    """Return a dataset whose objects are what a detector finds on its images.
+
+    The fingerprint stays, since the objects follow from the images, the detector's version and the score. So all
+    detectors share the bootstrap replicates of the images, with the annotations as well.
+
+    Args:
+        dataset: The images; annotations that they have are left out.
+        judge: The detector.
+        found: Image ids with its findings on the uncompressed images.
+        score: From which score on, in (0, 1], a finding counts as an object.
+
+    Raises:
+        DatasetError: The detector finds nothing.
+    """
+    spec = judge.choice.spec
     truth = pseudo_truth(dataset, found, judge.categories, score)
     if not truth["annotations"]:
         raise DatasetError(
@@ -52,10 +63,9 @@ def with_pseudo_truth(
             where=f"dataset '{dataset.name}'",
             hint="give a lower --truth-score, or another detector",
         )
-    name = f"{dataset.name}-pseudo-{safe_name(str(spec))}" + (f"-{score:g}" if score != SCORE else "")
-    made = Dataset.measure(name, dataset.images, truth)
     said = f"pseudo: findings of {spec} from score {score:g} on"
-    return replace(made, provider=dataset.provider, subset_of=dataset.subset_of, truth=said)
+    name = pseudo_name(dataset.name, score)
+    return replace(dataset, name=name, ground_truth=truth, evaluation="coco", truth=said)
 
 
 def pseudo_truth(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -13,43 +14,56 @@ from icm_bench.cli import app
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import find
 from icm_bench.dataset import Dataset, open_dataset
-from icm_bench.datasets.pseudo import joined_objects, with_pseudo_truth
 from icm_bench.error import DatasetError, UsageError
-from icm_bench.pipeline.runner import run
+from icm_bench.pipeline.pseudo import joined_objects
+from icm_bench.pipeline.runner import Summary, run
 from icm_bench.testing import FakeDetector
 
 
-def test_objects_are_the_findings_above_the_score(blobs: Dataset, plugins: Path) -> None:
-    few, many = (with_pseudo_truth(blobs, "fake:contrast=20", score=score) for score in (0.4, 0.1))
-    assert 0 < few.n_objects < many.n_objects
-    assert few.fingerprint != many.fingerprint != blobs.fingerprint
-    assert len({blobs.name, few.name, many.name}) == 3
-    assert few.tasks == ("detection", "segmentation")
-    assert few.categories == {1: "red", 2: "green", 3: "blue"}
+def measure(dataset: Dataset, folder: Path, score: float | None, **options: Any) -> Summary:
+    arguments: dict[str, Any] = {
+        "task": "detection",
+        "codecs": ["jpeg"],
+        "detector": "fake:contrast=20",
+        "qualities": ["jpeg=5,90"],
+        "results": folder / "results",
+        "runs": folder / "runs",
+        "bootstrap": 20,
+        "workers": 1,
+    }
+    return run(dataset, truth_score=score, **(arguments | options))
 
 
-def test_uncompressed_images_reach_full_accuracy_and_coding_loses_some(
+def test_objects_are_the_findings_above_the_score_and_uncompressed_images_reach_full_accuracy(
     blob_files: tuple[Path, Path], plugins: Path, tmp_path: Path
 ) -> None:
     plain = open_dataset("folder", images=blob_files[0]).limit(6)
-    pseudo = with_pseudo_truth(plain, "fake:contrast=20", score=0.1)
-    (curve,) = run(
-        pseudo,
-        task="detection",
-        codecs=["jpeg"],
-        detector="fake:contrast=20",
-        qualities=["jpeg=5,90"],
-        results=tmp_path / "results",
-        runs=tmp_path / "runs",
-        bootstrap=0,
-        workers=1,
-    ).results
-    assert curve.meta["uncompressed"]["map"] == pytest.approx(100.0)
-    low, high = curve.results["map"]
-    assert low is not None
-    assert high is not None
-    assert low < high < 100.0
-    assert curve.meta["dataset"]["truth"] == "pseudo: findings of fake:contrast=20 from score 0.1 on"
+    (few,), (many,) = (measure(plain, tmp_path, score).results for score in (0.5, 0.1))
+    assert 0 < few.meta["dataset"]["objects"] < many.meta["dataset"]["objects"]
+    assert (few.dataset, many.dataset) == (f"{plain.name}-pseudo", f"{plain.name}-pseudo-0.1")
+    for curve in (few, many):
+        assert curve.meta["uncompressed"]["map"] == pytest.approx(100.0)
+        low, high = curve.results["map"]
+        assert low is not None
+        assert high is not None
+        assert low < high < 100.0
+    assert many.meta["dataset"]["truth"] == "pseudo: findings of fake:contrast=20 from score 0.1 on"
+
+
+def test_findings_are_scored_from_the_stores_of_the_annotated_images_and_share_their_replicates(
+    blobs: Dataset, plugins: Path, tmp_path: Path
+) -> None:
+    some = blobs.limit(6)
+    real = measure(some, tmp_path, score=None)
+    pseudo = measure(some, tmp_path, 0.1)
+    assert (real.n_encoded, real.n_detected) == (12, 18)
+    assert (pseudo.n_encoded, pseudo.n_detected) == (0, 0)
+    (by_truth,), (by_findings,) = real.results, pseudo.results
+    assert by_truth.results["map"] != by_findings.results["map"]
+    assert by_truth.replicates is not None
+    assert by_findings.replicates is not None
+    assert np.array_equal(by_truth.replicates.bpp, by_findings.replicates.bpp)
+    assert by_findings.meta["dataset"]["stored_as"] == by_truth.dataset
 
 
 def test_the_truths_differ_in_every_comparison() -> None:
@@ -83,11 +97,15 @@ def test_the_command_measures_a_folder_without_annotations(
     assert "--limit 2 --truth pseudo --truth-score 0.1 " in curve.meta["command"]
 
 
-def test_nothing_found_and_impossible_scores_are_refused(blobs: Dataset, plugins: Path) -> None:
+def test_nothing_found_and_impossible_scores_are_refused(
+    blobs: Dataset, plugins: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DatasetError, match="finds nothing from a score of 1 on"):
-        with_pseudo_truth(blobs.limit(1), "fake", score=1.0)
+        measure(blobs.limit(1), tmp_path, 1.0)
     with pytest.raises(UsageError, match="--truth-score"):
-        with_pseudo_truth(blobs, "fake", score=0.0)
+        measure(blobs, tmp_path, 0.0)
+    with pytest.raises(UsageError, match="task 'fidelity': has no use for --truth"):
+        measure(blobs, tmp_path, 0.5, task="fidelity", detector=None)
 
 
 def test_the_command_writes_where_objects_are_by_several_detectors_and_annotations(
@@ -104,8 +122,9 @@ def test_the_command_writes_where_objects_are_by_several_detectors_and_annotatio
         found = open_dataset("coco-format", images=folder, annotations=output)
         assert [record.path for record in found.images] == [record.path for record in blobs.images]
         counts.append(found.n_objects)
-    one = with_pseudo_truth(blobs, "fake:contrast=20", score=0.1)
-    assert counts[0] > one.n_objects
+    detector = FakeDetector(contrast=20)
+    alone = sum(row["score"] >= 0.1 for record in blobs.images for row in detector.predict(record.read()))
+    assert counts[0] > alone > 0
     assert counts[1] == counts[0] + blobs.n_objects
 
 
