@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,23 @@ class ResidualBlock(nn.Module):
         """Return features of the same shape."""
         inner = functional.leaky_relu(self.first(functional.leaky_relu(x, 0.1)), 0.1)
         return x + cast(Tensor, self.second(inner))
+
+
+def start_convolutions(modules: Iterable[nn.Module], nonlinearity: Literal["linear", "relu"]) -> None:
+    """Draw the weights of convolutions by He et al.'s rule, and set their biases to zero."""
+    for module in modules:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity=nonlinearity)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def start_residuals(modules: Iterable[nn.Module], kind: type[nn.Module]) -> None:
+    """Draw small weights for the last convolution, ``second``, of residual blocks of a kind."""
+    for module in modules:
+        if isinstance(module, kind):
+            weight = cast(nn.Conv2d, module.second).weight
+            nn.init.normal_(weight, std=0.1 * weight[0].numel() ** -0.5)
 
 
 def per_channel(values: Tensor, quality: Tensor) -> Tensor:

@@ -66,6 +66,18 @@ def checked_size(image: Image, codec: str) -> tuple[int, int]:
     return height, width
 
 
+def checked_quality(quality: int, n_qualities: int, codec: str) -> int:
+    """Return the index of a rate point that a checkpoint has.
+
+    Raises:
+        UsageError: The checkpoint has no such rate point.
+    """
+    if quality not in range(n_qualities):
+        hint = f"choose 1 to {n_qualities}"
+        raise UsageError(f"has no quality {quality + 1}", where=codec, hint=hint)
+    return quality
+
+
 _Networks = TypeVar("_Networks", bound=Networks)
 _Coder = TypeVar("_Coder", bound=FrameCoder)
 

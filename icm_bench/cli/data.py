@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +19,7 @@ def coco(
     """Download COCO val2017 (0.8 GB of images, 241 MB of annotations), over plain http, verified by checksums."""
     from icm_bench import download
 
-    with Bar() as bar:
-        download.fetch_coco(root, progress=bar.bytes)
-    say(f"COCO val2017 is complete in {root}")
+    _fetch("COCO val2017", root, download.fetch_coco)
 
 
 def scenes(
@@ -50,9 +49,7 @@ def kodak(
     """Download the 24 images of the Kodak set (15 MB), over plain http, verified by checksums."""
     from icm_bench.datasets import kodak
 
-    with Bar() as bar:
-        kodak.fetch_kodak(root, progress=bar.bytes)
-    say(f"the Kodak set is complete in {root}")
+    _fetch("the Kodak set", root, kodak.fetch_kodak)
 
 
 def objects(
@@ -87,3 +84,9 @@ def objects(
     with replacing(output) as temporary:
         temporary.write_text(json.dumps(found))
     say(f"{len(found['annotations'])} objects in {len(found['images'])} images: {output}")
+
+
+def _fetch(what: str, root: Path, fetch: Callable[..., object]) -> None:
+    with Bar() as bar:
+        fetch(root, progress=bar.bytes)
+    say(f"{what} is complete in {root}")

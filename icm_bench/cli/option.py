@@ -46,6 +46,10 @@ RunsOption: TypeAlias = Annotated[
 MetricOption: TypeAlias = Annotated[
     str, comparison(metavar="NAME", help="A column of the results: map, map50, psnr-rgb, ...")
 ]
+BaseNameOption: TypeAlias = Annotated[
+    str | None,
+    output(metavar="NAME", help="What to call the earlier results.", show_default="as given"),
+]
 MethodOption: TypeAlias = Annotated[
     Method, comparison(help="How a curve is interpolated between its points.")
 ]

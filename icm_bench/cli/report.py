@@ -31,10 +31,7 @@ def compare(
     ] = 0.5,
     method: option.MethodOption = "pchip",
     format_: Annotated[option.DifferenceFormat, option.output("--format", help="How to print.")] = "text",
-    base_name: Annotated[
-        str | None,
-        option.output(metavar="NAME", help="What to call the earlier results.", show_default="as given"),
-    ] = None,
+    base_name: option.BaseNameOption = None,
     head_name: Annotated[
         str | None,
         option.output(metavar="NAME", help="What to call the later results.", show_default="as given"),
@@ -107,10 +104,7 @@ def report(
             metavar="BASE", help="Earlier results to compare with: a folder, or a git revision, REV[:FOLDER]."
         ),
     ] = None,
-    base_name: Annotated[
-        str | None,
-        option.output(metavar="NAME", help="What to call the earlier results.", show_default="as given"),
-    ] = None,
+    base_name: option.BaseNameOption = None,
     runs: Annotated[
         Path | None,
         option.image(

@@ -30,6 +30,7 @@ from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
 from icm_codecs import compressai_zoo
 from icm_codecs.bitstream.container import Frame, unpack
+from stream import NO_IMAGES
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.
@@ -185,12 +186,7 @@ def test_stream_of_another_model_or_quality_is_refused(files: dict[str, Path]) -
 
 
 def test_array_that_is_no_image_is_refused(files: dict[str, Path]) -> None:
-    arrays: list[Any] = [
-        np.zeros((8, 8), np.uint8),
-        np.zeros((8, 8, 3), np.float32),
-        np.zeros((0, 8, 3), np.uint8),
-    ]
-    for array in arrays:
+    for array in NO_IMAGES:
         with pytest.raises(CodecError):
             codec_of("bmshj2018-factorized", files).encode(array)
 

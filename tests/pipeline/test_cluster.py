@@ -14,29 +14,10 @@ import pytest
 
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
-from icm_bench.pipeline.runner import Summary, run
+from small_run import curve_files, measure
 
 pytest.importorskip("distributed", reason="the extra cluster is not installed")
 pytestmark = [pytest.mark.usefixtures("plugins"), pytest.mark.slow]
-
-
-def measure(dataset: Dataset, folder: Path, **options: object) -> Summary:
-    return run(
-        dataset,
-        task="detection",
-        detector="fake",
-        codecs=["fake", "jpeg:subsampling=444"],
-        qualities=["jpeg:subsampling=444=5,60"],
-        bootstrap=50,
-        results=folder / "results",
-        runs=folder / "runs",
-        **options,  # type: ignore[arg-type]
-    )
-
-
-def curve_files(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in (folder / "results").rglob("*") if path.is_file()]
-    return {path.name: path.read_bytes() for path in paths if not path.name.endswith(".timings.json")}
 
 
 class Cluster:

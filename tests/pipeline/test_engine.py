@@ -19,30 +19,12 @@ from icm_bench.error import UsageError
 from icm_bench.pipeline import engine, stage
 from icm_bench.pipeline.engine import Device, Pools, resolve_device
 from icm_bench.pipeline.job import DetectorChoice, Job
-from icm_bench.pipeline.runner import Summary, run
+from icm_bench.pipeline.runner import run
 from icm_bench.pipeline.worker import process_pool
 from icm_bench.spec import Spec
+from small_run import curve_files, measure
 
 pytestmark = pytest.mark.usefixtures("plugins")
-
-
-def measure(dataset: Dataset, folder: Path, **options: object) -> Summary:
-    return run(
-        dataset,
-        task="detection",
-        detector="fake",
-        codecs=["fake", "jpeg:subsampling=444"],
-        qualities=["jpeg:subsampling=444=5,60"],
-        bootstrap=50,
-        results=folder / "results",
-        runs=folder / "runs",
-        **options,  # type: ignore[arg-type]
-    )
-
-
-def curve_files(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in (folder / "results").rglob("*") if path.is_file()]
-    return {path.name: path.read_bytes() for path in paths if not path.name.endswith(".timings.json")}
 
 
 @pytest.fixture(scope="module")

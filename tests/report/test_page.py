@@ -253,6 +253,15 @@ def browse(tmp_path: Path) -> Browse:
     return call
 
 
+def seen_by(browse: Browse, page: Path, script: str) -> Any:
+    """Return what a script left in the page's ``data-seen``."""
+    document, log = browse(page, script)
+    assert log == ""
+    found = re.search(r'data-seen="([^"]*)"', document)
+    assert found is not None
+    return json.loads(found[1].replace("&quot;", '"'))
+
+
 @needs_browser
 def test_the_script_runs_under_its_own_policy_and_draws_every_point(
     results: Path, tmp_path: Path, browse: Browse
@@ -291,11 +300,7 @@ def test_focus_shows_a_point_and_controls_change_the_plot(
       seen.sort = table.tHead.rows[0].cells[2].getAttribute("aria-sort");
       document.body.dataset.seen = JSON.stringify(seen);
     """
-    document, log = browse(write(results, tmp_path), script)
-    assert log == ""
-    found = re.search(r'data-seen="([^"]*)"', document)
-    assert found is not None
-    seen = json.loads(found[1].replace("&quot;", '"'))
+    seen = seen_by(browse, write(results, tmp_path), script)
     assert seen["tip"] == "icm at 5\n0.0500 bpp, AP 10.00 %\n95 %: 8.00 to 12.00"
     assert seen["psnr"] == 6
     assert seen["shown"] == 4
@@ -326,11 +331,7 @@ def test_curves_are_shown_all_none_or_one_alone_and_bands_of_six_at_most(
       seen.tip = plot.querySelector(".tip").textContent.split(",")[0];
       document.body.dataset.seen = JSON.stringify(seen);
     """
-    document, log = browse(write(results, tmp_path), script)
-    assert log == ""
-    found = re.search(r'data-seen="([^"]*)"', document)
-    assert found is not None
-    seen = json.loads(found[1].replace("&quot;", '"'))
+    seen = seen_by(browse, write(results, tmp_path), script)
     assert seen["bands"] == 0
     assert (seen["none"], seen["solo"], seen["all"]) == (0, [4, 1], 32)
     assert seen["tip"].endswith("bpp")

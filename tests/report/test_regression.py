@@ -353,25 +353,10 @@ def test_a_revision_whose_tree_leads_out_of_its_folder_is_refused(repository: Pa
         return done.stdout.decode().strip()
 
     blob = made("hash-object", "-w", "--stdin", content=b"evil")
-    tree = made(
-        "hash-object",
-        "-t",
-        "tree",
-        "-w",
-        "--stdin",
-        "--literally",
-        content=b"100644 evil\0" + bytes.fromhex(blob),
-    )
+    as_tree = ("hash-object", "-t", "tree", "-w", "--stdin", "--literally")
+    tree = made(*as_tree, content=b"100644 evil\0" + bytes.fromhex(blob))
     for name in (b"..", b"results"):
-        tree = made(
-            "hash-object",
-            "-t",
-            "tree",
-            "-w",
-            "--stdin",
-            "--literally",
-            content=b"40000 " + name + b"\0" + bytes.fromhex(tree),
-        )
+        tree = made(*as_tree, content=b"40000 " + name + b"\0" + bytes.fromhex(tree))
     settings = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     commit = made(*settings, "commit-tree", tree, "-m", "evil", content=b"")
     with pytest.raises(ResultError, match="cannot be the name"), revision.opened(commit, Path("results")):

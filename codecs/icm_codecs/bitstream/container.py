@@ -54,8 +54,7 @@ class Frame:
 
     def pack(self) -> bytes:
         """Return the bitstream."""
-        head = bytes([_FORMAT + self.quality]) + self.model + varint(self.width) + varint(self.height)
-        return seal(head + filled(self.payload, self.width, self.height))
+        return framed(bytes([_FORMAT + self.quality]) + self.model, self.width, self.height, self.payload)
 
     @property
     def header_bytes(self) -> int:
@@ -69,11 +68,25 @@ def unpack(data: bytes) -> Frame:
     Raises:
         CodecError: The bytes are empty, truncated, damaged or of another format. Nothing has been allocated by then.
     """
-    body = unseal(data, _FORMAT, least_bytes=5)
-    width, position = read_varint(body, 3)
+    head, width, height, payload = unframed(data, _FORMAT, 3)
+    return Frame(head[1:], head[0] & 0x0F, width, height, payload)
+
+
+def framed(head: bytes, width: int, height: int, payload: bytes) -> bytes:
+    """Return the bitstream of an image: a head, the size, the entropy coder's stream, and the check."""
+    return seal(head + varint(width) + varint(height) + filled(payload, width, height))
+
+
+def unframed(data: bytes, format_bits: int, head_bytes: int) -> tuple[bytes, int, int, bytes]:
+    """Return head, width, height and entropy coder's stream of what :func:`framed` returned.
+
+    Raises:
+        CodecError: The bytes are empty, truncated, damaged or of another format. Nothing has been allocated by then.
+    """
+    body = unseal(data, format_bits, least_bytes=head_bytes + 2)
+    width, position = read_varint(body, head_bytes)
     height, position = read_varint(body, position)
-    payload = checked_payload(body[position:], width, height)
-    return Frame(body[1:3], body[0] & 0x0F, width, height, payload)
+    return body[:head_bytes], width, height, checked_payload(body[position:], width, height)
 
 
 def least_payload(width: int, height: int) -> int:

@@ -170,6 +170,11 @@ def reading(path: Path, complaint: str = "is not a checkpoint of this codec") ->
         raise CodecError(f"{complaint}: {error}", where=path, hint=hint) from error
 
 
+def n_values(*networks: nn.Module) -> int:
+    """Count the learned values of networks."""
+    return sum(value.numel() for network in networks for value in network.parameters())
+
+
 def check_same_shape(found: object, wanted: object, path: Path) -> None:
     """Raise ``CodecError`` where the networks in a weights file are of another shape than those to be trained."""
     if found != wanted:

@@ -18,6 +18,7 @@ from icm_codecs.bitstream.weights_file import (
     is_of_format,
     layer_entries,
     load_into,
+    n_values,
     network_tensors,
     read_facts,
     read_layer,
@@ -75,8 +76,7 @@ class CheckerboardCheckpoint:
 
     def n_parameters(self) -> int:
         """Count the learned values: of the networks and of the scalings, not of the tables."""
-        networks = (self.analysis, self.synthesis, self.post_filter, self.hyper_analysis)
-        learned = sum(value.numel() for network in networks for value in network.parameters())
+        learned = n_values(self.analysis, self.synthesis, self.post_filter, self.hyper_analysis)
         return learned + self.entropy_model.n_values() + self.gain.numel() + self.inverse_gain.numel()
 
 

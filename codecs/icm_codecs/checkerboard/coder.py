@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import CodecError
 from icm_bench.image import Image
 from icm_codecs.bitstream.container import Frame
 from icm_codecs.bitstream.integer_layer import HYPER_BOUND, MEAN_BITS
 from icm_codecs.bitstream.quantiser import SYMBOL_BOUND, Quantiser
 from icm_codecs.bitstream.table import PRECISION_BITS, Decoder, Encoder
 from icm_codecs.checkerboard.checkpoint import CheckerboardCheckpoint
+from icm_codecs.learned import checked_quality
 from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 from icm_codecs.tucodec.network import HYPER_STRIDE
 
@@ -38,13 +39,7 @@ class CheckerboardLatents(NamedTuple):
 
 
 class CheckerboardCoder:
-    """A checkpoint's networks at one rate point, on one device.
-
-    Args:
-        model: The checkpoint, on the device.
-        quality: Index of the rate point, from 0.
-        device: "cpu", "cuda".
-        name: The codec's name, for errors.
+    """A checkpoint's networks at one rate point, counted from 0, on one device; ``name`` is the codec's.
 
     Raises:
         UsageError: The checkpoint has no such rate point.
@@ -52,9 +47,7 @@ class CheckerboardCoder:
 
     def __init__(self, model: CheckerboardCheckpoint, quality: int, device: str, *, name: str) -> None:
         self._model, self._quality, self._device, self._name = model, quality, device, name
-        if quality not in range(self.n_qualities):
-            hint = f"choose 1 to {self.n_qualities}"
-            raise UsageError(f"has no quality {quality + 1}", where=name, hint=hint)
+        checked_quality(quality, self.n_qualities, name)
         self._quantiser = Quantiser(model.laplacians, model.rdoq_lambda, device)
 
     @property

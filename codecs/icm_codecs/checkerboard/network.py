@@ -22,7 +22,7 @@ from icm_codecs.layer import round_through
 from icm_codecs.tucodec.network import (
     SCALES,
     Estimate,
-    Modulation,
+    PositionModulation,
     TucodecNetwork,
     TucodecShape,
     index_of,
@@ -119,7 +119,7 @@ class HyperAnalysis(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(2 * shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
         self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
-        self.modulation = Modulation(shape.rate_points, shape.hyper)
+        self.modulation = PositionModulation(shape.rate_points, shape.hyper)
 
     def forward(self, scaled: Tensor, position: Tensor) -> Tensor:
         """Return the hyper-latent, not yet rounded."""

@@ -15,6 +15,7 @@ from icm_codecs.bitstream.table import Tables
 from icm_codecs.bitstream.weights_file import (
     layer_tensors,
     load_into,
+    n_values,
     network_tensors,
     read_layers,
     read_tensors,
@@ -68,8 +69,11 @@ class ContentWeightedCheckpoint:
 
     def n_parameters(self) -> int:
         """Count the learned values: of the networks and of the context models, not of the tables."""
-        learned = [value.numel() for part in (self.encoder, self.decoder) for value in part.parameters()]
-        return sum(learned) + self.code_context.n_parameters() + self.map_context.n_parameters()
+        return (
+            n_values(self.encoder, self.decoder)
+            + self.code_context.n_parameters()
+            + self.map_context.n_parameters()
+        )
 
 
 def save_checkpoint(

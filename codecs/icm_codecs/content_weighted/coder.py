@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import CodecError
 from icm_bench.image import Image
 from icm_codecs.bitstream.container import Frame
 from icm_codecs.bitstream.table import Decoder, Encoder, Tables
 from icm_codecs.content_weighted.checkpoint import ContentWeightedCheckpoint
 from icm_codecs.content_weighted.context import ContextRun, Walk, offsets, walk
 from icm_codecs.content_weighted.network import STRIDE, level_of, mask_of
+from icm_codecs.learned import checked_quality
 from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 
 _REACH = 2
@@ -50,14 +51,8 @@ class ContentWeightedCoder:
     """
 
     def __init__(self, model: ContentWeightedCheckpoint, quality: int, device: str) -> None:
-        if quality not in range(model.shape.qualities):
-            raise UsageError(
-                f"has no quality {quality + 1}",
-                where="content-weighted",
-                hint=f"choose 1 to {model.shape.qualities}",
-            )
         self._model = model
-        self._quality = quality
+        self._quality = checked_quality(quality, model.shape.qualities, "content-weighted")
         self._device = device
 
     @property

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.layer import Modulation
+from icm_codecs.layer import Modulation, start_convolutions, start_residuals
 
 STRIDE = 8
 """Pixels to a position of the code, in each direction."""
@@ -225,11 +225,5 @@ def importance_mask(importance: Tensor, shape: ContentWeightedShape) -> Tensor:
 
 
 def _initialise(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-    for part in module.modules():
-        if isinstance(part, Residual):
-            nn.init.normal_(part.second.weight, std=0.1 * part.second.weight[0].numel() ** -0.5)
+    start_convolutions(module.modules(), "relu")
+    start_residuals(module.modules(), Residual)

@@ -15,6 +15,7 @@ from icm_codecs.bitstream.weights_file import (
     check_same_shape,
     layer_tensors,
     load_into,
+    n_values,
     network_tensors,
     read_layers,
     read_tables,
@@ -99,10 +100,9 @@ class HyperpriorCheckpoint:
 
     def n_parameters(self) -> int:
         """Count the learned values: of the networks and of the scalings, not of the tables."""
-        networks = (self.analysis, self.synthesis, self.hyper_analysis)
-        learned = [value.numel() for network in networks for value in network.parameters()]
         exact = self.hyper_synthesis
-        learned += [value.numel() for layer in exact.layers for value in (layer.weight, layer.bias)]
+        learned = [value.numel() for layer in exact.layers for value in (layer.weight, layer.bias)]
+        learned.append(n_values(self.analysis, self.synthesis, self.hyper_analysis))
         return sum(learned) + sum(value.numel() for value in (exact.gain, self.gain, self.inverse_gain))
 
 

@@ -7,7 +7,6 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from icm_bench.error import UsageError
 from icm_bench.image import Image
 from icm_codecs.bitstream.container import Frame
 from icm_codecs.bitstream.integer_layer import HYPER_BOUND, MEAN_BITS
@@ -15,6 +14,7 @@ from icm_codecs.bitstream.quantiser import SYMBOL_BOUND, Quantiser
 from icm_codecs.bitstream.table import Decoder, Encoder
 from icm_codecs.hyperprior.checkpoint import HyperpriorCheckpoint
 from icm_codecs.hyperprior.variable_rate import HYPER_STRIDE, LATENT_STRIDE
+from icm_codecs.learned import checked_quality
 from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 
 
@@ -85,13 +85,6 @@ class HyperpriorNetworks(Generic[_Checkpoint]):
     def n_parameters(self) -> int:
         """How many learned values the checkpoint has."""
         return self._model.n_parameters()
-
-    def _checked(self, quality: int, name: str) -> int:
-        if quality not in range(self.n_qualities):
-            raise UsageError(
-                f"has no quality {quality + 1}", where=name, hint=f"choose 1 to {self.n_qualities}"
-            )
-        return quality
 
     def _analysed(self, pixels: Tensor, quality: int) -> tuple[Tensor, Tensor]:
         """Return the hyper-latent, whole numbers, and the latent scaled for the quality, of padded pixels."""
@@ -172,7 +165,7 @@ class HyperpriorCoder(HyperpriorNetworks[HyperpriorCheckpoint]):
 
     def __init__(self, model: HyperpriorCheckpoint, quality: int, device: str, *, name: str) -> None:
         super().__init__(model, device)
-        self._quality = self._checked(quality, name)
+        self._quality = checked_quality(quality, self.n_qualities, name)
 
     @torch.inference_mode()
     def analyse(self, image: Image) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from icm_codecs.hyperprior.coder import Grid, HyperpriorNetworks
 from icm_codecs.hyperprior.variable_rate import LATENT_STRIDE
 from icm_codecs.icm.checkpoint import IcmCheckpoint
 from icm_codecs.icm.residual_coder import ResidualCoder
+from icm_codecs.learned import checked_quality
 from icm_codecs.pixel import padded, to_image, to_tensor
 
 
@@ -67,7 +68,7 @@ class IcmCoder(HyperpriorNetworks[IcmCheckpoint]):
 
     def __init__(self, model: IcmCheckpoint, quality: int, device: str, *, uses_roi: bool = True) -> None:
         super().__init__(model, device)
-        self._quality = self._checked(quality, "icm")
+        self._quality = checked_quality(quality, self.n_qualities, "icm")
         self._uses_roi = uses_roi
 
     @property

@@ -22,7 +22,14 @@ from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
 from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
 from icm_codecs.icm.roi import RoiLevels, RoiNetwork, contexts_of, n_contexts
-from icm_codecs.layer import Modulation, ResidualBlock, per_channel, round_through
+from icm_codecs.layer import (
+    Modulation,
+    ResidualBlock,
+    per_channel,
+    round_through,
+    start_convolutions,
+    start_residuals,
+)
 
 _MEMORY = 0.999
 """What is left, after a step of training, of how often levels were seen before."""
@@ -248,15 +255,8 @@ class IcmNetwork(VariableRateNetwork):
             self.register_buffer("level_counts", torch.zeros(n_contexts(len(levels)), len(levels)))
 
     def _initialise(self) -> None:
-        initialised = [module for name, module in self.named_modules() if "roi" not in name]
-        for module in initialised:
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                nn.init.normal_(module.second.weight, std=0.1 * module.second.weight[0].numel() ** -0.5)
+        start_convolutions((module for name, module in self.named_modules() if "roi" not in name), "linear")
+        start_residuals(self.modules(), ResidualBlock)
         for synthesis_layer in (self.hyper_synthesis.first, self.hyper_synthesis.second):
             nn.init.kaiming_normal_(synthesis_layer.weight, nonlinearity="relu")
         with torch.no_grad():

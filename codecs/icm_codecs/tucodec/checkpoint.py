@@ -10,19 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icm_codecs.bitstream import weights_file
 from icm_codecs.bitstream.table import Tables
-from icm_codecs.bitstream.weights_file import (
-    check_same_shape,
-    layer_tensors,
-    load_into,
-    network_tensors,
-    read_layers,
-    read_tables,
-    read_tensors,
-    reading,
-    table_tensors,
-    write_tensors,
-)
 from icm_codecs.tucodec.network import (
     Analysis,
     HyperAnalysis,
@@ -71,7 +60,7 @@ class TucodecCheckpoint:
     def n_parameters(self) -> int:
         """Count the learned values: of the networks and of the scalings, not of the tables."""
         networks = (self.analysis, self.synthesis, self.post_filter, self.hyper_analysis)
-        learned = sum(value.numel() for network in networks for value in network.parameters())
+        learned = weights_file.n_values(*networks)
         return learned + self.scales.n_values() + self.log_gain.numel() + self.log_inverse_gain.numel()
 
 
@@ -88,11 +77,13 @@ def save_checkpoint(network: TucodecNetwork, path: Path, facts: Mapping[str, str
         "log_inverse_gain": network.log_inverse_gain,
     }
     for name in _NETWORKS:
-        tensors |= network_tensors(name, getattr(network, name))
+        tensors |= weights_file.network_tensors(name, getattr(network, name))
     exact = ExactScales.of(network.scale_synthesis)
     tensors |= {"scales.gain": exact.gain, "scales.hyper_scale": exact.hyper_scale}
-    tensors |= layer_tensors("scales", exact.layers) | table_tensors("laplacians", laplacian_tables())
-    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, FORMAT)
+    tensors |= weights_file.layer_tensors("scales", exact.layers) | weights_file.table_tensors(
+        "laplacians", laplacian_tables()
+    )
+    weights_file.write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> TucodecCheckpoint:
@@ -101,21 +92,23 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> TucodecCheckpoint:
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    with reading(path):
-        facts, tensors = read_tensors(path, FORMAT, {"rungs": "rate_points"})
+    with weights_file.reading(path):
+        facts, tensors = weights_file.read_tensors(path, FORMAT, {"rungs": "rate_points"})
         shape = TucodecShape(**facts["shape"])
         return TucodecCheckpoint(
             shape,
-            load_into(Analysis(shape), "analysis", tensors, device),
-            load_into(Synthesis(shape), "synthesis", tensors, device),
-            load_into(PostFilter(shape), "post_filter", tensors, device),
-            load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
+            weights_file.load_into(Analysis(shape), "analysis", tensors, device),
+            weights_file.load_into(Synthesis(shape), "synthesis", tensors, device),
+            weights_file.load_into(PostFilter(shape), "post_filter", tensors, device),
+            weights_file.load_into(HyperAnalysis(shape), "hyper_analysis", tensors, device),
             ExactScales(
-                tensors["scales.gain"], read_layers("scales", tensors), tensors["scales.hyper_scale"]
+                tensors["scales.gain"],
+                weights_file.read_layers("scales", tensors),
+                tensors["scales.hyper_scale"],
             ).to(device),
             tensors["log_gain"].to(device),
             tensors["log_inverse_gain"].to(device),
-            read_tables("laplacians", tensors),
+            weights_file.read_tables("laplacians", tensors),
             facts,
         )
 
@@ -127,7 +120,7 @@ def start_from(network: TucodecNetwork, path: Path) -> None:
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
     checkpoint = load_checkpoint(path)
-    check_same_shape(checkpoint.shape, network.shape, path)
+    weights_file.check_same_shape(checkpoint.shape, network.shape, path)
     with torch.no_grad():
         for name in _NETWORKS:
             getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())

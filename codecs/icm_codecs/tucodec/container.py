@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icm_codecs.bitstream.container import checked_payload, filled, read_varint, seal, unseal, varint
+from icm_codecs.bitstream.container import framed, unframed
 
 _FORMAT = 0x70
 
@@ -40,8 +40,7 @@ class RateFrame:
     def pack(self) -> bytes:
         """Return the bitstream."""
         head = ((_FORMAT << 8) + self.position).to_bytes(2, "big") + self.model
-        payload = filled(self.payload, self.width, self.height)
-        return seal(head + varint(self.width) + varint(self.height) + payload)
+        return framed(head, self.width, self.height, self.payload)
 
     @property
     def header_bytes(self) -> int:
@@ -55,8 +54,5 @@ def unpack(data: bytes) -> RateFrame:
     Raises:
         CodecError: The bytes are empty, truncated, damaged or of another format. Nothing has been allocated by then.
     """
-    body = unseal(data, _FORMAT, least_bytes=6)
-    width, at = read_varint(body, 4)
-    height, at = read_varint(body, at)
-    payload = checked_payload(body[at:], width, height)
-    return RateFrame(body[2:4], int.from_bytes(body[:2], "big") & 0xFFF, width, height, payload)
+    head, width, height, payload = unframed(data, _FORMAT, 4)
+    return RateFrame(head[2:], int.from_bytes(head[:2], "big") & 0xFFF, width, height, payload)

@@ -23,7 +23,14 @@ from torch.nn import functional
 
 from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.bitstream.table import ScaleLadder
-from icm_codecs.layer import ResidualBlock, round_through, start_log_gain
+from icm_codecs.layer import (
+    Modulation,
+    ResidualBlock,
+    round_through,
+    start_convolutions,
+    start_log_gain,
+    start_residuals,
+)
 from icm_codecs.training.klt_start import begin_with, markov_transforms
 
 with quiet_import():
@@ -98,13 +105,8 @@ def interpolate(values: Tensor, position: Tensor) -> Tensor:
     return torch.lerp(values[below], values[below + 1], way)[:, :, None, None]
 
 
-class Modulation(nn.Module):
+class PositionModulation(Modulation):
     """Scale and shift the channels by what the position has learned: N x C x H x W, N -> N x C x H x W."""
-
-    def __init__(self, rate_points: int, channels: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(rate_points, channels))
-        self.shift = nn.Parameter(torch.zeros(rate_points, channels))
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """Return the modulated features."""
@@ -141,13 +143,13 @@ class Synthesis(nn.Module):
         super().__init__()
         self.block = shape.block
         self.stem = nn.Conv2d(shape.latent, shape.wide, 1)
-        self.wide_modulation = Modulation(shape.rate_points, shape.wide)
+        self.wide_modulation = PositionModulation(shape.rate_points, shape.wide)
         self.wide = ResidualBlock(shape.wide)
         self.to_wider = nn.Conv2d(shape.wide, 4 * shape.wide, 1)
-        self.wider_modulation = Modulation(shape.rate_points, shape.wide)
+        self.wider_modulation = PositionModulation(shape.rate_points, shape.wide)
         self.wider = nn.Sequential(ResidualBlock(shape.wide), ResidualBlock(shape.wide))
         self.to_fine = nn.Conv2d(shape.wide, 4 * shape.fine, 1)
-        self.fine_modulation = Modulation(shape.rate_points, shape.fine)
+        self.fine_modulation = PositionModulation(shape.rate_points, shape.fine)
         self.fine = ResidualBlock(shape.fine)
         self.head = nn.Conv2d(shape.fine, 3 * shape.block**2, 3, padding=1)
 
@@ -167,7 +169,7 @@ class PostFilter(nn.Module):
     def __init__(self, shape: TucodecShape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(12, shape.post, 3, padding=1)
-        self.modulation = Modulation(shape.rate_points, shape.post)
+        self.modulation = PositionModulation(shape.rate_points, shape.post)
         self.body = ResidualBlock(shape.post)
         self.head = nn.Conv2d(shape.post, 12, 3, padding=1)
 
@@ -188,7 +190,7 @@ class HyperAnalysis(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
         self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
-        self.modulation = Modulation(shape.rate_points, shape.hyper)
+        self.modulation = PositionModulation(shape.rate_points, shape.hyper)
 
     def forward(self, scaled: Tensor, position: Tensor) -> Tensor:
         """Return the hyper-latent, not yet rounded."""
@@ -273,14 +275,8 @@ class TucodecNetwork(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                nn.init.normal_(module.second.weight, std=0.1 * module.second.weight[0].numel() ** -0.5)
+        start_convolutions(self.modules(), "linear")
+        start_residuals(self.modules(), ResidualBlock)
         nn.init.zeros_(self.post_filter.head.weight)
         for layer in (self.scale_synthesis.first, self.scale_synthesis.second):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 
 from icm_bench.detectors.box import Detections
 from icm_bench.detectors.network_input import Placement
-from icm_bench.detectors.onnx_layout.answer import (
-    require_in_frame,
-    require_pixels,
-    require_probabilities,
-)
+from icm_bench.detectors.onnx_layout import answer
 from icm_bench.detectors.onnx_layout.layout import (
     BaseLayout,
     Defaults,
@@ -44,7 +40,7 @@ class _Final(BaseLayout):
     def examine(self, outputs: Outputs, placement: Placement) -> Self:
         """Return the layout; refuse boxes in other units or of another kind, and scores that are no probabilities."""
         found = self.decode(outputs, placement, 0.0)
-        require_in_frame(found.boxes, placement)
+        answer.require_in_frame(found.boxes, placement)
         return self
 
     def decode(self, outputs: Outputs, placement: Placement, lowest: float) -> Detections:
@@ -61,7 +57,7 @@ class _Final(BaseLayout):
             raise LayoutMismatch(
                 f"{len(labels)} labels, {len(boxes)} boxes and {len(scores)} scores for an image"
             )
-        require_probabilities(scores)
+        answer.require_probabilities(scores)
         kept = np.flatnonzero(scores > lowest)
         found = Detections(boxes[kept], labels[kept].astype(np.intp), scores[kept].astype(np.float32), kept)
         if np.any(found.classes != labels[kept]) or np.any(
@@ -72,7 +68,7 @@ class _Final(BaseLayout):
             )
         if np.any(found.boxes[:, 2:] < found.boxes[:, :2]):
             raise LayoutMismatch("boxes whose right or bottom edge is before their left or top one")
-        require_pixels(found.boxes, placement)
+        answer.require_pixels(found.boxes, placement)
         return found
 
 

@@ -11,14 +11,7 @@ from PIL import Image as PillowImage
 
 from icm_bench.detectors.box import Detections, Floats, Indices, corners
 from icm_bench.detectors.network_input import Placement
-from icm_bench.detectors.onnx_layout.answer import (
-    NEARLY_ALL,
-    cell_grid,
-    cell_rows,
-    count_cells,
-    require_in_frame,
-    require_probabilities,
-)
+from icm_bench.detectors.onnx_layout import answer
 from icm_bench.detectors.onnx_layout.layout import (
     BaseLayout,
     Defaults,
@@ -64,7 +57,7 @@ class YoloLayout(BaseLayout):
         output, *others = count_outputs(graph, 1, 2)
         if others and len(output.shape) == 4:
             output, others = others[0], [output]
-        n_cells = count_cells(image.size)
+        n_cells = answer.count_cells(image.size)
         n_columns = 4 + n_classes
         prototypes = None
         if others:
@@ -82,23 +75,23 @@ class YoloLayout(BaseLayout):
     def examine(self, outputs: Outputs, placement: Placement) -> Self:
         """Return the layout; refuse scores that are no probabilities, and boxes in other units or of another kind."""
         columns = self._columns(outputs, placement)
-        require_probabilities(columns[:, 4 : 4 + self.n_classes])
+        answer.require_probabilities(columns[:, 4 : 4 + self.n_classes])
         boxes = corners(columns[:, :2], columns[:, 2:4])
-        places, strides = cell_grid(placement)
+        places, strides = answer.cell_grid(placement)
         centres = (places + 0.5) * strides
         around = ((boxes[:, :2] <= centres + strides) & (boxes[:, 2:] >= centres - strides)).all(axis=1)
-        if np.mean(around) < NEARLY_ALL:
+        if np.mean(around) < answer.NEARLY_ALL:
             raise LayoutMismatch(
                 "its boxes are not around their cells, as centre and size in pixels of the input"
             )
-        require_in_frame(boxes, placement)
+        answer.require_in_frame(boxes, placement)
         return self
 
     def decode(self, outputs: Outputs, placement: Placement, lowest: float) -> Detections:
         """Return a detection for every cell and class whose score is above the lowest."""
         columns = self._columns(outputs, placement)
         scores = columns[:, 4 : 4 + self.n_classes]
-        require_probabilities(scores)
+        answer.require_probabilities(scores)
         return Detections.above(corners(columns[:, :2], columns[:, 2:4]), scores, lowest)
 
     def masks(
@@ -119,7 +112,7 @@ class YoloLayout(BaseLayout):
 
     def _columns(self, outputs: Outputs, placement: Placement) -> Floats:
         values = outputs[self.output]
-        return cell_rows(values if self.cells_first else values.transpose(0, 2, 1), placement)
+        return answer.cell_rows(values if self.cells_first else values.transpose(0, 2, 1), placement)
 
 
 def _mask(product: Floats, box: Floats, placement: Placement) -> NDArray[np.bool_]:

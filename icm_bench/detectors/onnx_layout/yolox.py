@@ -11,14 +11,7 @@ import numpy as np
 
 from icm_bench.detectors.box import Detections, Floats, corners
 from icm_bench.detectors.network_input import Placement
-from icm_bench.detectors.onnx_layout.answer import (
-    NEARLY_ALL,
-    cell_grid,
-    cell_rows,
-    count_cells,
-    require_in_frame,
-    require_probabilities,
-)
+from icm_bench.detectors.onnx_layout import answer
 from icm_bench.detectors.onnx_layout.layout import (
     BaseLayout,
     Defaults,
@@ -60,14 +53,14 @@ class YoloxLayout(BaseLayout):
         """Return the layout of a graph with one image as its input and rows of cells as its output."""
         image = only_image(graph, size, cls.defaults.side)
         (output,) = count_outputs(graph, 1)
-        require_axes(output, 1, count_cells(image.size), 5 + n_classes)
+        require_axes(output, 1, answer.count_cells(image.size), 5 + n_classes)
         return cls(image, output.name)
 
     def examine(self, outputs: Outputs, placement: Placement) -> Self:
         """Return the layout with the units of the boxes; refuse scores that are no probabilities."""
-        cells = cell_rows(outputs[self.output], placement)
-        require_probabilities(cells[:, 4:])
-        places, strides = cell_grid(placement)
+        cells = answer.cell_rows(outputs[self.output], placement)
+        answer.require_probabilities(cells[:, 4:])
+        places, strides = answer.cell_grid(placement)
         centres = (places + 0.5) * strides
         side = np.array([placement.input_width, placement.input_height], np.float32)
         reach = _NEAR_CELLS * strides
@@ -78,16 +71,16 @@ class YoloxLayout(BaseLayout):
             ("cells", (cells[:, :2] + places) * strides),
         )
         for units, decoded in found:
-            if np.mean((np.abs(decoded - centres) < reach).all(axis=1)) >= NEARLY_ALL:
+            if np.mean((np.abs(decoded - centres) < reach).all(axis=1)) >= answer.NEARLY_ALL:
                 layout = replace(self, units=units)
-                require_in_frame(layout._boxes(cells, placement), placement)
+                answer.require_in_frame(layout._boxes(cells, placement), placement)
                 return layout
         raise LayoutMismatch("its boxes are far from their cells, in offsets as in pixels")
 
     def decode(self, outputs: Outputs, placement: Placement, lowest: float) -> Detections:
         """Return a detection for every cell and class whose score is above the lowest."""
-        cells = cell_rows(outputs[self.output], placement)
-        require_probabilities(cells[:, 4:])
+        cells = answer.cell_rows(outputs[self.output], placement)
+        answer.require_probabilities(cells[:, 4:])
         return Detections.above(self._boxes(cells, placement), cells[:, 4:5] * cells[:, 5:], lowest)
 
     def __str__(self) -> str:
@@ -97,7 +90,7 @@ class YoloxLayout(BaseLayout):
 
     def _boxes(self, cells: Floats, placement: Placement) -> Floats:
         if self.units == "cells":
-            places, strides = cell_grid(placement)
+            places, strides = answer.cell_grid(placement)
             with np.errstate(over="ignore"):  # an overflow is a box as large as the image, once it is clipped
                 return corners((cells[:, :2] + places) * strides, np.exp(cells[:, 2:4]) * strides)
         if self.units == "input":

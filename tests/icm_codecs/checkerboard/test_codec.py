@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,6 +19,7 @@ from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardSha
 from icm_codecs.checkerboard.network_exact import ExactEntropyModel
 from icm_codecs.icm import codec as icm_codec
 from icm_codecs.icm.codec import Icm
+from stream import check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -201,28 +199,7 @@ def test_decoder_recovers_what_the_encoder_chose(weights: str) -> None:
 
 
 def test_one_thread_two_and_a_fresh_process_decode_the_same(weights: str, tmp_path: Path) -> None:
-    codec = Icm(3, weights=weights)
-    data = codec.encode(photograph(161, 130))
-    one = codec.latents(data)
-    torch.set_num_threads(2)
-    two = codec.latents(data)
-    torch.set_num_threads(1)
-    assert torch.equal(one.hyper, two.hyper)
-    assert torch.equal(one.latent, two.latent)
-    (tmp_path / "stream").write_bytes(data)
-    program = (
-        "import sys, torch, pathlib, numpy as np\n"
-        "from icm_codecs.icm.codec import Icm\n"
-        "torch.set_num_threads(2)\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "codec = Icm(1, weights=sys.argv[2])\n"
-        "data = (folder / 'stream').read_bytes()\n"
-        "np.save(folder / 'latent.npy', codec.latents(data).latent.numpy())\n"
-        "np.save(folder / 'image.npy', codec.decode(data))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path), weights], check=True, timeout=300)
-    assert np.array_equal(np.load(tmp_path / "latent.npy"), one.latent.numpy())
-    assert np.abs(np.load(tmp_path / "image.npy").astype(int) - codec.decode(data)).max() <= 1
+    check_threads_and_processes(Icm(3, weights=weights), photograph(161, 130), tmp_path, 1, weights)
 
 
 def test_latents_survive_a_drift_of_every_float_network(weights: str) -> None:

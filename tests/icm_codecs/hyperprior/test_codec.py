@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +31,7 @@ from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, as_convolut
 from icm_codecs.hyperprior.training import HyperpriorModel
 from icm_codecs.layer import n_parameters
 from icm_codecs.training.trainable import Trainable
+from stream import NO_IMAGES, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -208,21 +207,7 @@ def test_latents_survive_a_drift_of_every_float_network(codec: Hyperprior, weigh
 def test_fresh_process_decodes_the_same_with_two_threads(
     codec: Hyperprior, weights: Path, tmp_path: Path
 ) -> None:
-    data = codec.encode(photograph(90, 70))
-    (tmp_path / "stream").write_bytes(data)
-    program = (
-        "import sys, torch, pathlib, numpy as np\n"
-        "from icm_codecs.hyperprior.codec import Hyperprior\n"
-        "torch.set_num_threads(2)\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "codec = Hyperprior(1, weights=sys.argv[2])\n"
-        "data = (folder / 'stream').read_bytes()\n"
-        "np.save(folder / 'latent.npy', codec.latents(data).latent.numpy())\n"
-        "np.save(folder / 'image.npy', codec.decode(data))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path), str(weights)], check=True, timeout=300)
-    assert np.array_equal(np.load(tmp_path / "latent.npy"), codec.latents(data).latent.numpy())
-    assert np.abs(np.load(tmp_path / "image.npy").astype(int) - codec.decode(data)).max() <= 1
+    check_threads_and_processes(codec, photograph(90, 70), tmp_path, 1, weights)
 
 
 def mutations(data: bytes, count: int) -> Iterator[bytes]:
@@ -266,12 +251,7 @@ def test_impossible_qualities_and_arrays_are_refused(codec: Hyperprior, weights:
         Hyperprior(9)
     with pytest.raises(UsageError, match="hyperprior: has no quality 5; choose 1 to 4"):
         Hyperprior(5, weights=str(weights)).load()
-    arrays: list[Any] = [
-        np.zeros((8, 8), np.uint8),
-        np.zeros((8, 8, 3), np.float32),
-        np.zeros((0, 8, 3), np.uint8),
-    ]
-    for array in arrays:
+    for array in NO_IMAGES:
         with pytest.raises(CodecError):
             codec.encode(array)
 

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from icm_codecs.bitstream.integer_layer import MEAN_BITS
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.coder import IcmCoder
+from stream import NO_IMAGES, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -114,22 +113,7 @@ def test_input_is_left_as_it_was(codec: Icm) -> None:
 
 @pytest.mark.slow
 def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_path: Path) -> None:
-    image = image_of(130, 97)
-    data = codec.encode(image)
-    (tmp_path / "stream").write_bytes(data)
-    program = (
-        "import sys, torch, pathlib, numpy as np\n"
-        "from icm_codecs.icm.codec import Icm\n"
-        "torch.set_num_threads(2)\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "codec = Icm(1)\n"
-        "data = (folder / 'stream').read_bytes()\n"
-        "np.save(folder / 'latent.npy', codec.latents(data).latent.numpy())\n"
-        "np.save(folder / 'image.npy', codec.decode(data))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=300)
-    assert np.array_equal(np.load(tmp_path / "latent.npy"), codec.latents(data).latent.numpy())
-    assert np.abs(np.load(tmp_path / "image.npy").astype(int) - codec.decode(data)).max() <= 1
+    check_threads_and_processes(codec, image_of(130, 97), tmp_path, 1)
 
 
 def test_one_thread_and_two_recover_the_same_latents_and_pixels(codec: Icm) -> None:
@@ -240,15 +224,7 @@ def test_forged_payload_neither_crashes_nor_hangs(payload: bytes, quality: int) 
     assert codec.decode(frame.pack()).shape == (70, 100, 3)
 
 
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((8, 8), dtype=np.uint8),
-        np.zeros((8, 8, 4), dtype=np.uint8),
-        np.zeros((8, 8, 3), dtype=np.float32),
-        np.zeros((0, 8, 3), dtype=np.uint8),
-    ],
-)
+@pytest.mark.parametrize("image", NO_IMAGES)
 def test_array_that_is_no_image_is_refused(codec: Icm, image: Image) -> None:
     with pytest.raises(CodecError):
         codec.encode(image)

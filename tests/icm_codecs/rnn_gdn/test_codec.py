@@ -36,6 +36,7 @@ from icm_codecs.rnn_gdn.network import (
 from icm_codecs.rnn_gdn.training import RnnModel
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.training.trainable import Trainable
+from stream import NO_IMAGES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -458,15 +459,7 @@ def test_missing_and_damaged_weights_are_refused(narrow: Path, tmp_path: Path) -
             load_checkpoint(damaged)
 
 
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((8, 8), dtype=np.uint8),
-        np.zeros((8, 8, 4), dtype=np.uint8),
-        np.zeros((8, 8, 3), dtype=np.float32),
-        np.zeros((0, 8, 3), dtype=np.uint8),
-    ],
-)
+@pytest.mark.parametrize("image", NO_IMAGES)
 def test_array_that_is_no_image_is_refused(narrow: Path, image: Image) -> None:
     with pytest.raises(CodecError):
         RnnGdn(1, weights=str(narrow)).encode(image)

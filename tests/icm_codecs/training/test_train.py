@@ -32,7 +32,7 @@ from icm_codecs.training.trainable import Trainable
 # Lightning warns of loggers, workers and its own dependencies.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
 
-RECIPE = """
+NETWORK = """
 name = "tiny"
 
 [network]
@@ -44,7 +44,8 @@ hyper_wide = 12
 
 [loss]
 lambdas = [0.002, 0.02]
-
+"""
+RECIPE = f"""{NETWORK}
 [optimisation]
 steps = 110
 batch = 4
@@ -52,19 +53,7 @@ crop = 64
 rate = 2e-3
 warmup_steps = 10
 """
-TASK_RECIPE = """
-name = "tiny"
-
-[network]
-fine = 16
-wide = 24
-latent = 16
-hyper = 8
-hyper_wide = 12
-
-[loss]
-lambdas = [0.002, 0.02]
-
+TASK_RECIPE = f"""{NETWORK}
 [task]
 detector = "maskrcnn_scenes"
 lambdas = [1.0, 4.0]

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -39,6 +37,7 @@ from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import TucodecModel
+from stream import check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -335,28 +334,7 @@ def test_decoder_recovers_what_the_encoder_chose(weights: str) -> None:
 
 
 def test_one_thread_two_and_a_fresh_process_decode_the_same(weights: str, tmp_path: Path) -> None:
-    codec = Tucodec(0.75, weights=weights)
-    data = codec.encode(photograph(161, 130))
-    one = codec.latents(data)
-    torch.set_num_threads(2)
-    two = codec.latents(data)
-    torch.set_num_threads(1)
-    assert torch.equal(one.hyper, two.hyper)
-    assert torch.equal(one.latent, two.latent)
-    (tmp_path / "stream").write_bytes(data)
-    program = (
-        "import sys, torch, pathlib, numpy as np\n"
-        "from icm_codecs.tucodec.codec import Tucodec\n"
-        "torch.set_num_threads(2)\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "codec = Tucodec(0.1, weights=sys.argv[2])\n"
-        "data = (folder / 'stream').read_bytes()\n"
-        "np.save(folder / 'latent.npy', codec.latents(data).latent.numpy())\n"
-        "np.save(folder / 'image.npy', codec.decode(data))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path), weights], check=True, timeout=300)
-    assert np.array_equal(np.load(tmp_path / "latent.npy"), one.latent.numpy())
-    assert np.abs(np.load(tmp_path / "image.npy").astype(int) - codec.decode(data)).max() <= 1
+    check_threads_and_processes(Tucodec(0.75, weights=weights), photograph(161, 130), tmp_path, 0.1, weights)
 
 
 def test_latents_survive_a_drift_of_every_float_network(weights: str) -> None:
