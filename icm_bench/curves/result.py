@@ -86,6 +86,11 @@ class Result:
         return list(self.meta["qualities"])
 
     @property
+    def stored_as(self) -> str:
+        """What the stores of the run call the dataset: its name, without the mark of pseudo ground truth."""
+        return str(self.meta["dataset"].get("stored_as", self.dataset))
+
+    @property
     def is_published(self) -> bool:
         """Whether the curve was taken from a publication, not measured here or imported from a user's file."""
         return "published" in self.meta

@@ -63,6 +63,7 @@ class _Dataset(_Strict):
     provider: str | None = None
     limit: Annotated[int, Field(gt=0)] | None = None
     subset_of: DatasetName | None = None
+    stored_as: DatasetName | None = None
 
 
 class _Detector(_Strict):

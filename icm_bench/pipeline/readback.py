@@ -182,14 +182,14 @@ class StoredPoint:
     @property
     def _coded_folder(self) -> Path:
         spec, quality = self._coder
-        return self.store.coded(self.result.dataset, spec.file_name, quality, 0).parent
+        return self.store.coded(self.result.stored_as, spec.file_name, quality, 0).parent
 
     @property
     def _predicted_folder(self) -> Path:
         spec, quality = (UNCOMPRESSED, None) if self.quality is None else self._coder
         codec = spec if isinstance(spec, str) else spec.file_name
         detector = Spec.parse(self.result.detector).file_name
-        return self.store.predicted(self.result.dataset, codec, quality, detector, 0).parent
+        return self.store.predicted(self.result.stored_as, codec, quality, detector, 0).parent
 
     def _shards(self, folder: Path, shard: int | None) -> Iterator[Path]:
         found = store.shards(folder) if shard is None else iter([folder / f"{shard:05d}.parquet"])
