@@ -1,10 +1,11 @@
 """Standard codecs that spend their bits on a region of interest; every decoder of the plain format reads the stream.
 
 ``jpeg-roi`` and ``vvc-roi`` attenuate the background before they encode, after Gao et al. (IEEE TCSVT, 2026): outside
-the region a pixel becomes alpha times itself plus (1 - alpha) times the background's mean. ``hevc-roi`` codes the
-background with a coarser QP instead. Either strength is a dimension of the ladder, and the curve is the Pareto front
-over strength and quality. As a number, an operating point is a thousand times the strength plus the plain codec's
-quality: 20037 is alpha 20 % at QP 37 of ``vvc-roi``, 8037 a background 8 steps coarser at CRF 37 of ``hevc-roi``.
+the region a pixel becomes alpha times itself plus (1 - alpha) times the background's mean. ``hevc-roi`` and
+``uvg266-roi`` code the background with a coarser QP instead. Either strength is a dimension of the ladder, and the
+curve is the Pareto front over strength and quality. As a number, an operating point is a thousand times the strength
+plus the plain codec's quality: 20037 is alpha 20 % at QP 37 of ``vvc-roi``, 8037 a background 8 steps coarser at CRF 37
+of ``hevc-roi`` or at QP 37 of ``uvg266-roi``.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from icm_baselines import uvg266
 from icm_baselines.hevc import Hevc
 from icm_baselines.hevc import Preset as HevcPreset
 from icm_baselines.jpeg import Jpeg
 from icm_baselines.option import short_label, whole
 from icm_baselines.region import ICM, Region, checked_options
+from icm_baselines.uvg266 import Uvg266
 from icm_baselines.vvc import Preset, Vvc
 from icm_bench.codec import Guide, Quality
 from icm_bench.error import UsageError
@@ -258,6 +261,69 @@ class HevcRoi(_Guided, Hevc):
         parts = [f"addroi=x={x}:y={y}:w={w}:h={h}:qoffset=0" for x, y, w, h in self._region.boxes(image)]
         parts.append(f"addroi=x=0:y=0:w=iw:h=ih:qoffset={self._strength}/{_QP_RANGE}")
         return "-vf", ",".join(parts)
+
+
+class Uvg266Roi(_Guided, Uvg266):
+    """VVC with a coarser QP outside the region, by uvg266's ROI map: one QP for each block of 64x64 pixels.
+
+    A block that holds any pixel of the region keeps its QP.
+
+    Args:
+        quality: A thousand times the steps by which the background's QP is coarser, plus the QP.
+        device: Ignored; uvg266 and what finds the region run on the CPU.
+        preset: uvg266's speed preset.
+        roi: What finds the region: a detector's name, or ``icm``.
+        weights: Its weights.
+        score: From which score on a detection counts.
+        margin: Pixels around masks or boxes that belong to the region.
+    """
+
+    name: ClassVar[str] = "uvg266-roi"
+    qualities: ClassVar[tuple[Quality, ...]] = (
+        *(12037, 8042, 47, 8037, 12032, 4042),
+        *(42, 4037, 8032, 12027, 37, 4032),
+        *(8027, 12022, 32, 4027, 8022, 27),
+        *(4022, 22),
+    )
+    always_named: ClassVar[tuple[str, ...]] = ("preset", "roi")
+
+    def __init__(
+        self,
+        quality: Quality,
+        *,
+        device: str = "cpu",
+        preset: uvg266.Preset = "medium",
+        roi: str = ICM,
+        weights: str = "",
+        score: float = 0.5,
+        margin: int = 8,
+    ) -> None:
+        self._strength, qp = _split(quality, HevcRoi.OFFSETS, self.name)
+        super().__init__(qp, device=device, preset=preset)
+        self._region = Region(roi, weights, score, margin, codec=self.name)
+
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return what a legend calls it: ``uvg266 medium, roi onnx``."""
+        return short_label("uvg266", options, named="preset", unsaid="weights")
+
+    def coded_as(self) -> tuple[str, Quality] | None:
+        """Return the plain codec's point where the background is no coarser."""
+        return None if self._strength else (f"uvg266:preset={self._preset}", self._qp)
+
+    def encode(self, image: Image) -> bytes:
+        """Return the bitstream of an image."""
+        return self._encoded(image, self._offsets(image) if self._strength else None)
+
+    def version(self) -> str:
+        """Name what the plain codec names and, where the background is coarser, what finds the region."""
+        return f"{super().version()}, {self._region.version()}" if self._strength else super().version()
+
+    def _offsets(self, image: Image) -> NDArray[np.int64]:
+        inside = self._region.share(image) > 0.0
+        rows, columns = (np.arange(0, side, uvg266.BLOCK) for side in inside.shape)
+        kept = np.logical_or.reduceat(np.logical_or.reduceat(inside, rows, axis=0), columns, axis=1)
+        return np.where(kept, 0, self._strength)
 
 
 _AQ = {"aq-mode": "1", "aq-strength": "0.01"}

@@ -38,12 +38,21 @@ class Still:
         Raises:
             ProgramError: ffmpeg is missing, failed, hung or wrote nothing.
         """
-        height, width = image.shape[:2]
-        rows, columns = self._coded(height), self._coded(width)
-        planes = color.to_planes(color.padded(image, columns, rows), self.form)
-        raw = color.to_bytes(planes, self.form)
+        columns, rows, raw = self.planes(image)
         layout = ffmpeg.pixel_format(self.form)
         stream = ffmpeg.encode(raw, layout, columns, rows, arguments, self.container)
+        return self.packed(stream, image)
+
+    def planes(self, image: Image) -> tuple[int, int, bytes]:
+        """Return coded width and height of an image, and its raw planes of that size."""
+        columns, rows = self._coded_size(image)
+        padded = color.padded(image, columns, rows)
+        return columns, rows, color.to_bytes(color.to_planes(padded, self.form), self.form)
+
+    def packed(self, stream: bytes, image: Image) -> bytes:
+        """Return an image's stream in the envelope that says how to crop it."""
+        columns, rows = self._coded_size(image)
+        height, width = image.shape[:2]
         return envelope.Envelope(stream, columns - width, rows - height).pack()
 
     def decode(self, data: bytes) -> Image:
@@ -56,6 +65,10 @@ class Still:
         raw, width, height = ffmpeg.decode(packed.stream, self.form, self.container, decoder=self.decoder)
         picture = color.to_image(color.from_bytes(raw, self.form, width, height), self.form)
         return packed.crop(picture)
+
+    def _coded_size(self, image: Image) -> tuple[int, int]:
+        height, width = image.shape[:2]
+        return self._coded(width), self._coded(height)
 
     def _coded(self, side: int) -> int:
         return max(self.smallest, side + -side % self.multiple)
