@@ -191,10 +191,14 @@ class Dataset:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the ground truth can score: nothing, boxes, or boxes and masks where every object has one."""
+        """What the ground truth can score: nothing, boxes, or boxes and masks where every object has one.
+
+        The Open Images Challenge's rules know objects without a mask, so one mask will do for them.
+        """
         if self.ground_truth is None:
             return ()
-        masks = all(row.get("segmentation") for row in self.ground_truth["annotations"])
+        enough = any if self.evaluation == "open-images-challenge" else all
+        masks = enough(row.get("segmentation") for row in self.ground_truth["annotations"])
         return ("detection", "segmentation") if masks else ("detection",)
 
     @property

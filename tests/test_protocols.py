@@ -1,4 +1,4 @@
-"""Every command on the pages of protocols and anchors parses, and names codecs, detectors and datasets that exist."""
+"""Commands on the pages of protocols, anchors and datasets parse, and what they name exists."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, parse_qualities, 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
 ANCHORS = (ROOT / "docs" / "anchors.md").read_text(encoding="utf-8")
+DATASETS = "\n".join(
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("cityscapes", "openimages")
+)
 
 
 def _commands(page: str) -> list[str]:
@@ -35,7 +38,7 @@ def _commands(page: str) -> list[str]:
 
 
 COMMANDS = _commands(PAGE)
-ZOO = re.compile(r"(faster|mask)_rcnn_(R_50|X_101_32x8d)_FPN_3x")
+ZOO = re.compile(r"(faster|mask)_rcnn_(R_50|X_101_32x8d)_FPN(_3x)?")
 
 
 def _parsed(line: str) -> tuple[str, dict[str, Any]]:
@@ -50,7 +53,7 @@ def _parsed(line: str) -> tuple[str, dict[str, Any]]:
     return name, command.make_context(name, words).params
 
 
-@pytest.mark.parametrize("line", [*COMMANDS, *_commands(ANCHORS)])
+@pytest.mark.parametrize("line", [*COMMANDS, *_commands(ANCHORS), *_commands(DATASETS)])
 def test_a_command_parses_and_all_that_it_names_exists(line: str) -> None:
     name, given = _parsed(line)
     task = str(getattr(given.get("task"), "value", given.get("task")))

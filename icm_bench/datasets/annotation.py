@@ -227,6 +227,15 @@ def _run_lengths(value: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]
     return {"size": [size[1], size[0]], "counts": counts}
 
 
+def covers(counts: str, n_pixels: int) -> bool:
+    """Return whether a text is compressed run lengths of so many pixels."""
+    try:
+        runs = _uncompress(counts)
+    except _MalformedError:
+        return False
+    return all(run >= 0 for run in runs) and sum(runs) == n_pixels > 0
+
+
 def _uncompress(counts: str) -> list[int]:
     """Return the run lengths that COCO's text form holds.
 

@@ -3,16 +3,23 @@
 What a folder holds::
 
     images/ or validation/ or data/, or the folder itself        <ImageID>.jpg
-    in the folder or in annotations/, of MPEG's subset
+    in the folder or in annotations/, of MPEG's subset for detection
         detection_validation_input_5k.lst                        the images
         detection_validation_5k_bbox.csv                         boxes, of classes under COCO's names
         detection_validation_labels_5k.csv                       what was looked for in each image
+    or of MPEG's subset for segmentation
+        segmentation_validation_input_5k.lst                     the images
+        segmentation_validation_bbox_5k.csv                      boxes, of classes under COCO's names
+        segmentation_validation_labels_5k.csv                    what was looked for in each image
+        segmentation_validation_masks_5k.csv                     masks of some of the boxes, within the file
     or of the validation split
         validation-annotations-bbox.csv                          boxes
         validation-annotations-human-imagelabels-boxable.csv     what was looked for in each image
         class-descriptions-boxable.csv                           what the classes are called
         bbox_labels_600_hierarchy.json                           which class is a kind of which
         images.lst                                               the images, where not all of the split are wanted
+        validation-annotations-object-segmentation.csv           masks of some of the boxes, where they are wanted
+        masks/ in the folder                                     <MaskPath>, or <its first character>/<MaskPath>
 
 Detectors that were trained on COCO are measured, so that ground truth is what COCO has a category for. Classes are
 taken by their names; each is also every class that it is a kind of (a man is a person), as in the Open Images
@@ -22,10 +29,10 @@ Challenge.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from icm_bench.dataset import Dataset, ImageRecord, need, refuse
 from icm_bench.datasets.coco_category import CATEGORIES
@@ -40,13 +47,39 @@ from icm_bench.datasets.openimages_file import (
     published_classes,
     rows_of,
 )
+from icm_bench.datasets.openimages_mask import read_masks
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError
 from icm_bench.image import image_size, printable, read_bytes
 
 MPEG_IMAGES = 5_000
 MPEG_BOXES = 12_641
+MPEG_SEGMENTATION_BOXES = 15_365
 VALIDATION_IMAGES = 41_620
+
+
+_MPEG: Final[Mapping[str, tuple[str, int, str, str, str]]] = MappingProxyType(
+    {
+        "detection_validation_5k_bbox.csv": (
+            "openimages-mpeg",
+            MPEG_BOXES,
+            "detection_validation_labels_5k.csv",
+            "detection_validation_input_5k.lst",
+            "",
+        ),
+        "segmentation_validation_bbox_5k.csv": (
+            "openimages-mpeg-segmentation",
+            MPEG_SEGMENTATION_BOXES,
+            "segmentation_validation_labels_5k.csv",
+            "segmentation_validation_input_5k.lst",
+            "segmentation_validation_masks_5k.csv",
+        ),
+    }
+)
+"""MPEG's subsets by their files of boxes: name, boxes, and the files of labels, images and masks."""
+
+_NEAR: Final = 1e-5
+"""How far, in parts of the image's side, a mask's box may be from the same box in the file of boxes: one is rounded."""
 
 
 class OpenImages:
@@ -54,7 +87,7 @@ class OpenImages:
 
     name: ClassVar[str] = "openimages"
     default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType(
-        {"detection": "fasterrcnn_resnet50_fpn"}
+        {"detection": "fasterrcnn_resnet50_fpn", "segmentation": "maskrcnn_resnet50_fpn"}
     )
 
     @classmethod
@@ -63,8 +96,8 @@ class OpenImages:
     ) -> Dataset:
         """Return what lies under ``data_root``, the images numbered from 1 in the order of their ImageIDs.
 
-        It is named ``openimages-mpeg`` or ``openimages-validation`` where it is whole, else with ``-partial<n>``
-        by its number of images.
+        It is named ``openimages-mpeg``, ``openimages-mpeg-segmentation`` or ``openimages-validation`` where it is
+        whole, else with ``-partial<n>`` by its number of images.
 
         Raises:
             UsageError: No folder was given, or more than a folder was.
@@ -87,6 +120,8 @@ class _Source:
         labels: The file of image-level labels.
         listing: The file that lists the images; None for all that the labels and boxes name.
         classes: What the labels of classes mean.
+        masks: The file of masks; None where there is none.
+        mask_folder: The folder of the masks that are files of their own.
     """
 
     name: str
@@ -96,14 +131,18 @@ class _Source:
     labels: Path
     listing: Path | None
     classes: Classes
+    masks: Path | None = None
+    mask_folder: Path = Path("masks")
 
 
 @dataclass(frozen=True)
 class _Box:
     image: str
+    label: str
     categories: frozenset[int]
     edges: tuple[float, float, float, float]
     is_group: bool
+    mask: dict[str, Any] | None = None
 
 
 def _open(source: _Source) -> Dataset:
@@ -116,9 +155,11 @@ def _open(source: _Source) -> Dataset:
         )
     records = {}
     for number, (image, file_name) in enumerate(sorted(named.items()), start=1):
-        path = source.folder / file_name
+        path = _image_file(source.folder / file_name)
         width, height = image_size(read_bytes(path), where=path)
         records[image] = ImageRecord(number, path, width, height)
+    if source.masks:
+        boxes = _with_masks(boxes, source, source.masks, records)
     truth = _ground_truth(records, boxes, labels)
     n_boxes = len(truth["annotations"])
     if not n_boxes:
@@ -131,25 +172,33 @@ def _open(source: _Source) -> Dataset:
     return Dataset.measure(name, records.values(), truth, "open-images-challenge")
 
 
+def _image_file(path: Path) -> Path:
+    # MPEG's list for segmentation names PNG files, which users make of the published JPEG files or not.
+    published = path.with_suffix(".jpg")
+    return published if published.exists() and not path.exists() else path
+
+
 def _source(root: Path) -> _Source:
-    mpeg, validation = (
-        _find(root, name) for name in ("detection_validation_5k_bbox.csv", "validation-annotations-bbox.csv")
-    )
-    if mpeg and validation:
+    found = [path for name in (*_MPEG, "validation-annotations-bbox.csv") if (path := _find(root, name))]
+    if len(found) > 1:
         raise DatasetError(
-            "holds two sets of boxes", where=printable(root), hint=f"keep {mpeg.name} or {validation.name}"
+            f"holds {'two' if len(found) == 2 else 'three'} sets of boxes",
+            where=printable(root),
+            hint=f"keep {' or '.join(path.name for path in found)}",
         )
     places = (root / name for name in ("images", "validation", "data"))
     folder = next((place for place in places if place.is_dir()), root)
-    if mpeg:
+    if found and found[0].name in _MPEG:
+        name, n_boxes, labels, listing, masks = _MPEG[found[0].name]
         return _Source(
-            name="openimages-mpeg",
-            whole=(MPEG_IMAGES, MPEG_BOXES),
+            name=name,
+            whole=(MPEG_IMAGES, n_boxes),
             folder=folder,
-            boxes=mpeg,
-            labels=_need(root, "detection_validation_labels_5k.csv"),
-            listing=_need(root, "detection_validation_input_5k.lst"),
+            boxes=found[0],
+            labels=_need(root, labels),
+            listing=_need(root, listing),
             classes=mpeg_classes(),
+            masks=_need(root, masks) if masks else None,
         )
     descriptions = _need(root, "class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv")
     return _Source(
@@ -160,6 +209,8 @@ def _source(root: Path) -> _Source:
         labels=_need(root, "validation-annotations-human-imagelabels-boxable.csv"),
         listing=_find(root, "images.lst"),
         classes=published_classes(descriptions, _need(root, "bbox_labels_600_hierarchy.json")),
+        masks=_find(root, "validation-annotations-object-segmentation.csv"),
+        mask_folder=root / "masks",
     )
 
 
@@ -189,7 +240,34 @@ def _read_boxes(source: _Source) -> Iterator[_Box]:
         if group not in ("0", "1"):
             malformed(source.boxes, line, f"has IsGroupOf {group!r}, not 0 or 1")
         categories = meaning_of(source.classes.present, label, source.boxes, line)
-        yield _Box(image, categories, (left, top, right, bottom), group == "1")
+        yield _Box(image, label, categories, (left, top, right, bottom), group == "1")
+
+
+def _with_masks(
+    boxes: Sequence[_Box], source: _Source, path: Path, records: Mapping[str, ImageRecord]
+) -> list[_Box]:
+    """Return the boxes with their masks; a mask that no box fits is an object of its own, as in the challenge."""
+    found = list(boxes)
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, box in enumerate(boxes):
+        places.setdefault((box.image, box.label), []).append(place)
+    sizes = {image: (record.width, record.height) for image, record in records.items()}
+    for mask in read_masks(path, source.mask_folder, sizes):
+        near = [
+            place
+            for place in places.get((mask.image, mask.label), ())
+            if found[place].mask is None and _are_near(found[place].edges, mask.edges)
+        ]
+        if near:
+            found[near[0]] = replace(found[near[0]], mask=mask.run_lengths)
+        else:
+            categories = meaning_of(source.classes.present, mask.label, path, mask.line)
+            found.append(_Box(mask.image, mask.label, categories, mask.edges, False, mask.run_lengths))
+    return found
+
+
+def _are_near(first: Sequence[float], second: Sequence[float]) -> bool:
+    return all(abs(one - other) <= _NEAR for one, other in zip(first, second, strict=True))
 
 
 def _read_labels(source: _Source) -> Iterator[tuple[str, bool, frozenset[int]]]:
@@ -273,4 +351,5 @@ def _annotation(record: ImageRecord, category: int, box: _Box) -> dict[str, Any]
         "bbox": [left * record.width, top * record.height, width, height],
         "area": width * height,
         "iscrowd": int(box.is_group),
+        **({"segmentation": box.mask} if box.mask else {}),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -99,6 +99,19 @@ class GroundTruth:
             self._mask(segmentation, image)
             for segmentation, image in zip(self.segmentations, self.image.tolist(), strict=True)
         ]
+
+    def some(self, chosen: Flags) -> GroundTruth:
+        """Return the same images with some of the objects."""
+        places = np.flatnonzero(chosen)
+        return replace(
+            self,
+            image=self.image[places],
+            category=self.category[places],
+            boxes=self.boxes[places],
+            areas=self.areas[places],
+            crowd=self.crowd[places],
+            segmentations=tuple(self.segmentations[place] for place in places.tolist()),
+        )
 
     def ignored(self, low: float, high: float) -> Flags:
         """Tell which objects are neither found nor missed: crowds, and areas outside [low, high]."""

@@ -8,14 +8,15 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
+from pycocotools import mask as rle
 from scipy.sparse import csr_matrix
 
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.metrics.bootstrap import resample_slices
 from icm_bench.metrics.coco_ap import Weights, checked_weights
-from icm_bench.metrics.coco_match import boxes_of, rank_detections
-from icm_bench.metrics.coco_overlap import Pairs, box_pairs, first_of_each, rank_in_run
+from icm_bench.metrics.coco_match import boxes_of, masks_of, rank_detections
+from icm_bench.metrics.coco_overlap import Pairs, box_pairs, first_of_each, mask_pairs, rank_in_run
 from icm_bench.metrics.coco_truth import Flags, Floats, GroundTruth, Indices
 
 METRICS: Final = ("map50-oic",)
@@ -70,26 +71,48 @@ def score(truth: VerifiedTruth, predictions: Sequence[Mapping[str, Any]], task: 
     group, belongs to that box: the best of a box is one true positive, the others are ignored. All other detections
     are false. Boxes without an area are left out.
 
+    Of masks, only objects that have one are found or missed, and groups are neither. A mask that is not true is ignored
+    where it lies by half of its area or more within a group's mask; where the box around it is the first to have an IoU
+    of 0.5 or more with the box of an object without a mask; and where that box lies by half within a group's.
+
     Args:
         truth: The annotated objects and what is known of each image.
         predictions: COCO result rows, see :func:`icm_bench.metrics.coco_match.match`; may be empty.
-        task: Must be detection.
+        task: Whether boxes or masks are compared.
 
     Raises:
         DetectorError: A prediction is malformed or belongs to an image that the ground truth does not have.
-        UsageError: The task is not detection.
+        UsageError: The task is neither detection nor segmentation.
     """
-    if task != "detection":
-        raise UsageError(f"Open Images boxes cannot score {task}", hint="choose --task detection")
+    if task not in ("detection", "segmentation"):
+        raise UsageError(f"unknown task {task!r}", hint="choose detection or segmentation")
     objects = truth.objects
     kept, image, category, scores, _ = rank_detections(objects, predictions, most=None)
-    boxes = boxes_of([predictions[index] for index in kept.tolist()])
+    rows = [predictions[index] for index in kept.tolist()]
+    masks = masks_of(objects, rows, image) if task == "segmentation" else []
+    boxes = np.array([rle.toBbox(mask) for mask in masks]).reshape(-1, 4) if masks else boxes_of(rows)
     group = category * objects.n_images + image
     scored = np.isin(group, truth.verified) & (boxes[:, 2:] > 0).all(axis=1)
     group, boxes = group[scored], boxes[scored]
-    true, counted = _outcomes(box_pairs(objects, group, boxes), objects.crowd, len(group))
+    if task == "detection":
+        counts = np.ones(len(objects.crowd), dtype=np.bool_)
+        true, counted = _outcomes(box_pairs(objects, group, boxes), objects.crowd, len(group))
+    else:
+        has_mask = np.array([bool(item) for item in objects.segmentations], dtype=np.bool_)
+        counts = has_mask & ~objects.crowd
+        masked, boxed = objects.some(has_mask), objects.some(~has_mask)
+        seen = [masks[place] for place in np.flatnonzero(scored).tolist()]
+        found = _Overlaps(mask_pairs(masked, group, seen), masked.crowd)
+        true, counted = _mask_outcomes(
+            found, _Overlaps(box_pairs(boxed, group, boxes), boxed.crowd), len(group)
+        )
     return ChallengeScorer(
-        objects, image[scored][counted], category[scored][counted], scores[scored][counted], true[counted]
+        objects,
+        counts,
+        image[scored][counted],
+        category[scored][counted],
+        scores[scored][counted],
+        true[counted],
     )
 
 
@@ -103,6 +126,7 @@ class ChallengeScorer:
 
     Attributes:
         objects: The annotated objects.
+        counts: Of each, whether it is found or missed.
         image: Of each detection that is true or false, the index of its image.
         category: Of each, the index of its category.
         scores: Of each, its score.
@@ -110,6 +134,7 @@ class ChallengeScorer:
     """
 
     objects: GroundTruth
+    counts: Flags
     image: Indices
     category: Indices
     scores: Floats
@@ -158,7 +183,7 @@ class ChallengeScorer:
         object_edges = np.searchsorted(self.objects.category, np.arange(len(figures) + 1)).tolist()
         parts = zip(figures, pairwise(edges), pairwise(object_edges), strict=True)
         for figure, (start, stop), (first, last) in parts:
-            n_objects = _total(columns, self.objects.image[first:last])
+            n_objects = _total(columns, self.objects.image[first:last][self.counts[first:last]])
             detections = order[start:stop]
             area = _areas(self.image[detections], self.true[detections], columns)
             np.divide(area, n_objects, out=figure, where=n_objects > 0)
@@ -179,6 +204,36 @@ def _outcomes(pairs: Pairs, group_of: Flags, n_detections: int) -> tuple[Flags, 
     counted[inside] = False
     best = first_of_each(inside, group)
     true[best] = counted[best] = True
+    return true, counted
+
+
+@dataclass(frozen=True, eq=False)
+class _Overlaps:
+    """Detections and objects that overlap by half or more, and which objects are groups."""
+
+    pairs: Pairs
+    group_of: Flags
+
+    def nearest(self, among: Flags, *, groups: bool) -> tuple[Indices, Indices]:
+        """Return some of the detections, each once and in order, and the group or object that each overlaps most."""
+        wanted = self.group_of[self.pairs.object] == groups
+        return _nearest(self.pairs, wanted & among[self.pairs.detection])
+
+
+def _mask_outcomes(masked: _Overlaps, boxed: _Overlaps, n_detections: int) -> tuple[Flags, Flags]:
+    """Return of each mask, in the order of category, image and falling score, whether it is true and counts.
+
+    Args:
+        masked: Overlaps of masks, with the objects that have one.
+        boxed: Overlaps of the boxes around the masks, with the objects that have none.
+        n_detections: The number of masks.
+    """
+    true = np.zeros(n_detections, dtype=np.bool_)
+    counted = np.ones(n_detections, dtype=np.bool_)
+    true[first_of_each(*masked.nearest(counted, groups=False))] = True
+    counted[masked.nearest(~true, groups=True)[0]] = False
+    counted[first_of_each(*boxed.nearest(~true & counted, groups=False))] = False
+    counted[boxed.nearest(~true & counted, groups=True)[0]] = False
     return true, counted
 
 

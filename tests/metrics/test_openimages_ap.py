@@ -275,9 +275,9 @@ def test_a_resample_is_scored_as_a_set_whose_images_are_really_repeated(
         assert np.isnan(value) if expected is None else value == pytest.approx(expected, abs=1e-10)
 
 
-def test_masks_cannot_be_scored() -> None:
-    with pytest.raises(UsageError, match="choose --task detection"):
-        score(VerifiedTruth.from_rows(EXAMPLE), [], "segmentation")
+def test_pixels_cannot_be_scored() -> None:
+    with pytest.raises(UsageError, match="choose detection or segmentation"):
+        score(VerifiedTruth.from_rows(EXAMPLE), [], "fidelity")
 
 
 def test_detections_on_foreign_images_and_unlabelled_images_are_refused() -> None:
