@@ -55,7 +55,7 @@ class PlaneFormat:
     range: Range = "limited"
 
     def n_bytes(self, width: int, height: int) -> int:
-        """Return the size of one picture in bytes; width and height are those of the luma plane."""
+        """Return the size of one image in bytes; width and height are those of the luma plane."""
         return sum(h * w for h, w in self.shapes(width, height)) * self.sample_bytes
 
     def shapes(self, width: int, height: int) -> tuple[tuple[int, int], ...]:
@@ -165,7 +165,7 @@ def from_bytes(data: bytes, form: PlaneFormat, width: int, height: int) -> Plane
     """
     n_bytes = form.n_bytes(width, height)
     if len(data) != n_bytes:
-        raise CodecError(f"{len(data)} bytes are not one {width}x{height} picture of {n_bytes} bytes")
+        raise CodecError(f"{len(data)} bytes are not one {width}x{height} image of {n_bytes} bytes")
     samples = np.frombuffer(data, _raw_type(form)).astype(np.uint16)
     (rows, columns), (chroma_rows, chroma_columns), _ = form.shapes(width, height)
     luma, cb, cr = np.split(samples, [rows * columns, rows * columns + chroma_rows * chroma_columns])

@@ -167,8 +167,8 @@ class Dataset:
         return Dataset.measure(name, images, truth, self.evaluation)
 
     @cached_property
-    def pictures(self) -> NDArray[np.int64]:
-        """Which picture each image shows, numbered from 0: images of one file, in several poses, are one picture."""
+    def sources(self) -> NDArray[np.int64]:
+        """Which file each image is of, numbered from 0: images of one file, in several poses, share their number."""
         numbers: dict[Path, int] = {}
         return np.array([numbers.setdefault(record.path, len(numbers)) for record in self.images])
 

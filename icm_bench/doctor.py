@@ -78,12 +78,12 @@ def _device() -> Finding:
 
 
 def _codecs() -> Iterator[Finding]:
-    picture = _picture()
+    image = _test_image()
     for name in registry.names("codec"):
         try:
             spec, cls = resolve_codec(name)
             codec = cls(cls.qualities[0])
-            codec.decode(codec.encode(picture))
+            codec.decode(codec.encode(image))
             yield Finding("codec", str(spec), "ok", codec.version())
         except IcmBenchError as error:
             yield Finding("codec", name, "absent", str(error))
@@ -114,18 +114,18 @@ def _datasets() -> Iterator[Finding]:
 
 
 def _color() -> Finding:
-    picture = _picture()
+    image = _test_image()
     form = color.PlaneFormat(chroma="444")
-    back = color.to_image(color.to_planes(picture, form), form)
-    found = psnr(picture, back)
-    bias = np.abs((back.astype(float) - picture).mean(axis=(0, 1))).max()
+    back = color.to_image(color.to_planes(image, form), form)
+    found = psnr(image, back)
+    bias = np.abs((back.astype(float) - image).mean(axis=(0, 1))).max()
     good = found is None or (found > COLOR_FLOOR_DB and bias < 0.1)
     measured = "lossless" if found is None else f"{found:.1f} dB, largest bias {bias:.3f} levels"
     return Finding("color", "RGB to 10-bit BT.709 4:4:4 and back", "ok" if good else "failed", measured)
 
 
-def _picture() -> Image:
+def _test_image() -> Image:
     rows, columns = np.mgrid[0:96, 0:128]
     waves = np.stack([rows * 2 + columns, rows + columns * 2, np.hypot(rows - 48, columns - 64) * 3], axis=-1)
-    picture: Image = (waves % 256).astype(np.uint8)
-    return picture
+    image: Image = (waves % 256).astype(np.uint8)
+    return image

@@ -22,7 +22,7 @@ Image: TypeAlias = NDArray[np.uint8]
 """Height x width x 3, RGB, 0 to 255, contiguous."""
 
 MAX_PIXELS = 80_000_000
-"""The largest picture that is decoded, in pixels; a larger one is taken for a decompression bomb."""
+"""The largest image that is decoded, in pixels; a larger one is taken for a decompression bomb."""
 
 # Formats with a decoder of Pillow's own: others (EPS, WMF) would start programs or need a screen.
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -33,9 +33,9 @@ _BITS_PER_SAMPLE = 0x0102
 
 
 def read_image(path: Path) -> Image:
-    """Return the picture of a file as height x width x 3 RGB bytes.
+    """Return the image of a file as height x width x 3 RGB bytes.
 
-    EXIF orientation is applied. Grey, palette, CMYK and YCCK pictures become RGB without colour management;
+    EXIF orientation is applied. Grey, palette, CMYK and YCCK images become RGB without colour management;
     samples of 12 and 16 bits keep their most significant 8 bits; alpha is dropped, which leaves the colours that are
     stored, as the detectors' own loaders do; of an animation or a multi-page file the first frame is taken.
 
@@ -80,7 +80,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode_image(data: bytes, *, where: object) -> Image:
-    """Return the picture of an image file's bytes as ``read_image`` does.
+    """Return the image of an image file's bytes as ``read_image`` does.
 
     Args:
         data: The file's bytes.
@@ -91,10 +91,10 @@ def decode_image(data: bytes, *, where: object) -> Image:
     """
     _refuse_lenient_decoding()
     try:
-        with _open(data, where) as picture:
-            picture.load()
-            depth = _depth(picture) if _is_deep_grey(picture) else None
-            upright = _upright(picture)
+        with _open(data, where) as opened:
+            opened.load()
+            depth = _depth(opened) if _is_deep_grey(opened) else None
+            upright = _upright(opened)
             return _rgb(upright, where) if depth is None else _grey(upright, depth)
     except DatasetError:
         raise
@@ -115,9 +115,9 @@ def read_labels(path: Path) -> NDArray[np.int32]:
     data = read_bytes(path)
     _refuse_lenient_decoding()
     try:
-        with _open(data, path) as picture:
-            picture.load()
-            mode, samples = picture.mode, np.asarray(picture)
+        with _open(data, path) as opened:
+            opened.load()
+            mode, samples = opened.mode, np.asarray(opened)
     except DatasetError:
         raise
     except Exception as error:  # as in decode_image
@@ -186,10 +186,10 @@ def psnr(a: Image, b: Image) -> float | None:
 
 def _size(data: bytes, where: object) -> tuple[tuple[int, int], bool]:
     try:
-        with _open(data, where) as picture:
+        with _open(data, where) as opened:
             # Pillow turns TIFF itself, and says the turned size from the start.
-            turned = _orientation(picture) in _QUARTER_TURNS and picture.format != "TIFF"
-            return picture.size, turned
+            turned = _orientation(opened) in _QUARTER_TURNS and opened.format != "TIFF"
+            return opened.size, turned
     except DatasetError:
         raise
     except Exception as error:  # as in decode_image
@@ -206,16 +206,16 @@ def _refuse_lenient_decoding() -> None:
 
 def _open(data: bytes, where: object) -> PillowImage.Image:
     try:
-        picture = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
+        opened = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning):
         raise _too_large(where) from None
-    if picture.width * picture.height > MAX_PIXELS:
+    if opened.width * opened.height > MAX_PIXELS:
         raise _too_large(where)
-    if picture.width < 1 or picture.height < 1:
+    if opened.width < 1 or opened.height < 1:
         raise DatasetError("the image has no pixels", where=printable(where), hint="remove or replace it")
-    if picture.format in {"JPEG", "MPO"} and not _has_end_marker(data):
+    if opened.format in {"JPEG", "MPO"} and not _has_end_marker(data):
         raise _broken(where, EOFError("the JPEG has no end"))
-    return picture
+    return opened
 
 
 def _has_end_marker(data: bytes) -> bool:
@@ -230,45 +230,45 @@ def _has_end_marker(data: bytes) -> bool:
     return data.find(_END_OF_IMAGE, file.tell()) >= 0
 
 
-def _orientation(picture: PillowImage.Image) -> int:
+def _orientation(opened: PillowImage.Image) -> int:
     try:
-        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+        return int(opened.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # a damaged EXIF block says nothing of the pixels, which may be whole
         return 1
 
 
-def _upright(picture: PillowImage.Image) -> PillowImage.Image:
-    if _orientation(picture) == 1:
-        return picture
-    picture.info.clear()  # else Pillow would write the rest of the EXIF block anew, and fail where it is damaged
-    return ImageOps.exif_transpose(picture)
+def _upright(opened: PillowImage.Image) -> PillowImage.Image:
+    if _orientation(opened) == 1:
+        return opened
+    opened.info.clear()  # else Pillow would write the rest of the EXIF block anew, and fail where it is damaged
+    return ImageOps.exif_transpose(opened)
 
 
-def _depth(picture: PillowImage.Image) -> int:
+def _depth(opened: PillowImage.Image) -> int:
     """Return the bits of a deep grey image's samples. Pillow widens those of all formats but TIFF to 16."""
-    found = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, 16)
+    found = getattr(opened, "tag_v2", {}).get(_BITS_PER_SAMPLE, 16)
     return int(found[0] if isinstance(found, tuple) else found)
 
 
-def _is_deep_grey(picture: PillowImage.Image) -> bool:
+def _is_deep_grey(opened: PillowImage.Image) -> bool:
     # Pillow widens the 16 bits of a PGM, and in older versions of a PNG, to its 32-bit mode.
-    return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in {"PNG", "PPM"})
+    return opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in {"PNG", "PPM"})
 
 
-def _grey(picture: PillowImage.Image, depth: int) -> Image:
-    grey = (np.asarray(picture).astype(np.uint16) >> (depth - 8)).astype(np.uint8)
+def _grey(opened: PillowImage.Image, depth: int) -> Image:
+    grey = (np.asarray(opened).astype(np.uint16) >> (depth - 8)).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
 
 
-def _rgb(picture: PillowImage.Image, where: object) -> Image:
-    if picture.mode in {"I", "F"}:
+def _rgb(opened: PillowImage.Image, where: object) -> Image:
+    if opened.mode in {"I", "F"}:
         raise DatasetError(
-            f"samples of Pillow's mode {picture.mode} have no defined range",
+            f"samples of Pillow's mode {opened.mode} have no defined range",
             where=printable(where),
             hint="convert the image to 8 or 16 bits a sample",
         )
-    picture.info.pop("transparency", None)  # else Pillow warns that a palette's alpha gets lost, as is wanted
-    return np.array(picture.convert("RGB"), dtype=np.uint8, order="C")
+    opened.info.pop("transparency", None)  # else Pillow warns that a palette's alpha gets lost, as is wanted
+    return np.array(opened.convert("RGB"), dtype=np.uint8, order="C")
 
 
 def _too_large(where: object) -> DatasetError:

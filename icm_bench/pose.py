@@ -1,4 +1,4 @@
-"""Pictures and their objects shown mirrored, upside down, and both: other pictures to a codec, of the same bytes."""
+"""Images and their objects shown mirrored, upside down, and both: other images to a codec, of the same bytes."""
 
 from __future__ import annotations
 

@@ -520,8 +520,8 @@ def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
     assert code == 0
     drawn = (tmp_path / "results/photos/fidelity/none/ms-ssim-rgb-log.svg").read_text()
     assert "fidelity on photos, 3 images" in drawn
-    code, _, error = run("report", "results")
-    assert (code, error) == (0, "")
+    code, _, error = run("report", "results", "--pictures", "4")
+    assert (code, error) == (0, "--pictures is called --image-count now\n")
     page = (tmp_path / "report.html").read_text()
     assert "fidelity on photos" in page
     assert "by none" not in page
@@ -531,7 +531,7 @@ def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
 
     code, _, error = run("report", "results", "--runs", "runs")
     assert (code, one_line(error)) == (2, True)
-    assert "fidelity on photos: pictures show what a detector saw, and there is none" in error
+    assert "fidelity on photos: images show what a detector saw, and there is none" in error
     code, _, error = run("bdrate", "results", "--metric", "ar100")
     left_out, reason = error.splitlines(keepends=True)
     assert (code, left_out) == (1, "left out, without ar100: fidelity on photos\n")

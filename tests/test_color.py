@@ -168,5 +168,5 @@ def test_padding_repeats_the_border() -> None:
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
-    with pytest.raises(CodecError, match="11 bytes are not one 2x2 picture of 12 bytes"):
+    with pytest.raises(CodecError, match="11 bytes are not one 2x2 image of 12 bytes"):
         from_bytes(bytes(11), PlaneFormat("420", 10), 2, 2)

@@ -48,12 +48,12 @@ def test_four_poses_of_a_picture_are_images_of_their_own_and_drawn_together() ->
     dataset = Scenes.open().limit(5).in_all_poses("posed")
     assert len(dataset.images) == 20
     assert len({record.id for record in dataset.images}) == 20
-    assert dataset.pictures.tolist() == [*range(5)] * 4
+    assert dataset.sources.tolist() == [*range(5)] * 4
     assert dataset.fingerprint != Scenes.open().limit(5).fingerprint
     truth = dataset.ground_truth
     assert truth is not None
     assert len({row["id"] for row in truth["annotations"]}) == len(truth["annotations"])
-    weights = resample_weights(5, "any", 3)[:, dataset.pictures]
+    weights = resample_weights(5, "any", 3)[:, dataset.sources]
     np.testing.assert_array_equal(weights[:, :5], weights[:, 15:])
 
 

@@ -114,8 +114,9 @@ def report(
         ),
     ] = None,
     n_images: Annotated[
-        int, option.image("--pictures", metavar="N", min=1, help="How many images to show.")
+        int, option.image("--image-count", metavar="N", min=1, help="How many images to show.")
     ] = 12,
+    former_count: Annotated[int | None, option.image("--pictures", min=1, hidden=True)] = None,
     data_root: option.DataRootOption = None,
     images: option.ImagesOption = None,
     annotations: option.AnnotationsOption = None,
@@ -125,6 +126,9 @@ def report(
     from icm_bench.report.selection import Selection, parse_labels
 
     places = browser.Places(data_root, images, annotations)
+    if former_count is not None:
+        say("--pictures is called --image-count now", error=True)
+        n_images = former_count
     pictures = None if runs is None else page.Pictures(runs, places, n_images)
     options: dict[str, Any] = {
         "metric": metric,

@@ -12,7 +12,7 @@
 ==================  ==============================================================================================
 
 Luma is 0.299 R + 0.587 G + 0.114 B, the matrix of Recommendation ITU-R BT.601 at full range, as in JPEG's files and in
-the grey pictures for which MS-SSIM was published; it is not rounded. The peak is 255 throughout.
+the grey images for which MS-SSIM was published; it is not rounded. The peak is 255 throughout.
 
 A metric that is not defined is left out with the reason, never NaN and never averaged over what is left: a PSNR where
 the error is zero, and MS-SSIM wherever one image of the dataset has a side below 161 pixels, at which its fifth scale

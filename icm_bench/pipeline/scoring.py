@@ -232,9 +232,9 @@ class Ledger:
         if not self._bootstrap:
             return None
         dataset = self._plan.dataset
-        pictures = dataset.pictures
-        of_pictures = resample_weights(int(pictures.max()) + 1, dataset.fingerprint, self._bootstrap)
-        return np.asarray(of_pictures[:, pictures])
+        sources = dataset.sources
+        of_sources = resample_weights(int(sources.max()) + 1, dataset.fingerprint, self._bootstrap)
+        return np.asarray(of_sources[:, sources])
 
     @property
     def _replicated_metrics(self) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
         IcmBenchError: The dataset is not at hand or is another, or the stores lack a shard or are of another run.
     """
     if group.results[0].detector == NO_DETECTOR:
-        raise UsageError("pictures show what a detector saw, and there is none", where=group.title)
+        raise UsageError("images show what a detector saw, and there is none", where=group.title)
     dataset = _open(group.results[0], places)
     _check(dataset, group.results)
     points = [

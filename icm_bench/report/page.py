@@ -223,10 +223,10 @@ def _pictures(index: int, album: Album | IcmBenchError | None) -> str:
     if album is None:
         return ""
     if isinstance(album, IcmBenchError):
-        return f"<h3>Pictures</h3><p>None: {html.escape(str(album))}.</p>"
+        return f"<h3>Images</h3><p>None: {html.escape(str(album))}.</p>"
     return (
-        '<h3>Pictures</h3><p class="caption">The images that lose most over all operating points. A detection is true '
-        f"where it overlaps an object of its category by an IoU of {IOU} or more. Pictures are shown reduced to "
+        '<h3>Images</h3><p class="caption">The images that lose most over all operating points. A detection is true '
+        f"where it overlaps an object of its category by an IoU of {IOU} or more. They are shown reduced to "
         f'{LONGEST_SIDE} pixels, as WebP.</p><div data-browser="{index}"></div>'
     )
 

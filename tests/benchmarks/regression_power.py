@@ -5,7 +5,7 @@
 Two versions of a codec are measured for real, once, on all images; here two specs stand for them. Their bits and what
 the detector found, image by image, are the population. The second one's bits are scaled by one factor, so that over
 the population it needs exactly the given share of bits more (0: none) while every image keeps its own deviation. Then
-pictures are drawn from the population with replacement, as many as a size says, each in all its poses, and each pair of
+images are drawn from the population with replacement, as many as a size says, each in all its poses, and each pair of
 runs on such a draw is judged as ``icm-bench compare`` judges it.
 
 It also prints the spread of the BD-rate over the draws, and how far apart the two versions are image by image.
@@ -48,13 +48,13 @@ class Version:
         n_bits: Points x images.
         scorers: What the detector found, one a point.
         n_pixels: Of each image.
-        pictures: Which picture each image shows.
+        sources: Which file each image is of.
     """
 
     n_bits: Floats
     scorers: Sequence[Scorer]
     n_pixels: Floats
-    pictures: NDArray[np.int64]
+    sources: NDArray[np.int64]
 
     def scaled(self, factor: float) -> Version:
         """Return the codec with its bits multiplied."""
@@ -93,7 +93,7 @@ def _version(plan: Plan, points: Sequence[OperatingPoint]) -> Version:
         n_bits=np.array([8.0 * _column(plan, point, "n_bytes") for point in points]),
         scorers=[_scorer(plan, point, truth) for point in points],
         n_pixels=_column(plan, points[0], "width") * _column(plan, points[0], "height"),
-        pictures=plan.dataset.pictures,
+        sources=plan.dataset.sources,
     )
 
 
@@ -137,12 +137,12 @@ def judged(
 ) -> list[Judgement]:
     """Judge one draw of images, once for each factor on the bits of head."""
     rng = np.random.default_rng((seed, size))
-    pictures = versions[0].pictures
-    n_pictures = int(pictures.max()) + 1
-    drawn = rng.multinomial(size, np.full(n_pictures, 1 / n_pictures))
-    # A resample of the drawn pictures takes each as often as it was drawn, on average.
+    sources = versions[0].sources
+    n_sources = int(sources.max()) + 1
+    drawn = rng.multinomial(size, np.full(n_sources, 1 / n_sources))
+    # A resample of the drawn images takes each as often as it was drawn, on average.
     weights = np.concatenate([drawn[np.newaxis], rng.multinomial(size, drawn / size, n_resamples)])
-    weights = weights[:, pictures].astype(np.int32)
+    weights = weights[:, sources].astype(np.int32)
     rates = [version.rates(weights) for version in versions]
     accuracies = [version.accuracies(weights) for version in versions]
     judgements = []
@@ -183,9 +183,9 @@ def main() -> None:
         if len(base.n_bits) == len(head.n_bits)
         else None
     )
-    n_pictures = 1 + base.pictures.max()
+    n_sources = 1 + base.sources.max()
     print(
-        f"{given.head} in place of {given.base}: {len(dataset.images)} images of {n_pictures} pictures, "
+        f"{given.head} in place of {given.base}: {len(dataset.images)} images of {n_sources} images, "
         f"{given.pairs} draws of a size"
     )
     if spread is not None:
@@ -205,7 +205,7 @@ def main() -> None:
                 f"{verdict} {100 * n / len(rows):.1f} %" for verdict, n in counted.most_common()
             )
             print(
-                f"{size} pictures, {loss:g} % lost: {shares}; BD-rate {figures.mean():+.2f} % on average, "
+                f"{size} images, {loss:g} % lost: {shares}; BD-rate {figures.mean():+.2f} % on average, "
                 f"standard deviation {figures.std():.2f}",
                 flush=True,
             )

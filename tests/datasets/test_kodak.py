@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 
 from icm_bench.dataset import open_dataset
 from icm_bench.datasets import kodak
-from icm_bench.datasets.kodak import Kodak, Picture, fetch_kodak
+from icm_bench.datasets.kodak import Kodak, KodakImage, fetch_kodak
 from icm_bench.download import Patience
 from icm_bench.error import DatasetError, DownloadError, UsageError
 from icm_bench.image import Image, pixel_digest
@@ -34,35 +34,33 @@ def png(image: Image, level: int = 6) -> bytes:
 
 @pytest.fixture
 def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand-ins for the 24 pictures, known by their digests as the published ones are."""
+    """Stand-ins for the 24 images, known by their digests as the published ones are."""
     folder = tmp_path / "drawn"
     folder.mkdir()
-    pictures = []
+    published = []
     for number in range(1, 25):
         image = photograph(24 + number, 20, seed=number)
         data = png(image)
         (folder / f"kodim{number:02d}.png").write_bytes(data)
-        pictures.append(
-            Picture(len(data), 24 + number, 20, hashlib.sha256(data).hexdigest(), pixel_digest(image))
+        published.append(
+            KodakImage(len(data), 24 + number, 20, hashlib.sha256(data).hexdigest(), pixel_digest(image))
         )
-    monkeypatch.setattr(kodak, "PICTURES", tuple(pictures))
+    monkeypatch.setattr(kodak, "IMAGES", tuple(published))
     return folder
 
 
 def test_there_are_24_pictures_of_the_known_sizes() -> None:
-    assert len(kodak.PICTURES) == len({picture.pixels for picture in kodak.PICTURES}) == 24
-    portraits = [index for index, picture in enumerate(kodak.PICTURES, 1) if picture.height > picture.width]
+    assert len(kodak.IMAGES) == len({picture.pixels for picture in kodak.IMAGES}) == 24
+    portraits = [index for index, picture in enumerate(kodak.IMAGES, 1) if picture.height > picture.width]
     assert portraits == [4, 9, 10, 17, 18, 19]
-    assert {frozenset((picture.width, picture.height)) for picture in kodak.PICTURES} == {
-        frozenset((768, 512))
-    }
+    assert {frozenset((picture.width, picture.height)) for picture in kodak.IMAGES} == {frozenset((768, 512))}
 
 
 def test_the_published_pictures_are_known(shared_data: Callable[[str], Path]) -> None:
     dataset = open_dataset("kodak", data_root=shared_data("kodak"))
     assert (dataset.name, len(dataset.images), dataset.ground_truth) == ("kodak", 24, None)
     assert dataset.n_pixels == 24 * 768 * 512
-    for record, picture in zip(dataset.images, kodak.PICTURES, strict=True):
+    for record, picture in zip(dataset.images, kodak.IMAGES, strict=True):
         data = record.path.read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (picture.n_bytes, picture.sha256)
 
@@ -82,7 +80,7 @@ def test_a_missing_picture_is_named(drawn: Path) -> None:
         (drawn / f"kodim{number:02d}.png").unlink()
     with pytest.raises(
         DatasetError,
-        match=r"lacks 2 of the 24 pictures: kodim05.png, kodim23.png; fetch them with icm-bench data",
+        match=r"lacks 2 of the 24 images: kodim05.png, kodim23.png; fetch them with icm-bench data",
     ):
         Kodak.open(data_root=drawn)
     with pytest.raises(DatasetError, match="lacks 24 of the 24"):
@@ -91,7 +89,7 @@ def test_a_missing_picture_is_named(drawn: Path) -> None:
 
 def test_another_picture_under_a_known_name_is_refused(drawn: Path) -> None:
     (drawn / "kodim11.png").write_bytes((drawn / "kodim12.png").read_bytes())
-    with pytest.raises(DatasetError, match=r"kodim11.png: is not the picture that was published"):
+    with pytest.raises(DatasetError, match=r"kodim11.png: is not the image that was published"):
         Kodak.open(data_root=drawn)
 
 

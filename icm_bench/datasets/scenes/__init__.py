@@ -12,11 +12,11 @@ from icm_bench.datasets.coco import CocoFormat
 from icm_bench.detector import Task
 
 VALIDATION_SET = Path(__file__).parent / "val"
-"""The folder of the validation set: pictures, and ``instances.json``."""
+"""The folder of the validation set: images, and ``instances.json``."""
 
 
 class Scenes:
-    """The validation set of drawn scenes: 70 pictures of 512 x 384, objects of ten forms with exact masks."""
+    """The validation set of drawn scenes: 70 images of 512 x 384, objects of ten forms with exact masks."""
 
     name: ClassVar[str] = "scenes"
     default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType(
@@ -39,10 +39,10 @@ class Scenes:
 
 
 class ScenesPoses(Scenes):
-    """The validation set as it is, mirrored, upside down and turned: 280 images of 70 pictures.
+    """The validation set as it is, mirrored, upside down and turned: 280 images of 70 images.
 
     A change to a codec moves detections in each pose by another chance, so that four poses tell a small loss from
-    chance about as well as four times as many pictures would.
+    chance about as well as four times as many images would.
     """
 
     name: ClassVar[str] = "scenes-poses"

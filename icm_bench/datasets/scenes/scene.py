@@ -29,10 +29,10 @@ Surfaces = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is in it.
+    """An image and what is in it.
 
     Attributes:
-        image: The picture, 384 x 512 x 3.
+        image: The image, 384 x 512 x 3.
         instances: 384 x 512: 0, or 1 + the index of the object that the pixel shows.
         categories: The category ids (1 to 10) of the objects; each shows at least one pixel.
     """
@@ -73,7 +73,7 @@ class _World:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         self.height, self.width = HEIGHT * _SAMPLES, WIDTH * _SAMPLES
-        self.picture = PilImage.new("I", (self.width, self.height), 0)
+        self.canvas = PilImage.new("I", (self.width, self.height), 0)
         self.tones: NDArray[np.float32] = np.ones((self.height, self.width), np.float32)
         self.n_surfaces = 1
         n = _MAX_LEAVES
@@ -93,12 +93,12 @@ class _World:
 
     @property
     def surfaces(self) -> Surfaces:
-        return np.asarray(self.picture)
+        return np.asarray(self.canvas)
 
     def scatter_leaves(self) -> None:
         """Cover everything with leaves whose radii follow a power law, fewer small ones where it is calm."""
         rng = self.rng
-        draw = ImageDraw.Draw(self.picture)
+        draw = ImageDraw.Draw(self.canvas)
         smallest, largest = rng.uniform(4.0, 10.0), rng.uniform(180.0, 420.0)
         n = int(np.exp(rng.uniform(np.log(700), np.log(5000))))
         inverse = rng.uniform(largest**-2.0, smallest**-2.0, n)
@@ -140,7 +140,7 @@ class _World:
             return None
         surface = self._new_surface(left + w / 2, top + h / 2, max(h, w) / 2)
         self._colour_apart(surface, box)
-        self.picture.paste(surface, (left, top), PilImage.fromarray(mask))
+        self.canvas.paste(surface, (left, top), PilImage.fromarray(mask))
         self.tones[box] = np.where(mask, tone * _bevel(self.rng, mask), self.tones[box])
         return _Object(surface, category, int(mask.sum()))
 
@@ -180,7 +180,7 @@ class _World:
             if self._hides_too_much(mask, box, objects):
                 continue
             surface = self._new_surface(cx, cy, radius)
-            self.picture.paste(surface, (int(low[0]), int(low[1])), canvas)
+            self.canvas.paste(surface, (int(low[0]), int(low[1])), canvas)
             self.tones[box] = np.where(mask, 1, self.tones[box])
 
     def _new_surface(self, cx: float, cy: float, radius: float) -> int:
@@ -293,7 +293,7 @@ def _visible_instances(
 
 
 def _photograph(rng: np.random.Generator, radiance: NDArray[np.float32]) -> Image:
-    """Take the picture: lens, exposure, white balance, sensor noise, sharpening, tone curve, 8 bits."""
+    """Take the image: lens, exposure, white balance, sensor noise, sharpening, tone curve, 8 bits."""
     light = radiance.reshape(HEIGHT, _SAMPLES, WIDTH, _SAMPLES, 3).mean(axis=(1, 3))
     light = ndimage.gaussian_filter(light, (*(rng.uniform(0.3, 0.5),) * 2, 0), mode="nearest", truncate=3.0)
     light *= rng.uniform(0.65, 1.45) * 0.17 / max(float(light.mean()), 0.06)

@@ -1,4 +1,4 @@
-"""The validation set: drawn, written as lossless pictures, annotated in COCO's format."""
+"""The validation set: drawn, written as lossless images, annotated in COCO's format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = 0
 N_SCENES = 70
 
 ANNOTATIONS = "instances.json"
-"""The name of the annotation file, beside the pictures."""
+"""The name of the annotation file, beside the images."""
 
 
 def write_validation_set(folder: Path, *, n_scenes: int = N_SCENES, seed: int = SEED) -> Path:
@@ -34,8 +34,8 @@ def write_validation_set(folder: Path, *, n_scenes: int = N_SCENES, seed: int = 
     scenes = []
     for index in range(n_scenes):
         scene = draw_scene((seed, index))
-        picture = PilImage.fromarray(scene.image)
-        picture.save(folder / _file_name(index), lossless=True, quality=100, method=5)
+        opened = PilImage.fromarray(scene.image)
+        opened.save(folder / _file_name(index), lossless=True, quality=100, method=5)
         scenes.append(scene)
     path = folder / ANNOTATIONS
     path.write_text(
