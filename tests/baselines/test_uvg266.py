@@ -156,6 +156,12 @@ def test_the_real_uvg266_codes_every_size_and_other_codecs_decode_it(width: int,
     assert re.search(r"uvg266 \d\S+ \(sha256 [0-9a-f]{12}\)$", codec.version())
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("real")
+def test_the_real_uvg266_conforms() -> None:
+    check_codec(Uvg266, preset="ultrafast")
+
+
 @pytest.mark.usefixtures("real")
 def test_the_real_uvg266_moves_bytes_into_the_region(scene: Image) -> None:
     inside = np.zeros(scene.shape[:2], bool)

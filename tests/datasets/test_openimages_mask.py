@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from icm_bench.curves.result import load
 from icm_bench.dataset import Dataset
 from icm_bench.datasets.annotation import covers
 from icm_bench.datasets.openimages import OpenImages
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DatasetError
+from icm_bench.pipeline.runner import run
+from icm_bench.testing import photograph
 
 MASKS = "segmentation_validation_masks_5k.csv"
 PUBLISHED = "validation-annotations-object-segmentation.csv"
@@ -183,3 +186,42 @@ def test_no_text_passes_for_run_lengths_of_another_size(text: str, n_pixels: int
             1,
         )
         assert not covers(text, n_pixels + 1)
+
+
+DETECTOR = """
+from types import MappingProxyType
+from icm_bench.testing import FakeDetector
+
+class Street(FakeDetector):
+    name = "street"
+    categories = MappingProxyType({1: "person", 2: "bicycle", 3: "car"})
+"""
+
+
+def test_a_run_scores_masks_by_the_challenges_rules(mpeg: Path, plugins: Path, tmp_path: Path) -> None:
+    (plugins / "street.py").write_text(DETECTOR)
+    with (plugins / "fakes-1.0.dist-info" / "entry_points.txt").open("a") as file:
+        file.write("street = street:Street\n")
+    picture = (photograph(WIDTH, HEIGHT, seed=1) // 2 + 60).astype(np.uint8)
+    picture[_ellipse()] = (230, 30, 30)
+    Pillow.fromarray(picture).save(mpeg / "00aa.jpg", quality=95)
+    labels = mpeg / "segmentation_validation_labels_5k.csv"
+    for path in (labels, mpeg / "segmentation_validation_bbox_5k.csv", mpeg / MASKS):
+        path.write_text(path.read_text().replace("cell_phone", "car"))
+    run(
+        OpenImages.open(data_root=mpeg),
+        task="segmentation",
+        codecs=["jpeg"],
+        detector="street",
+        qualities=["jpeg=2,90"],
+        runs=tmp_path / "runs",
+        results=tmp_path / "results",
+        bootstrap=10,
+    )
+    place = tmp_path / "results" / "openimages-mpeg-segmentation-partial2" / "segmentation" / "street"
+    found = load(place / "jpeg.json")
+    # The person is found by its mask, the car, which nobody has drawn, is missed.
+    assert found.results["map50-oic"][1] == pytest.approx(50)
+    assert found.meta["uncompressed"]["map50-oic"] == pytest.approx(50)
+    assert found.replicates is not None
+    assert found.replicates.metrics["map50-oic"].shape == (2, 10)
