@@ -41,22 +41,30 @@ CONTRACTS = frozenset(
 )
 """What plug-ins and the pipeline are written against."""
 
-_LEARNED = {"contracts", "base", "icm_codecs", "icm_codecs.bitstream", "icm_codecs.training"}
+_LEARNED = {
+    "contracts",
+    "base",
+    "icm_bench.network",
+    "icm_codecs",
+    "icm_codecs.bitstream",
+    "icm_codecs.training",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "base": set(),
     "contracts": {"base"},
     "icm_bench.datasets": {"base", "contracts"},
-    "icm_bench.detectors": {"base", "contracts", "icm_bench.datasets"},
-    "icm_bench.metrics": {"base", "contracts"},
+    "icm_bench.network": {"base", "contracts"},
+    "icm_bench.detectors": {"base", "contracts", "icm_bench.datasets", "icm_bench.network"},
+    "icm_bench.metrics": {"base", "contracts", "icm_bench.network"},
     "icm_bench.curves": {"base", "contracts", "icm_bench.metrics"},
     "icm_bench.formats": {"base", "contracts", "icm_bench.metrics", "icm_bench.curves"},
     "icm_bench.report": {"base", "contracts", "icm_bench.metrics", "icm_bench.curves"},
     "icm_bench.pipeline": {"base", "contracts", "icm_bench.metrics", "icm_bench.curves"},
     "icm_baselines": {"base", "contracts"},
     "icm_codecs.bitstream": {"base", "contracts"},
-    "icm_codecs": {"base", "contracts", "icm_codecs.bitstream"},
-    "icm_codecs.training": {"base", "contracts", "icm_codecs", "icm_codecs.bitstream"},
+    "icm_codecs": {"base", "contracts", "icm_bench.network", "icm_codecs.bitstream"},
+    "icm_codecs.training": {"base", "contracts", "icm_bench.network", "icm_codecs", "icm_codecs.bitstream"},
     "icm_codecs.hyperprior": _LEARNED,
     "icm_codecs.checkerboard": _LEARNED | {"icm_codecs.tucodec"},
     "icm_codecs.icm": _LEARNED | {"icm_codecs.hyperprior", "icm_codecs.checkerboard"},
@@ -74,23 +82,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("icm_bench.report.table", "icm_bench.doctor"): "the type of a finding",
     # Bitstreams and predictions are exported out of the stores of runs.
     ("icm_bench.formats.exporter", "icm_bench.pipeline.store"): "reads bitstreams and predictions",
-    # The download of published weights is written for detectors' files, and CompressAI's are fetched alike.
-    ("icm_codecs.compressai_zoo", "icm_bench.detectors.checkpoint"): "fetches published weights",
-    ("icm_bench.metrics.lpips", "icm_bench.detectors.checkpoint"): "fetches published weights",
-    # Trainings go through detectors, on images that the harness draws: what both trainings need has no home yet.
-    (
-        "icm_codecs.training.detector_loss",
-        "icm_bench.detectors.precision",
-    ): "runs a detector as its own training does",
-    ("icm_codecs.training.detector_loss", "icm_bench.detectors.target"): "the objects of an image",
-    ("icm_codecs.training.images", "icm_bench.detectors.target"): "the objects of an image",
-    ("icm_codecs.training.loop", "icm_bench.detectors.target"): "the objects of an image",
-    ("icm_codecs.training.teacher", "icm_bench.detectors.target"): "the objects of an image",
-    ("icm_codecs.checkerboard.training", "icm_bench.detectors.target"): "the objects of an image",
+    # Trainings go on images that the harness draws.
     ("icm_codecs.training.images", "icm_bench.datasets.scenes.shard"): "reads drawn scenes",
-    ("icm_codecs.training.task", "icm_bench.detectors.target"): "the objects of an image",
-    ("icm_codecs.training.trainable", "icm_bench.detectors.target"): "the objects of an image",
-    ("icm_codecs.icm.training", "icm_bench.detectors.target"): "the objects of an image",
 }
 """Imports against the layers that are yet to be mended, and why they are there."""
 

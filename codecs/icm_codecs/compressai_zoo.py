@@ -57,7 +57,7 @@ def published_url(name: str, metric: str, quality: int) -> str:
 
 def cached_file(url: str) -> Path:
     """Return where the published weights of an address are kept, fetched or not."""
-    from icm_bench.detectors.checkpoint import cache_folder
+    from icm_bench.network.checkpoint import cache_folder
 
     return cache_folder() / "compressai" / PurePosixPath(url).name
 
@@ -360,7 +360,7 @@ def _published_digest(file: Path) -> str:
 def _read_state(data: bytes, path: Path) -> dict[str, Any]:
     import safetensors.torch
 
-    from icm_bench.detectors.checkpoint import read_pth
+    from icm_bench.network.checkpoint import read_pth
 
     if path.suffix == ".safetensors":
         return dict(safetensors.torch.load(data))

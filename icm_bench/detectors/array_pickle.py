@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icm_bench.detectors.pickle_guard import RefusedPickleError, check_pickle
+from icm_bench.network.pickle_guard import RefusedPickleError, check_pickle
 
 _NUMBERS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8"})
 _MAX_COPIES = 4

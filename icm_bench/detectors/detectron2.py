@@ -24,7 +24,12 @@ from icm_bench.datasets.cityscapes_category import CATEGORIES as CITYSCAPES
 from icm_bench.datasets.coco_category import CATEGORIES as COCO
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.array_pickle import read_pickled_state
-from icm_bench.detectors.checkpoint import (
+from icm_bench.detectors.device import open_device
+from icm_bench.detectors.mask import run_lengths
+from icm_bench.download import download
+from icm_bench.error import DetectorError, DownloadError, UsageError, unknown
+from icm_bench.image import Image, first_line
+from icm_bench.network.checkpoint import (
     READERS,
     Checkpoint,
     Reader,
@@ -33,11 +38,6 @@ from icm_bench.detectors.checkpoint import (
     read_checkpoint,
     read_pth,
 )
-from icm_bench.detectors.device import open_device
-from icm_bench.detectors.mask import run_lengths
-from icm_bench.download import download
-from icm_bench.error import DetectorError, DownloadError, UsageError, unknown
-from icm_bench.image import Image, first_line
 
 INSTALLATION = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
 """Where detectron2 says how it is installed."""

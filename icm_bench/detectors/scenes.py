@@ -26,11 +26,11 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.detector import Prediction, Task
-from icm_bench.detectors.checkpoint import Checkpoint, load_into, read_checkpoint
 from icm_bench.detectors.device import open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError
 from icm_bench.image import Image
+from icm_bench.network.checkpoint import Checkpoint, load_into, read_checkpoint
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "scenes_rcnn.safetensors"
 """The weights of both detectors: the Faster R-CNN is the Mask R-CNN without its mask head."""

@@ -21,10 +21,10 @@ from torchvision.models.detection import MaskRCNN
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.datasets.scenes.scene import HEIGHT, WIDTH
 from icm_bench.datasets.scenes.shard import N_SCENES, Shard, read_shard, write_shard
-from icm_bench.detectors.precision import lower_precision
 from icm_bench.detectors.scenes import build_mask_rcnn, fold_norms
-from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
+from icm_bench.network.precision import lower_precision
+from icm_bench.network.target import Target, target_of
 
 _BATCH = 2
 _CROP = (352, 480)

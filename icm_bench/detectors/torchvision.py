@@ -15,11 +15,11 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Prediction, Task
-from icm_bench.detectors.checkpoint import cached_checkpoint, fetch_checkpoint, load_into, read_checkpoint
 from icm_bench.detectors.device import open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError
 from icm_bench.image import Image, first_line, printable
+from icm_bench.network.checkpoint import cached_checkpoint, fetch_checkpoint, load_into, read_checkpoint
 
 _MASK_THRESHOLD = 0.5
 _N_CLASSES = 91

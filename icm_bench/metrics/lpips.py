@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from icm_bench.detectors.checkpoint import fetch_checkpoint, load_into, read_checkpoint
 from icm_bench.error import UsageError
 from icm_bench.image import Image
 from icm_bench.metrics.image_metric import Outcome
+from icm_bench.network.checkpoint import fetch_checkpoint, load_into, read_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -34,11 +34,11 @@ from icm_bench.datasets.cityscapes_category import CATEGORIES as CITYSCAPES
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Detector
 from icm_bench.detectors.array_pickle import read_pickled_state
-from icm_bench.detectors.checkpoint import Checkpoint
 from icm_bench.detectors.detectron2 import ZOO, Detectron2, _completed, fetch_weights, read_weights
-from icm_bench.detectors.pickle_guard import RefusedPickleError
 from icm_bench.error import DetectorError, DownloadError, UsageError
 from icm_bench.image import Image, read_image
+from icm_bench.network.checkpoint import Checkpoint
+from icm_bench.network.pickle_guard import RefusedPickleError
 from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector, photograph

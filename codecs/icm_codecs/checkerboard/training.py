@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from icm_bench.detectors.target import Target
+from icm_bench.network.target import Target
 from icm_codecs.checkerboard.checkpoint import save_checkpoint, start_from
 from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape, add_noise
 from icm_codecs.training.images import Source

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_bench import registry
-from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
+from icm_bench.network.target import Target
 from icm_codecs.hyperprior.variable_rate import LATENT_STRIDE
 from icm_codecs.icm.checkpoint import save_checkpoint
 from icm_codecs.icm.network import IcmNetwork

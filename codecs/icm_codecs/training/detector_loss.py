@@ -18,9 +18,9 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from icm_bench import registry
-from icm_bench.detectors.precision import lower_precision
-from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
+from icm_bench.network.precision import lower_precision
+from icm_bench.network.target import Target
 
 __all__ = ["FrozenDetector", "Task", "focus_on"]
 

@@ -20,9 +20,9 @@ from torch.utils.data import IterableDataset
 
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.datasets.scenes.shard import read_shard
-from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
+from icm_bench.network.target import Target, target_of
 
 __all__ = [
     "Box",

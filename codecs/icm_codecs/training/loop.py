@@ -17,8 +17,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
+from icm_bench.network.target import Target
 from icm_codecs.training.images import Crops, Source
 from icm_codecs.training.recipe import Optimisation
 from icm_codecs.training.trainable import HasOwnRates

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
+from icm_bench.network.target import Target
 from icm_codecs.training.detector_loss import focus_on
 from icm_codecs.training.recipe import check_shares, table_of
 from icm_codecs.training.teacher import OnnxTeacher, RcnnTeacher, Teacher, TeachersLoss

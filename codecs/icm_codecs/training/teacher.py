@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icm_bench.detectors.target import Target
 from icm_bench.error import TrainingError
+from icm_bench.network.target import Target
 from icm_codecs.training.detector_loss import FrozenDetector, Task
 from icm_codecs.training.onnx_graph import OnnxGraph
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
-from icm_bench.detectors.target import Target
+from icm_bench.network.target import Target
 from icm_codecs.training.images import Source
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.models import detection
 
 from icm_bench.datasets.scenes.scene import draw_scene
-from icm_bench.detectors.target import Target, target_of
 from icm_bench.error import TrainingError
+from icm_bench.network.target import Target, target_of
 from icm_codecs.training.detector_loss import FrozenDetector, Task, focus_on
 
 TASK = Task("maskrcnn_scenes", (1.0,))

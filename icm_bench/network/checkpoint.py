@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from icm_bench.detectors.pickle_guard import check_pth
 from icm_bench.download import download
 from icm_bench.error import DetectorError
 from icm_bench.image import first_line, printable
+from icm_bench.network.pickle_guard import check_pth
 
 CACHE_VARIABLE = "ICM_BENCH_CACHE"
 

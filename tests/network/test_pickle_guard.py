@@ -16,10 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icm_bench.detectors.checkpoint import read_checkpoint
 from icm_bench.detectors.detectron2 import read_weights
-from icm_bench.detectors.pickle_guard import RefusedPickleError, check_pickle, check_pth
 from icm_bench.error import DetectorError
+from icm_bench.network.checkpoint import read_checkpoint
+from icm_bench.network.pickle_guard import RefusedPickleError, check_pickle, check_pth
 
 HEAD = b"\x80\x02"
 DOUBLED = b")q\x00" + b"h\x00h\x00\x86q\x00" + b"".join(b"0h\x00h\x00\x86q\x00" for _ in range(60))

@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from icm_bench.detectors.checkpoint import cache_folder, fetch_checkpoint, load_into, read_checkpoint
 from icm_bench.error import DetectorError, DownloadError
+from icm_bench.network.checkpoint import cache_folder, fetch_checkpoint, load_into, read_checkpoint
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([0.5, -0.5])}
 
