@@ -113,7 +113,7 @@ def always_named(codec_class: type[Codec]) -> tuple[str, ...]:
 
 @runtime_checkable
 class CompletesOptions(Protocol):
-    """A codec class whose defaults follow from what it is run for, or whose options have had other names."""
+    """A codec class whose defaults depend on task and dataset, or whose options had other names."""
 
     @classmethod
     def complete_options(cls, options: Mapping[str, str], *, task: str, provider: str) -> dict[str, str]:
@@ -202,7 +202,7 @@ def runs_on(codec: Codec) -> Resource:
 
 @runtime_checkable
 class DeclaresCost(Protocol):
-    """A codec that knows about how long it takes, so that long runs can be foreseen and shared out."""
+    """A codec that estimates how long it takes, so that a long run can be planned and divided."""
 
     def s_per_megapixel(self) -> float:
         """Return about how many seconds of one core a megapixel takes to encode and decode."""
@@ -257,15 +257,15 @@ def quality_of(codec: Codec, data: bytes) -> Quality:
 
 @runtime_checkable
 class Loads(Protocol):
-    """A codec that loads networks or tables, which no image's time should hold."""
+    """A codec that loads networks or tables; the time for it must not count as an image's."""
 
     def load(self) -> None:
-        """Make ready what the first image would otherwise wait for; a second call does nothing."""
+        """Load what the first image needs; a second call does nothing."""
         ...
 
 
 def load(codec: Codec) -> None:
-    """Make a codec ready for its first image: by default it is."""
+    """Load what a codec's first image needs: by default nothing."""
     if isinstance(codec, Loads):
         codec.load()
 

@@ -125,7 +125,7 @@ def to_image(planes: Planes, form: PlaneFormat) -> Image:
     """Return the RGB image of planes Y, Cb and Cr, clipped to 0 to 255, of the size of Y."""
     height, width = planes[0].shape
     image: Image = np.empty((height, width, 3), np.uint8)
-    # In strips, because what lies between takes thirty times the bytes of the planes.
+    # In strips: intermediate values take thirty times the memory of the planes.
     for top in range(0, height, _STRIP):
         image[top : top + _STRIP] = _strip(planes, form, top, min(height, top + _STRIP))
     return image

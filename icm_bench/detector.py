@@ -23,8 +23,8 @@ Prediction: TypeAlias = dict[str, Any]
 class Detector(Protocol):
     """A frozen detector.
 
-    The class says what its instances may do; one whose options choose a variant may narrow ``tasks`` and ``published``
-    to that variant's. One whose instances alone know their categories has none as a class.
+    The class says what its instances may do. An instance may have fewer ``tasks`` and ``published`` values, where its
+    options choose a variant. Where the weights decide the categories, the class has an empty ``categories``.
 
     Attributes:
         name: The detector's name: entry point, command line, file names and legends.
@@ -55,7 +55,7 @@ class Detector(Protocol):
 
 @runtime_checkable
 class PredictsBatches(Protocol):
-    """A detector that takes several images at once, and sees in each what it sees in that image alone."""
+    """A detector that takes several images at once, and finds in each what it finds in that image alone."""
 
     def predict_batch(self, images: Sequence[Image]) -> list[list[Prediction]]:
         """Return what :meth:`Detector.predict` returns for each image, in order.
@@ -72,7 +72,7 @@ class PredictsBatches(Protocol):
 
 @runtime_checkable
 class NamedByWeights(Protocol):
-    """A detector class that takes any file of weights: the file's name belongs to the detector's."""
+    """A detector class that takes any file of weights, whose name becomes a part of the detector's."""
 
     @classmethod
     def name_by_weights(cls, options: Mapping[str, str], *, weights: Path | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The one tree of errors that this package raises.
+"""The errors that this package raises, as one tree.
 
 ::
 
@@ -10,6 +10,7 @@
     │   └── WeightsError  a codec's published weights have not been fetched to this machine
     ├── DetectorError     a detector or its weights cannot be used, or its predictions are malformed
     ├── StoreError        the coded or predicted store cannot be read, written or reused
+    │   └── DamageError   a shard on disk is damaged, or is not the one that belongs there
     ├── ResultError       a result file is missing, malformed or cannot be compared
     ├── DownloadError     a file could not be fetched, or is not the file that was expected
     └── TrainingError     a training cannot start, continue or be saved
@@ -30,7 +31,7 @@ from icm_bench.text import printable
 
 
 class IcmBenchError(Exception):
-    """Something went wrong that its reader can put right.
+    """An error that its reader can correct.
 
     Args:
         what: What happened, a clause without a final stop.
@@ -39,8 +40,8 @@ class IcmBenchError(Exception):
     """
 
     def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
-        # Libraries' messages, quoted in ours, may run over several lines; an error is one. Whatever it quotes may
-        # come from a file, a server or another program, and must not steer the terminal.
+        # An error is one line, and the messages of libraries may have several. What an error quotes may come from a
+        # file, a server or another program: it must not control the terminal.
         self.what = printable(" ".join(what.split()))
         super().__init__(self.what)
         self.where = None if where is None else printable(where)
@@ -115,7 +116,7 @@ def unknown(kind: str, name: str, known: list[str]) -> UsageError:
 def system_errors(
     kind: type[IcmBenchError], what: str, *, where: object = None, hint: str | None = None
 ) -> Iterator[None]:
-    """Turn the operating system's errors into one of this tree: the one place where it is done.
+    """Raise an error of this tree for what the operating system raises within.
 
     Args:
         kind: What to raise.

@@ -1,4 +1,4 @@
-"""Images and their objects shown mirrored, upside down, and both: other images to a codec, of the same bytes."""
+"""Mirror an image and its objects, turn them upside down, or both: to a codec, each is another image."""
 
 from __future__ import annotations
 

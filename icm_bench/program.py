@@ -1,4 +1,4 @@
-"""External programs: run in a folder of their own, watched, and believed only once their output is seen."""
+"""Run external programs: each in a folder of its own, with a time limit, and with its output checked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 """
-"""A shell that hears which programs begin (+) and end (-) and, once whoever tells it is gone, ends those that run."""
+"""A shell that is told which programs begin (+) and end (-), and kills those that still run when this process dies."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,10 @@ class Call:
         arguments: The program (a path or a name on PATH) and its arguments; files are named relative to the
             folder.
         inputs: Content of the files that stand in the folder before the program starts, by name.
-        output: The file in the folder that the program is to write; None where its printed text is what is
-            wanted.
-        n_bytes: The exact size that the output must have; None where any size but zero will do.
-        telling: Which line of what a failed program printed tells the cause, and ends the error's message: the first
-            or the last of those that speak of an error, or of all where none does.
+        output: The file in the folder that the program writes; None where its printed text is wanted.
+        n_bytes: The exact size of the output; None for any size but zero.
+        telling: Which line of what a failed program printed the error quotes: the first or the last of those that speak
+            of an error, or of all lines where none does.
         success: Exit statuses that mean success.
         timeout_s: Seconds after which the program and all that it started are killed.
         environment: Variables set in addition to those of this process.
@@ -154,7 +153,7 @@ def _watch(folder: Path, call: Call) -> bytes | None:
 
 @contextlib.contextmanager
 def _ends_with_us(group: int, folder: Path) -> Iterator[None]:
-    """Have a process group ended and its folder removed where this process is killed meanwhile."""
+    """End a process group and remove its folder if this process is killed meanwhile."""
     watcher = _watcher(os.getpid())
     _tell(watcher, f"+ {group} {folder}")
     try:
@@ -208,7 +207,7 @@ def _ends_in_time(pid: int, timeout_s: float) -> bool:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> int:
-    # Also after a good end: what the program left running is in the group.
+    # After success too: the program may have left processes of its group running.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     return process.wait()

@@ -1,4 +1,4 @@
-"""Codecs, detectors, datasets and metrics by name, through entry points: ours exactly as a third party's.
+"""Find codecs, detectors, datasets and metrics by name, through entry points: our own like a third party's.
 
 A name may also be given in this process alone, for a class that is not installed.
 """
@@ -26,7 +26,7 @@ def names(kind: Kind) -> list[str]:
 
 
 def give(kind: Kind, name: str, provided: Any) -> None:
-    """Have a name mean a class that is not installed, in this process; another one of the name is replaced.
+    """Let a name stand for a class that is not installed, in this process; it replaces an earlier one.
 
     Raises:
         UsageError: A distribution provides the name, and provides something else.
@@ -69,7 +69,7 @@ def pack(wanted: Iterable[tuple[Kind, str]]) -> bytes:
 
 
 def unpack(packed: bytes) -> None:
-    """Have the names mean here what they meant where they were packed."""
+    """Let the names stand for the classes that they stood for where they were packed."""
     if packed:
         _given.update(pickle.loads(packed))  # noqa: S301  (from the process that has this one do its work)
 
