@@ -67,6 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "icm_codecs.training": {"base", "contracts", "icm_bench.network", "icm_codecs", "icm_codecs.bitstream"},
     "icm_codecs.hyperprior": _LEARNED,
     "icm_codecs.checkerboard": _LEARNED | {"icm_codecs.tucodec"},
+    "icm_codecs.filtered": _LEARNED,
     "icm_codecs.icm": _LEARNED | {"icm_codecs.hyperprior", "icm_codecs.checkerboard"},
     "icm_codecs.content_weighted": _LEARNED,
     "icm_codecs.rnn_gdn": _LEARNED,
@@ -94,7 +95,6 @@ APART: dict[tuple[str, str], str] = {
     ("icm_bench.metrics.evaluation", "icm_bench.pipeline.scoring"): "whose rules a dataset is scored by",
     # icm has two backbones: this one is its own architecture, and is trained by itself.
     ("icm_codecs.checkerboard.coder", "icm_codecs.icm.codec"): "a codec's own architecture",
-    ("icm_codecs.training.task", "icm_codecs.checkerboard.training"): "a loss that any training may use",
 }
 """Modules that one other imports alone, from outside their folder, and what they are there."""
 

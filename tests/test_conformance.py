@@ -22,6 +22,7 @@ FAST: Mapping[str, Mapping[str, Any]] = {
     "hevc": {"preset": "fast"},
     "hevc-roi": {"preset": "fast"},
     "vvc": {"preset": "faster"},
+    "vvc-filtered": {"preset": "faster"},
     "vvc-pareto": {"preset": "faster"},
     "vvc-roi": {"preset": "faster"},
 }

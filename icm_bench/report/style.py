@@ -42,6 +42,7 @@ _DRAWN: Final[Mapping[str, tuple[int, str]]] = {
     "vtm": (_SKY, "s"),
     "vtm-pareto": (_SKY, "^"),
     "vvc": (_BLUE, "s"),
+    "vvc-filtered": (_BLUE, "D"),
     "vvc-pareto": (_BLUE, "^"),
     "webp": (_ORANGE, "*"),
 }
@@ -75,6 +76,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "vtm": "VTM",
     "vtm-pareto": "VTM",
     "vvc": "VVC",
+    "vvc-filtered": "VVC",
     "vvc-pareto": "VVC",
     "vvc-roi": "VVC",
     "webp": "WebP",

@@ -1,0 +1,1 @@
+"""A learned filter behind a standard decoder."""
