@@ -21,6 +21,8 @@ FAST: Mapping[str, Mapping[str, Any]] = {
     "avif": {"speed": 8},
     "hevc": {"preset": "fast"},
     "hevc-roi": {"preset": "fast"},
+    "uvg266": {"preset": "ultrafast"},
+    "uvg266-roi": {"preset": "ultrafast"},
     "vvc": {"preset": "faster"},
     "vvc-filtered": {"preset": "faster"},
     "vvc-pareto": {"preset": "faster"},
