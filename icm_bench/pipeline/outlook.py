@@ -22,6 +22,9 @@ from icm_bench.pipeline.plan import OperatingPoint, Plan
 _DETECT_S = 0.3
 """Seconds that a detector is taken to need for an image, until one was measured."""
 
+_COMPARE_S = 0.15
+"""Seconds of one core that comparing a megapixel with its original takes."""
+
 _BITS_PER_PIXEL = 1.0
 """Rate that a codec is taken to have, until one was measured."""
 
@@ -103,6 +106,8 @@ def standings(record: Mapping[str, Any], root: Path) -> list[Standing]:
             is_coded = not any(_kind(folder) == "coded" for folder in missing)
             n_done += not missing
             core_s += (not is_coded) * code_s * shard["megapixels"]
+            is_compared = not any(_kind(folder) == "compared" for folder in missing)
+            core_s += (not is_compared) * _COMPARE_S * shard["megapixels"]
             core_s += sum(
                 detect_s[_detector(folder)] * shard["images"]
                 for folder in missing

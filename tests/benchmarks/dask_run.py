@@ -4,7 +4,7 @@
 
 One worker offers a GPU. Three runs: undisturbed; with two workers killed; with the client killed and started again.
 Every image that is encoded is counted. Only what was in flight may be encoded twice: two shards of eight images for
-each worker that is killed, and for each worker of a client that is.
+each worker of the cluster, each time that one of its processes is killed.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--detector", default="fasterrcnn_scenes")
     parser.add_argument("--codecs", default="icm,vvc,jpeg")
     parser.add_argument("--qualities", action="append", default=[])
     given = parser.parse_args()
@@ -67,7 +68,7 @@ def main() -> None:
 
         def command(folder: Path, *options: str) -> list[str]:
             arguments = ["--codecs", given.codecs, "--limit", str(given.images), "--device", "cpu"]
-            arguments += ["--detector", "stand-in", "--bootstrap", "50"]
+            arguments += ["--detector", given.detector, "--bootstrap", "50"]
             arguments += [part for item in given.qualities for part in ("--qualities", item)]
             return run_command(
                 *arguments, "--runs", f"{folder}/runs", "--results", f"{folder}/results", *options

@@ -29,6 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--parts", type=int, default=8)
+    parser.add_argument("--detector", default="fasterrcnn_scenes")
     parser.add_argument("--codecs", default="icm,vvc,jpeg")
     parser.add_argument("--qualities", action="append", default=[])
     parser.add_argument("--seed", type=int, default=1)
@@ -40,7 +41,7 @@ def main() -> None:
 
         def command(folder: Path, *options: str) -> list[str]:
             arguments = ["--codecs", given.codecs, "--limit", str(given.images), "--device", "cpu"]
-            arguments += ["--detector", "stand-in:ms=0", "--bootstrap", "50", "--workers", "1"]
+            arguments += ["--detector", given.detector, "--bootstrap", "50", "--workers", "1"]
             arguments += [part for item in given.qualities for part in ("--qualities", item)]
             return run_command(
                 *arguments, "--runs", f"{folder}/runs", "--results", f"{folder}/results", *options
@@ -58,7 +59,7 @@ def main() -> None:
                 before = len(list(top.glob("parts/runs/coded/**/*.parquet")))
                 while process.poll() is None:
                     time.sleep(0.02)
-                    if len(list(top.glob("parts/runs/coded/**/*.parquet"))) >= before + 2:
+                    if len(list(top.glob("parts/runs/coded/**/*.parquet"))) > before:
                         process.kill()
                 print(f"part {number}: killed", flush=True)
             both = (
@@ -80,6 +81,7 @@ def _print_balance(given: argparse.Namespace, runs: Path) -> None:
     plan = plan_of(
         open_dataset("scenes", limit=given.images),
         task="detection",
+        detector=given.detector,
         codecs=given.codecs.split(","),
         weights=None,
         qualities=given.qualities,

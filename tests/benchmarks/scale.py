@@ -61,7 +61,10 @@ def main() -> None:
             print(
                 f"{what}: {n_images} images, each coded once and looked at twice, in {wall_s:.1f} s beyond"
                 f" {idle.wall_s:.1f} s of start-up: {n_images / wall_s:.1f} images/s, {cost_ms:.1f} ms a shard\n"
-                f"  {made.spans()}",
+                f"  {made.spans()}"
+                + (
+                    f", client {1000 * (made.core_s - idle.core_s) / n_shards:.1f} ms a shard" if also else ""
+                ),
                 flush=True,
             )
             return cost_ms

@@ -118,7 +118,7 @@ class Watched:
     def spans(self) -> str:
         """Say the least and the most memory of the parent and of the workers, after the first tenth."""
         late = self.memory[len(self.memory) // 10 :]
-        parent = [mib for mib, _ in late]
+        parent = [mib for mib, _ in late if mib]
         # What has less is only starting.
         workers = [mib for _, all_workers in late for mib in all_workers if mib > 40]
         return (
