@@ -113,6 +113,13 @@ def report(
             help="Show images too, from this folder of bitstreams and predictions.",
         ),
     ] = None,
+    base_runs: Annotated[
+        Path | None,
+        option.image(
+            metavar="FOLDER",
+            help="With --base: the earlier bitstreams and predictions, to show what became worse.",
+        ),
+    ] = None,
     n_images: Annotated[
         int, option.image("--image-count", metavar="N", min=1, help="How many images to show.")
     ] = 12,
@@ -129,7 +136,7 @@ def report(
     if former_count is not None:
         say("--pictures is called --image-count now", error=True)
         n_images = former_count
-    pictures = None if runs is None else page.Pictures(runs, places, n_images)
+    pictures = None if runs is None else page.Pictures(runs, places, n_images, base_runs)
     options: dict[str, Any] = {
         "metric": metric,
         "pictures": pictures,

@@ -131,16 +131,16 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
     """
     if group.results[0].detector == NO_DETECTOR:
         raise UsageError("images show what a detector saw, and there is none", where=group.title)
-    dataset = _open(group.results[0], places)
-    _check(dataset, group.results)
+    dataset = open_measured(group.results[0], places)
+    check_dataset(dataset, group.results)
     points = [
-        _Point(dataset, Store(runs), result, quality)
+        Point(dataset, Store(runs), result, quality)
         for result in group.results
         for quality in result.qualities
     ]
-    original = _Point(dataset, Store(runs), group.results[0], None)
+    original = Point(dataset, Store(runs), group.results[0], None)
     chosen = _worst(dataset, original, points)[:n_images]
-    truths = _truths(dataset, chosen)
+    objects = truths(dataset, chosen)
     data = {
         "categories": {str(key): name for key, name in dataset.categories.items()},
         "codecs": [
@@ -154,7 +154,7 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
     }
     album = Album({**data, "images": []})
     for record in chosen:
-        truth = truths[record.id]
+        truth = objects[record.id]
         album.data["images"].append(
             {
                 "id": record.id,
@@ -179,7 +179,7 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
 
 
 @dataclass(frozen=True, eq=False)
-class _Point:
+class Point:
     """One operating point in the stores; no quality: the uncompressed images."""
 
     dataset: Dataset
@@ -267,7 +267,7 @@ def _best(objects: Any, overlap: Any, truth: GroundTruth, taken: set[int]) -> in
     return _IGNORED if free else _FALSE
 
 
-def _truths(dataset: Dataset, records: Sequence[ImageRecord]) -> dict[int, GroundTruth]:
+def truths(dataset: Dataset, records: Sequence[ImageRecord]) -> dict[int, GroundTruth]:
     """Return the objects of some images, an image each."""
     truth = dataset.ground_truth or {}
     of_image: dict[int, list[Mapping[str, Any]]] = {record.id: [] for record in records}
@@ -283,7 +283,7 @@ def _truths(dataset: Dataset, records: Sequence[ImageRecord]) -> dict[int, Groun
     }
 
 
-def _worst(dataset: Dataset, original: _Point, points: Sequence[_Point]) -> list[ImageRecord]:
+def _worst(dataset: Dataset, original: Point, points: Sequence[Point]) -> list[ImageRecord]:
     """Return the images by how many objects are lost over all operating points, most first."""
     truth = GroundTruth.from_coco(dataset.ground_truth or {})
     before = original.n_found(truth)
@@ -294,22 +294,23 @@ def _worst(dataset: Dataset, original: _Point, points: Sequence[_Point]) -> list
 
 def _view(album: Album, image: Image, *rest: Any) -> dict[str, Any]:
     *n_bytes, detections = rest
-    name, content = _picture(image)
+    name, content = as_webp(image)
     album.pictures[name] = content
     view = {"source": name, "detections": [each.record() for each in detections]}
     return view | ({"bytes": n_bytes[0]} if n_bytes else {})
 
 
-def _picture(image: Image) -> tuple[str, bytes]:
-    picture = Pillow.fromarray(image)
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Pillow.Resampling.LANCZOS)
+def as_webp(image: Image) -> tuple[str, bytes]:
+    """Return a file's name and content for an image, reduced to what the page shows at most."""
+    reduced = Pillow.fromarray(image)
+    reduced.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Pillow.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=WEBP_QUALITY)
+    reduced.save(buffer, "WEBP", quality=WEBP_QUALITY)
     content = buffer.getvalue()
     return f"{hashlib.sha256(content).hexdigest()[:16]}.webp", content
 
 
-def _open(result: Result, places: Places) -> Dataset:
+def open_measured(result: Result, places: Places) -> Dataset:
     """Return the dataset that a result was measured on: what its provider opens, or the images that were named."""
     provider, limit = (result.meta["dataset"].get(key) for key in ("provider", "limit"))
     provider = provider or result.dataset
@@ -328,7 +329,12 @@ def _open(result: Result, places: Places) -> Dataset:
     return open_dataset("coco-format", images=places.images, annotations=places.annotations, limit=limit)
 
 
-def _check(dataset: Dataset, results: Sequence[Result]) -> None:
+def check_dataset(dataset: Dataset, results: Sequence[Result]) -> None:
+    """Check that results were measured on a dataset.
+
+    Raises:
+        IcmBenchError: One was measured on another.
+    """
     for result in results:
         if "truth" in result.meta["dataset"]:
             raise IcmBenchError(

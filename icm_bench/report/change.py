@@ -9,8 +9,13 @@ from icm_bench.report.regression import DIRECTION, Regression
 from icm_bench.report.table import Table
 
 
-def section(regression: Regression) -> str:
-    """Return what changed as one HTML section, the curves that need a reader's eye first."""
+def section(regression: Regression, images: str = "") -> str:
+    """Return what changed as one HTML section, the curves that need a reader's eye first.
+
+    Args:
+        regression: What changed.
+        images: HTML of images of it.
+    """
     tables = "".join(map(_table, difference.tables(regression)))
     notes = "".join(
         f'<p class="caption">{html.escape(note)}</p>' for note in difference.notes(regression)[1:]
@@ -18,7 +23,8 @@ def section(regression: Regression) -> str:
     return (
         '<section id="change" aria-labelledby="title-change"><h2 id="title-change">What changed</h2>'
         f"<p><strong>{html.escape(difference.headline(regression))}</strong></p>"
-        f"<p>{html.escape(DIRECTION)} In the plots earlier curves that differ are dotted.</p>{tables}{notes}</section>"
+        f"<p>{html.escape(DIRECTION)} In the plots earlier curves that differ are dotted.</p>"
+        f"{tables}{notes}{images}</section>"
     )
 
 

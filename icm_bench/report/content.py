@@ -247,7 +247,13 @@ def _curves_data(group: Group) -> list[dict[str, Any]]:
             earlier = _curve_data(group.base[result.codec], group.metrics)
             style = {**earlier["style"], "line": 3}
             curves.append(
-                earlier | {"label": f"{data['label']}, base", "style": style, "rivals": [len(curves) - 1]}
+                earlier
+                | {
+                    "label": f"{data['label']}, base",
+                    "style": style,
+                    "rivals": [len(curves) - 1],
+                    "isBase": True,
+                }
             )
     return curves
 

@@ -4,6 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_WITH_BANDS = 6;
 const NEAR = 40;
+const EXAMPLE_SCORE = 0.3;
 
 function element(name, attributes = {}, text = "") {
   const made = document.createElementNS(SVG, name);
@@ -63,13 +64,18 @@ function ticksOf(low, high, isLog) {
 }
 
 class Plot {
-  constructor(home, group) {
+  constructor(home, group, set) {
     this.group = group;
+    this.examples = set;
     this.home = home;
     const hasBands = group.curves.length <= MOST_WITH_BANDS;
     this.state = { metric: group.metric, isLog: true, bands: hasBands, isWhole: false, hidden: new Set() };
     this.figure = html("div", { class: "plot" });
-    home.append(this.controls(), this.legend(), this.figure);
+    this.example = html("figure", { class: "example" });
+    const hint = this.examples ? [html("p", { class: "caption" }, "Move to a point: the image that loses most is shown as it was decoded there.")] : [];
+    this.example.append(...hint);
+    const shown = this.examples ? html("div", { class: "beside" }, this.figure, this.example) : this.figure;
+    home.append(this.controls(), this.legend(), shown);
     new ResizeObserver(() => this.draw()).observe(this.figure);
     this.draw();
   }
@@ -273,7 +279,10 @@ class Plot {
       const mark = element("path", {
         class: "point", d: style.marker(x(point.bpp), y(value)), fill: style.fill, stroke: style.color, tabindex: 0, role: "img", "aria-label": said.replaceAll("\n", ", "),
       });
-      const show = () => this.show(said, x(point.bpp), y(value));
+      const show = () => {
+        this.show(said, x(point.bpp), y(value));
+        this.exemplify(curve, point);
+      };
       const hide = () => { this.tip.hidden = true; };
       this.shown.push({ x: x(point.bpp), y: y(value), show });
       mark.addEventListener("focus", show);
@@ -291,6 +300,15 @@ class Plot {
     const nearest = this.shown.reduce((best, point) => (best && far(best) <= far(point) ? best : point), null);
     if (nearest && far(nearest) < NEAR) nearest.show();
     else this.tip.hidden = true;
+  }
+
+  // The image that loses most, as it was decoded at a point, with what the detector saw in it.
+  exemplify(curve, point) {
+    const codec = this.examples && this.examples.codecs.find((each) => each.name === curve.codec);
+    const at = codec && !curve.isBase ? codec.qualities.indexOf(String(point.quality)) : -1;
+    if (at < 0) return;
+    const image = this.examples.images[0];
+    side(this.example, this.examples, image, image.decoded[codec.name][at], `${codec.label} at ${point.quality}`, EXAMPLE_SCORE);
   }
 
   show(said, x, y) {
@@ -390,8 +408,7 @@ class Browser {
   }
 
   found(view) {
-    const level = Number(this.threshold.value);
-    return new Set(view.detections.filter((each) => each.score >= level && each.object >= 0).map((each) => each.object));
+    return foundIn(view, Number(this.threshold.value));
   }
 
   lossOf(image) {
@@ -411,7 +428,8 @@ class Browser {
 
   draw() {
     const image = this.set.images.find((each) => String(each.id) === this.image.value);
-    this.sides.forEach((side, index) => this.side(this.figures[index], image, this.viewOf(image, side), this.nameOf(side)));
+    const level = Number(this.threshold.value);
+    this.sides.forEach((each, index) => side(this.figures[index], this.set, image, this.viewOf(image, each), this.nameOf(each), level));
     this.place();
   }
 
@@ -429,39 +447,43 @@ class Browser {
     }
     right.style.clipPath = this.over.checked ? `inset(0 0 0 ${this.split.value}%)` : "";
   }
-
-  side(figure, image, view, name) {
-    const level = Number(this.threshold.value);
-    const found = this.found(view);
-    const overlay = element("svg", { viewBox: `0 0 ${image.width} ${image.height}`, "aria-hidden": "true" });
-    const shown = view.detections.filter((each) => each.score >= level && each.object !== -2);
-    const missed = image.objects.filter((_, index) => !found.has(index));
-    for (const each of missed) overlay.append(this.box(each.box, image, "missed", ""));
-    for (const each of shown)
-      overlay.append(this.box(each.box, image, each.object >= 0 ? "true" : "false", `${this.set.categories[each.category]} ${each.score.toFixed(2)}`));
-    const n_false = shown.length - found.size;
-    const bytes = view.bytes === undefined ? "" : `${view.bytes.toLocaleString("en")} bytes (${((8 * view.bytes) / (image.width * image.height)).toFixed(3)} bpp), `;
-    const counts = `${bytes}${shown.length} detections: ${found.size} true, ${n_false} false, ${missed.length} of ${image.objects.length} objects missed`;
-    const picture = html("img", { src: view.source, alt: `${image.name}, ${name}; ${counts}`, width: image.width, height: image.height });
-    figure.replaceChildren(
-      html("figcaption", {}, html("strong", {}, name), html("br"), counts),
-      html("div", { class: "picture", tabindex: 0 }, html("div", { class: "zoomed" }, picture, overlay)),
-    );
-  }
-
-  box([x, y, width, height], image, kind, label) {
-    const group = element("g", { class: kind });
-    group.append(element("rect", { x, y, width, height }));
-    // Near the right edge a label runs leftwards, so that it stays within the picture.
-    const isRight = x > 0.75 * image.width;
-    const place = isRight ? { x: Math.min(image.width, x + width) - 3, "text-anchor": "end" } : { x: x + 3 };
-    const text = { ...place, y: Math.max(13, y - 4), "font-size": Math.max(8, image.width / 45) };
-    if (label) group.append(element("text", text, label));
-    return group;
-  }
 }
 
-document.querySelectorAll("[data-plot]").forEach((home) => new Plot(home, data.groups[Number(home.dataset.plot)]));
+function foundIn(view, level) {
+  return new Set(view.detections.filter((each) => each.score >= level && each.object >= 0).map((each) => each.object));
+}
+
+// Fills a figure with one view of an image: its pixels, and the boxes of what was found, wrong or missed.
+function side(figure, set, image, view, name, level) {
+  const found = foundIn(view, level);
+  const overlay = element("svg", { viewBox: `0 0 ${image.width} ${image.height}`, "aria-hidden": "true" });
+  const shown = view.detections.filter((each) => each.score >= level && each.object !== -2);
+  const missed = image.objects.filter((_, index) => !found.has(index));
+  for (const each of missed) overlay.append(box(each.box, image, "missed", ""));
+  for (const each of shown)
+    overlay.append(box(each.box, image, each.object >= 0 ? "true" : "false", `${set.categories[each.category]} ${each.score.toFixed(2)}`));
+  const n_false = shown.length - found.size;
+  const bytes = view.bytes === undefined ? "" : `${view.bytes.toLocaleString("en")} bytes (${((8 * view.bytes) / (image.width * image.height)).toFixed(3)} bpp), `;
+  const counts = `${bytes}${shown.length} detections: ${found.size} true, ${n_false} false, ${missed.length} of ${image.objects.length} objects missed`;
+  const picture = html("img", { src: view.source, alt: `${image.name}, ${name}; ${counts}`, width: image.width, height: image.height });
+  figure.replaceChildren(
+    html("figcaption", {}, html("strong", {}, name), html("br"), counts),
+    html("div", { class: "picture", tabindex: 0 }, html("div", { class: "zoomed" }, picture, overlay)),
+  );
+}
+
+function box([x, y, width, height], image, kind, label) {
+  const group = element("g", { class: kind });
+  group.append(element("rect", { x, y, width, height }));
+  // Near the right edge a label runs leftwards, so that it stays within the picture.
+  const isRight = x > 0.75 * image.width;
+  const place = isRight ? { x: Math.min(image.width, x + width) - 3, "text-anchor": "end" } : { x: x + 3 };
+  const text = { ...place, y: Math.max(13, y - 4), "font-size": Math.max(8, image.width / 45) };
+  if (label) group.append(element("text", text, label));
+  return group;
+}
+
+document.querySelectorAll("[data-plot]").forEach((home) => new Plot(home, data.groups[Number(home.dataset.plot)], data.browsers[Number(home.dataset.plot)]));
 document.querySelectorAll("[data-browser]").forEach((home) => new Browser(home, data.browsers[Number(home.dataset.browser)]));
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 document.documentElement.dataset.ready = "yes";

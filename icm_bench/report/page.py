@@ -35,6 +35,7 @@ from icm_bench.report.content import (
 from icm_bench.report.regression import Regression, compare
 from icm_bench.report.selection import Selection
 from icm_bench.report.style import check_labels
+from icm_bench.report.worse import Sides, worse_images
 
 TITLE: Final = "Image coding for machines, measured"
 
@@ -53,11 +54,13 @@ class Pictures:
         runs: The folder of the stores.
         places: Where datasets lie.
         n_images: How many images of each dataset, task and detector are shown.
+        base_runs: The folder of the stores of the earlier results, where the report is of a change.
     """
 
     runs: Path
     places: Places
     n_images: int = 12
+    base_runs: Path | None = None
 
 
 def write(
@@ -106,9 +109,13 @@ def write(
         raise errors[0]
     if not groups:
         raise ResultError("holds no curves", where=results, hint="make some with icm-bench run")
-    change = None
+    change, worse = None, ""
     if base is not None:
         change = compare(base, results, base_name=base_name, head_name="these results", metric=metric)
+        if pictures is not None and pictures.base_runs is not None:
+            worse = worse_images(
+                change, earlier, selected, Sides(pictures.base_runs, pictures.runs, pictures.places)
+            )
     albums = _albums(groups, pictures)
     made = [album for album in albums if isinstance(album, Album)]
     folder = output.with_name(f"{output.stem}_files")
@@ -123,7 +130,9 @@ def write(
             kept |= set(album.pictures)
     with replacing(output, ResultError) as temporary:
         # Names of files may hold bytes that are no text.
-        temporary.write_text(render(groups, albums, change), encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(
+            render(groups, albums, change, worse), encoding="utf-8", errors="backslashreplace"
+        )
     _sweep(folder, kept)
     return missed + [f"no images: {album}" for album in albums if isinstance(album, IcmBenchError)]
 
@@ -132,6 +141,7 @@ def render(
     groups: Sequence[Group],
     albums: Sequence[Album | IcmBenchError | None] = (),
     change: Regression | None = None,
+    worse: str = "",
 ) -> str:
     """Return the report's HTML.
 
@@ -139,6 +149,7 @@ def render(
         groups: The curves.
         albums: The pictures of each group, or why it has none, or None where none were asked for.
         change: How earlier results compare, where the report is of a change.
+        worse: HTML of the images that became worse.
     """
     script, style = _asset("page.js"), _asset("page.css")
     browsers = [album.data if isinstance(album, Album) else None for album in albums]
@@ -146,7 +157,7 @@ def render(
     padded = [*albums, *[None] * (len(groups) - len(albums))]
     sections = [_section(index, *pair) for index, pair in enumerate(zip(groups, padded, strict=True))]
     if change is not None:
-        sections.insert(0, section(change))
+        sections.insert(0, section(change, worse))
     return _filled(
         _asset("page.html"),
         {
@@ -227,7 +238,8 @@ def _pictures(index: int, album: Album | IcmBenchError | None) -> str:
     return (
         '<h3>Images</h3><p class="caption">The images that lose most over all operating points. A detection is true '
         f"where it overlaps an object of its category by an IoU of {IOU} or more. They are shown reduced to "
-        f'{LONGEST_SIDE} pixels, as WebP.</p><div data-browser="{index}"></div>'
+        f'{LONGEST_SIDE} pixels, as WebP.</p>'
+        f'<div data-browser="{index}"><noscript>They need JavaScript.</noscript></div>'
     )
 
 
