@@ -85,6 +85,17 @@ class Runner:
         )
 
 
+def is_taken(path: str, globs: str) -> bool:
+    """Tell whether a file is among those that a runner's globs take: the last one that fits it decides."""
+    taken = False
+    for pattern in globs.split():
+        # Two stars stand for any folders, one for a part of a name.
+        parts = re.escape(pattern.removeprefix("!")).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*")
+        if re.fullmatch(parts.replace(r"\*", "[^/]*"), path):
+            taken = not pattern.startswith("!")
+    return taken
+
+
 def git(folder: Path, *arguments: str) -> str:
     settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
     done = subprocess.run(
@@ -140,11 +151,13 @@ def measure(action: Runner, blob_files: tuple[Path, Path]) -> Callable[..., subp
 def test_a_pull_request_that_loses_is_told_so_and_fails(
     action: Runner,
     measure: Callable[..., subprocess.CompletedProcess[str]],
+    blob_files: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "repository"
-    settings = {"RESULTS": "results", "TOLERANCE": "0.5", "IS_OWN_BASE": "false"}
+    settings = {"RESULTS": "results", "TOLERANCE": "0.5", "IS_OWN_BASE": "false", "DATA_ROOT": ""}
+    settings |= {"IMAGES": str(blob_files[0]), "ANNOTATIONS": str(blob_files[1])}
 
     # The base: measured, and committed.
     done = measure()
@@ -292,20 +305,7 @@ def test_every_foreign_action_is_pinned_by_its_commit() -> None:
     ],
 )
 def test_bitstreams_are_kept_while_nothing_but_documentation_changes(path: str, is_source: bool) -> None:
-    patterns = load(ROOT / "action.yml")["inputs"]["sources"]["default"].split()
-
-    def matches(pattern: str) -> bool:
-        # As the runner's globs: two stars stand for any folders, one for a part of a name.
-        parts = (
-            re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
-        )
-        return re.fullmatch(parts, path) is not None
-
-    taken = False
-    for pattern in patterns:
-        if matches(pattern.removeprefix("!")):
-            taken = not pattern.startswith("!")
-    assert taken is is_source
+    assert is_taken(path, load(ROOT / "action.yml")["inputs"]["sources"]["default"]) is is_source
 
 
 def test_a_base_that_looks_like_an_option_is_no_option(action: Runner, tmp_path: Path) -> None:
@@ -313,7 +313,8 @@ def test_a_base_that_looks_like_an_option_is_no_option(action: Runner, tmp_path:
     (folder / "runs/report/head").mkdir(parents=True)
     git(folder, "remote", "add", "origin", str(folder))
     evil = f"--upload-pack=touch {tmp_path}/evil;"
-    done = action("Compare", BASE=evil, IS_OWN_BASE="true", RESULTS="results", TOLERANCE="0.5")
+    places = dict.fromkeys(("DATA_ROOT", "IMAGES", "ANNOTATIONS"), "")
+    done = action("Compare", BASE=evil, IS_OWN_BASE="true", RESULTS="results", TOLERANCE="0.5", **places)
     assert done.returncode != 0
     assert not (tmp_path / "evil").exists()
 
@@ -513,3 +514,164 @@ def test_a_later_report_replaces_the_first(posted: Posted) -> None:
 def test_a_commit_that_is_no_longer_the_head_is_not_commented_on(posted: Posted) -> None:
     assert posted([{"number": 5, "head": {"sha": "newer"}}], [MARKED]) == []
     assert posted([], []) == []
+
+
+MODEL_CODEC = '''
+from pathlib import Path
+from icm_bench.testing import FakeCodec
+
+class Padded(FakeCodec):
+    """Appends as many bytes as its weights and its compiled part say, and never changes its version."""
+
+    name = "padded"
+    qualities = (1, 3, 5)
+
+    def encode(self, image):
+        share = float(Path("model.pt").read_text()) + float(Path("coder.cpp").read_text().split()[-1])
+        data = super().encode(image)
+        return data + bytes(round(share * len(data))) + len(data).to_bytes(4, "big")
+
+    def decode(self, data):
+        return super().decode(data[: int.from_bytes(data[-4:], "big")])
+'''
+
+
+class Forge:
+    """Runs the action's own steps on the events of a repository, with the caches between them."""
+
+    def __init__(self, folder: Path, inputs: Mapping[str, str]) -> None:
+        action = load(ROOT / "action.yml")
+        self._folder = folder
+        self._run = Runner(ROOT / "action.yml", folder)
+        self._steps = action["runs"]["steps"]
+        defaults = {name: str(each.get("default", "")) for name, each in action["inputs"].items()}
+        self._inputs = {f"inputs.{name}": value for name, value in {**defaults, **inputs}.items()}
+        self._caches: dict[str, dict[str, Path]] = {}
+        self.measured = ""
+
+    def __call__(self, event: str, base: str, head: str) -> str:
+        """Run what a workflow does on an event of a commit; return its conclusion."""
+        git(self._folder, "checkout", "-q", head)
+        shutil.rmtree(self._folder / "runs", ignore_errors=True)
+        pull = event == "pull_request"
+        values = self._inputs | {
+            "github.event_name": event,
+            "github.event.pull_request.base.sha": base if pull else "",
+            "github.event.before": "" if pull else base,
+            "github.sha": git(self._folder, "rev-parse", "HEAD"),
+            "hashFiles(inputs.sources)": self._digest(),
+        }
+        for step in self._steps:
+            if step.get("if") and not self._holds(step["if"], values):
+                continue
+            if "actions/cache" in step.get("uses", ""):
+                key = re.sub(
+                    r"\$\{\{(.*?)\}\}", lambda found: self._value(found[1], values), step["with"]["key"]
+                )
+                self._cache(step, key, values)
+            elif "run" in step and step["name"] != "Install":
+                self._run.output.unlink(missing_ok=True)
+                found = {
+                    name: re.sub(r"\$\{\{(.*?)\}\}", lambda found: self._value(found[1], values), text)
+                    for name, text in step.get("env", {}).items()
+                }
+                done = self._run(step["name"], **found)
+                if step["name"] == "Measure":
+                    self.measured = done.stdout
+                if done.returncode:
+                    return "failure"
+                written = self._run.output.read_text() if self._run.output.exists() else ""
+                for line in written.splitlines():
+                    values[f"steps.{step['id']}.outputs.{line.partition('=')[0]}"] = line.partition("=")[2]
+        return "success"
+
+    def _cache(self, step: Mapping[str, Any], key: str, values: dict[str, str]) -> None:
+        paths = step["with"]["path"].split()
+        if "restore" in step["uses"]:
+            for path, kept in self._caches.get(key, {}).items():
+                shutil.copytree(kept, self._folder / path)
+            if "id" in step:
+                values[f"steps.{step['id']}.outputs.cache-hit"] = "true" if key in self._caches else ""
+                values[f"steps.{step['id']}.outputs.cache-primary-key"] = key
+            return
+        kept = {
+            path: self._folder.parent / "cache" / str(len(self._caches)) / Path(path).name for path in paths
+        }
+        for path, copy in kept.items():
+            shutil.copytree(self._folder / path, copy)
+        self._caches[key] = kept
+
+    def _digest(self) -> str:
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        names = sorted(str(path.relative_to(self._folder)) for path in files)
+        taken = [name for name in names if is_taken(name, self._inputs["inputs.sources"])]
+        # A real runner keeps its own files elsewhere.
+        return str(
+            [(name, (self._folder / name).read_bytes()) for name in taken if not name.endswith(".txt")]
+        )
+
+    def _value(self, expression: str, values: Mapping[str, str]) -> str:
+        if "!=" in expression:
+            return str(self._holds(expression, values)).lower()
+        known = [values.get(part.strip(), "") for part in expression.split("||")]
+        return next(filter(None, known), "")
+
+    def _holds(self, expression: str, values: Mapping[str, str]) -> bool:
+        name, operator, text = re.split(r"\s*(==|!=)\s*", expression.strip())
+        return (values.get(name, "") == text.strip("'")) == (operator == "==")
+
+
+@pytest.mark.slow
+def test_changes_to_a_codecs_repository_are_measured_compared_and_judged(
+    action: Runner, plugins: Path, blob_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "repository"
+    (plugins / "padded_codec.py").write_text(MODEL_CODEC)
+    inputs = {"codecs": "padded", "detector": "fake", "limit": "8"}
+    inputs |= {"images": str(blob_files[0]), "annotations": str(blob_files[1])}
+    forge = Forge(folder, inputs)
+    (folder / "model.pt").write_text("0.5")
+    (folder / "coder.cpp").write_text("// 0.1")
+    (folder / "README.md").write_text("a codec")
+
+    def commit(name: str, content: str) -> str:
+        git(folder, "checkout", "-q", "main")
+        git(folder, "checkout", "-q", "-b", name.replace(".", "-") + content.strip("/ "))
+        (folder / name).write_text(content)
+        git(folder, "add", "-A")
+        git(folder, "commit", "-q", "-m", name)
+        return git(folder, "rev-parse", "HEAD")
+
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "codec")
+    base = git(folder, "rev-parse", "HEAD")
+    assert forge("push", "0" * 40, base) == "success"
+    assert (
+        "against itself, since nothing was measured before it: 1 identical"
+        in (folder / "summary.md").read_text()
+    )
+    report = folder / "runs/report/out/report.json"
+
+    def verdict() -> str:
+        (row,) = json.loads(report.read_text())["rows"]
+        return str(row["verdict"])
+
+    words = commit("README.md", "words")
+    assert forge("pull_request", base, words) == "success"
+    assert "nothing was left to measure" in forge.measured
+    assert verdict() == "identical"
+
+    larger = commit("model.pt", "0.9")
+    assert forge("pull_request", base, larger) == "failure"
+    assert "encoded 24" in forge.measured
+    assert verdict() == "worse"
+    page = (report.parent / "report.html").read_text()
+    assert "No image loses objects: what became worse are the bits." in page
+
+    smaller = commit("model.pt", "0.2")
+    assert forge("pull_request", base, smaller) == "success"
+    assert verdict() == "better"
+
+    compiled = commit("coder.cpp", "// 0.6")
+    assert forge("pull_request", base, compiled) == "failure"
+    assert verdict() == "worse"
