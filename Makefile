@@ -33,7 +33,7 @@ format: $(READY) ## Format the code and fix what the linter can fix.
 docs: $(READY) ## Build the documentation site in build/site; a broken link is an error.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	rm -rf build/docs && mkdir -p build/docs
-	git ls-files -z -- '*.md' '*.py' 'results/*.png' '*.yml' 'examples' LICENSE ':!README.md' | xargs -0 cp --parents -t build/docs
+	git ls-files -z -- '*.md' '*.ipynb' '*.py' 'results/*.png' '*.yml' 'examples' LICENSE ':!README.md' | xargs -0 cp --parents -t build/docs
 	echo '<meta http-equiv="refresh" content="0; url=docs/">' > build/docs/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
