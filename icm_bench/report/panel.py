@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -107,10 +107,17 @@ def draw_panels(results: Sequence[Result], panels: Panels, scale: Scale, look: L
         shown = (
             [replace(each, detector=NO_DETECTOR) for each in results] if panels == "detectors" else results
         )
-        plot.describe(figure, shown, "map", look, bands=has_bands, hidden=hidden)
-        figure.legend(
-            legend.values(), legend, loc="outside upper center", ncols=columns, fontsize=look.points - 1
+        names = figure.legend(
+            legend.values(), legend, loc="upper center", ncols=columns, fontsize=look.points - 1
         )
+        inches = names.get_window_extent().height / figure.dpi
+        figure.set_figheight(figure.get_figheight() + inches)
+        plot.describe(figure, shown, "map", look, bands=has_bands, hidden=hidden)
+        # Between the title and the panels, both of which know nothing of it.
+        layout: Any = figure.get_layout_engine()
+        left, bottom, width, height = layout.get()["rect"]
+        names.set_bbox_to_anchor((0.5, bottom + height))
+        layout.set(rect=(left, bottom, width, height - inches / figure.get_figheight()))
     return figure
 
 

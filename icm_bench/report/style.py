@@ -34,19 +34,22 @@ _DRAWN: Final[Mapping[str, tuple[int, str]]] = {
     "jpeg": (_GREY, "D"),
     "jpeg2000": (_PURPLE, "^"),
     "jpegxl": (_PINK, "X"),
-    "mbt2018": (_ORANGE, "o"),
+    "mbt2018": (_ORANGE, "s"),
     "mbt2018-mean": (_ORANGE, "D"),
-    "png": (_GREY, "P"),
+    "png": (_GREY, "*"),
     "rnn-gdn": (_PINK, "D"),
-    "tucodec": (_PURPLE, "s"),
+    "tucodec": (_PURPLE, "o"),
     "vtm": (_SKY, "s"),
     "vtm-pareto": (_SKY, "^"),
     "vvc": (_BLUE, "s"),
     "vvc-filtered": (_BLUE, "D"),
-    "vvc-pareto": (_BLUE, "^"),
+    "vvc-pareto": (_BLUE, "*"),
     "webp": (_ORANGE, "*"),
 }
-"""Colour and marker of the codecs that most plots hold: no two alike. Others take theirs from a hash of the name."""
+"""Colour and marker of the codecs that most plots hold: no two alike, to readers who do not see green either.
+
+Others take theirs from a hash of the name.
+"""
 
 _VARIANTS: Final[Mapping[str, int]] = {
     "chroma=444": 2,

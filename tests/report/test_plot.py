@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -11,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
 from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.result import Result, find
 from icm_bench.error import UsageError
+from icm_bench.report import style
 from icm_bench.report.look import SIZES, Look
+from icm_bench.report.panel import draw_panels
 from icm_bench.report.plot import draw_group, lowest_that_matters, plot
 from icm_bench.report.style import COLORS, check_labels, labels_of, one_of, style_of
 
@@ -99,6 +103,36 @@ def test_no_two_committed_curves_of_one_group_look_alike() -> None:
     assert max(map(len, groups.values())) >= 17
     for codecs in groups.values():
         assert len(set(map(style_of, codecs))) == len(codecs)
+
+
+def test_codecs_of_one_marker_differ_in_colour_to_those_who_see_no_green() -> None:
+    # Machado, Oliveira and Fernandes, 2009: deuteranopia, on linear RGB.
+    deuteranope = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+    to_xyz = np.array([[0.434, 0.376, 0.190], [0.213, 0.715, 0.072], [0.018, 0.110, 0.873]])
+
+    def seen(color: str) -> Any:
+        """Return what is seen of a colour, in CIE L*a*b*."""
+        srgb = np.array(to_rgb(color))
+        linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+        x, y, z = np.cbrt(np.maximum(to_xyz @ np.clip(deuteranope @ linear, 0, 1), 0.009))
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    styles = {name: style_of(name) for name in style._DRAWN}
+    for one, two in itertools.combinations(styles, 2):
+        if styles[one].marker == styles[two].marker:
+            distance = np.linalg.norm(seen(COLORS[styles[one].color]) - seen(COLORS[styles[two].color]))
+            assert distance > 20, (one, two, distance)
+
+
+def test_the_names_of_many_curves_lie_below_the_title_and_above_the_panels() -> None:
+    curves = list(find(RESULTS / "coco-partial100" / "detection" / "yolox"))
+    assert len(curves) >= 16
+    figure = draw_panels(curves, "sizes", "log", Look())
+    figure.canvas.draw()
+    (title,) = [text.get_window_extent() for text in figure.texts if text.get_text().startswith("detection")]
+    names = figure.legends[0].get_window_extent()
+    assert title.y0 >= names.y1
+    assert all(names.y0 >= axes.get_window_extent().y1 for axes in figure.axes)
 
 
 def test_a_codec_keeps_its_colour_and_marker_whoever_else_is_drawn() -> None:
