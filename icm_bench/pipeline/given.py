@@ -1,4 +1,4 @@
-"""Codecs and detectors that are not installed: classes or objects of a notebook, known by their names."""
+"""Codecs, detectors and metrics that are not installed: classes or objects of a notebook, known by their names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from icm_bench import registry
 from icm_bench.codec import Codec, HasLadders
 from icm_bench.detector import Detector
 from icm_bench.error import UsageError
+from icm_bench.metrics.image_metric import ImageMetric
 from icm_bench.pipeline.job import Job
 
 CodecLike: TypeAlias = str | type[Codec] | Codec
@@ -18,8 +19,12 @@ CodecLike: TypeAlias = str | type[Codec] | Codec
 DetectorLike: TypeAlias = str | type[Detector] | Detector
 """A detector's spec, a class, or an object of one."""
 
+MetricLike: TypeAlias = str | type[ImageMetric] | ImageMetric
+"""A metric's name, a class, or an object of one."""
+
 _CODEC = ("name", "encode", "decode", "version")
 _DETECTOR = ("name", "tasks", "categories", "published", "predict", "version")
+_METRIC = ("name", "label", "unit", "digits", "measure", "version")
 
 
 def codec_specs(codecs: Iterable[CodecLike]) -> list[str]:
@@ -72,6 +77,21 @@ def _detector_spec(detector: DetectorLike) -> str:
     return detector.name
 
 
+def metric_names(metrics: Iterable[MetricLike]) -> list[str]:
+    """Return metrics as names, which this process understands from now on.
+
+    Raises:
+        UsageError: A class or an object is no metric, or an installed metric has its name.
+    """
+    names = []
+    for each in metrics:
+        if not isinstance(each, str):
+            _check(each, "metric", _METRIC)
+            registry.give("metric", each.name, each if isinstance(each, type) else _metric_of(each))
+        names.append(each if isinstance(each, str) else each.name)
+    return names
+
+
 def packed(jobs: Sequence[Job]) -> list[Job]:
     """Return jobs with what other processes cannot load by its name.
 
@@ -91,9 +111,7 @@ def _check(thing: Any, kind: str, needed: Iterable[str]) -> None:
     missing = [name for name in needed if not hasattr(thing, name)]
     if missing:
         called = thing.__name__ if isinstance(thing, type) else f"an object of {type(thing).__name__}"
-        raise UsageError(
-            f"has no {missing[0]}", where=f"{kind} {called}", hint=f"see icm_bench.{kind.capitalize()}"
-        )
+        raise UsageError(f"has no {missing[0]}", where=f"{kind} {called}", hint="see docs/python.md")
 
 
 def _codec_of(points: list[Any]) -> Any:
@@ -125,5 +143,17 @@ def _detector_of(detector: Any) -> Any:
             if weights is not None:
                 raise UsageError("has weights already", where=f"detector '{cls.name}'")
             return detector
+
+    return Given
+
+
+def _metric_of(metric: Any) -> Any:
+    """Return a class whose one object is the given one."""
+
+    class Given(type(metric)):  # type: ignore[misc]
+        name, label, unit, digits = metric.name, metric.label, metric.unit, metric.digits
+
+        def __new__(cls) -> Any:
+            return metric
 
     return Given

@@ -23,7 +23,14 @@ from icm_bench.pipeline import outlook, provenance, stage, store
 from icm_bench.pipeline.agenda import Item, Waiting, in_order
 from icm_bench.pipeline.cluster import dask_engine
 from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
-from icm_bench.pipeline.given import CodecLike, DetectorLike, codec_specs, detector_specs
+from icm_bench.pipeline.given import (
+    CodecLike,
+    DetectorLike,
+    MetricLike,
+    codec_specs,
+    detector_specs,
+    metric_names,
+)
 from icm_bench.pipeline.job import Job, Measured
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
@@ -102,7 +109,7 @@ def run(
     truth_score: float | None = None,
     fresh: bool = False,
     again: Sequence[str] = (),
-    metrics: Sequence[str] = (),
+    metrics: Sequence[MetricLike] = (),
     programs: Programs | None = None,
     part: tuple[int, int] | None = None,
     dask: str | None = None,
@@ -134,7 +141,7 @@ def run(
             that it is scored against; None for the dataset's annotations.
         fresh: Measure again what is on disk and was made under other conditions.
         again: Codecs of which everything is measured again.
-        metrics: Metrics of other packages that curves are to have too.
+        metrics: Metrics that curves are to have too: names of those of other packages, classes or objects.
         programs: Where programs lie, for codecs that run them; None to look for them.
         part: The number of this part, from 1, and how many there are: measures its share of the shards and writes no
             curve. A run without a part does that, and measures what is missing.
@@ -165,7 +172,7 @@ def run(
         truth_score=truth_score,
         fresh=fresh,
         again=again,
-        metrics=metrics,
+        metrics=metric_names(metrics),
         programs=programs,
     )
     summary = Summary()

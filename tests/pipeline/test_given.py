@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from icm_bench import registry
 from icm_bench.dataset import Dataset
 from icm_bench.error import StoreError, UsageError
-from icm_bench.pipeline.given import codec_specs, detector_specs
+from icm_bench.pipeline.given import codec_specs, detector_specs, metric_names
 from icm_bench.pipeline.readback import decoded
 from icm_bench.pipeline.runner import Summary, run
 from icm_bench.testing import FakeCodec, FakeDetector
@@ -169,7 +170,7 @@ def test_what_is_no_codec_is_refused_with_what_it_lacks(thing: Any, said: str) -
 
 
 def test_what_is_no_detector_is_refused() -> None:
-    with pytest.raises(UsageError, match="detector FakeCodec: has no tasks; see icm_bench.Detector"):
+    with pytest.raises(UsageError, match="detector FakeCodec: has no tasks; see docs/python.md"):
         detector_specs(cast(Any, FakeCodec))
 
 
@@ -179,3 +180,36 @@ def test_an_installed_class_keeps_its_name(plugins: Path) -> None:
     codec_specs([cast(Any, Coarse)])
     assert registry.provider("codec", "coarse") == "this process"
     assert "coarse" in registry.names("codec")
+
+
+class Brightness:
+    name, label, unit, digits = "brightness", "Brightness", "levels", 1
+
+    def __init__(self, channel: int = 0) -> None:
+        self.channel = channel
+
+    def measure(self, outcome: Any) -> float:
+        return float(outcome.decoded[..., self.channel].mean())
+
+    def version(self) -> str:
+        return f"brightness of {self.channel}"
+
+
+def test_a_metric_that_is_not_installed_becomes_a_column_with_an_interval(
+    blobs: Dataset, tmp_path: Path
+) -> None:
+    (red,) = measure(blobs, tmp_path, [Coarse], metrics=[Brightness]).results
+    (blue,) = measure(blobs, tmp_path, [Coarse], metrics=[Brightness(2)]).results
+    images = blobs.limit(4).images
+    for result, channel in ((red, 0), (blue, 2)):
+        means = [
+            decoded(result, 4, record.id, runs=tmp_path / "runs")[..., channel].mean() for record in images
+        ]
+        assert result.results["brightness"][1] == pytest.approx(np.mean(means))
+        low, high = result.meta["intervals"]["brightness"][1]
+        assert low <= result.results["brightness"][1] <= high
+
+
+def test_what_is_no_metric_is_refused() -> None:
+    with pytest.raises(UsageError, match="metric FakeCodec: has no label"):
+        metric_names([cast(Any, FakeCodec)])
