@@ -192,6 +192,9 @@ class StoredPoint:
         return self.store.predicted(self.result.stored_as, codec, quality, detector, 0).parent
 
     def _shards(self, folder: Path, shard: int | None) -> Iterator[Path]:
+        if not folder.is_dir():
+            hint = "run the measurement with this --runs"
+            raise StoreError("no such shards", where=folder, hint=hint)
         found = store.shards(folder) if shard is None else iter([folder / f"{shard:05d}.parquet"])
         for path in found:
             self._check(path)

@@ -134,11 +134,9 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
     dataset = open_measured(group.results[0], places)
     check_dataset(dataset, group.results)
     points = [
-        Point(dataset, Store(runs), result, quality)
-        for result in group.results
-        for quality in result.qualities
+        Point(dataset, runs, result, quality) for result in group.results for quality in result.qualities
     ]
-    original = Point(dataset, Store(runs), group.results[0], None)
+    original = Point(dataset, runs, group.results[0], None)
     chosen = _worst(dataset, original, points)[:n_images]
     objects = truths(dataset, chosen)
     data = {
@@ -183,7 +181,7 @@ class Point:
     """One operating point in the stores; no quality: the uncompressed images."""
 
     dataset: Dataset
-    store: Store
+    runs: Path
     result: Result
     quality: Quality | None
 
@@ -210,7 +208,7 @@ class Point:
 
     @cached_property
     def _stored(self) -> StoredPoint:
-        return StoredPoint(self.result, self.quality, self.store)
+        return StoredPoint(self.result, self.quality, Store(self.runs))
 
     def _shard(self, record: ImageRecord) -> int:
         return self.dataset.images.index(record) // SHARD_IMAGES

@@ -238,7 +238,7 @@ def _pictures(index: int, album: Album | IcmBenchError | None) -> str:
     return (
         '<h3>Images</h3><p class="caption">The images that lose most over all operating points. A detection is true '
         f"where it overlaps an object of its category by an IoU of {IOU} or more. They are shown reduced to "
-        f'{LONGEST_SIDE} pixels, as WebP.</p>'
+        f"{LONGEST_SIDE} pixels, as WebP.</p>"
         f'<div data-browser="{index}"><noscript>They need JavaScript.</noscript></div>'
     )
 

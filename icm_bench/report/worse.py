@@ -18,7 +18,6 @@ from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import IcmBenchError
 from icm_bench.image import Image
 from icm_bench.metrics.coco_truth import GroundTruth
-from icm_bench.pipeline.store import Store
 from icm_bench.report.browser import (
     RANKING_SCORE,
     Detection,
@@ -93,8 +92,7 @@ def _of_curve(base: Result, head: Result, sides: Sides) -> str:
     ladder = [quality for quality in base.qualities if quality is not None and quality in head.qualities]
     points = [
         tuple(
-            Point(dataset, Store(runs), result, quality)
-            for result, runs in ((base, sides.base), (head, sides.head))
+            Point(dataset, runs, result, quality) for result, runs in ((base, sides.base), (head, sides.head))
         )
         for quality in ladder
     ]

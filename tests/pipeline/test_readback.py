@@ -76,7 +76,7 @@ def test_another_measurement_and_what_is_not_there_are_refused(summary: Summary,
         decoded(result, 2, 1, runs=tmp_path / "runs")
     with pytest.raises(StoreError, match="holds no image 999"):
         decoded(result, 5, 999, runs=tmp_path / "runs")
-    with pytest.raises(StoreError, match="holds no shards"):
+    with pytest.raises(StoreError, match="no such shards"):
         predictions(result, 5, runs=tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="unknown row 'codec'"):
         load_results(tmp_path / "results", by="codec")  # type: ignore[arg-type]
