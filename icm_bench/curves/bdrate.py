@@ -103,7 +103,7 @@ def prepared_rate_at(
         in_replicates: What to reach in each replicate, such as one point below the uncompressed images' accuracy; the
             same as in the curve where None.
     """
-    found = _rate_at(curve, accuracy)
+    found = replace(_rate_at(curve, accuracy), dips=curve.dips)
     if curve.n_replicates is None:
         return found
     return with_interval(
@@ -257,6 +257,7 @@ def _n_common(anchor: Prepared, test: Prepared) -> int:
 def _with_interval(
     found: Estimate, anchor: Prepared, test: Prepared, replicated: Callable[[Prepared, Prepared], Floats]
 ) -> Estimate:
+    found = replace(found, dips=anchor.dips + test.dips)
     if anchor.n_replicates is None or test.n_replicates is None:
         return found
     return with_interval(found, replicated(anchor, test))

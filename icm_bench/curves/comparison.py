@@ -63,6 +63,7 @@ class Comparison:
             "high": rate.high,
             "overlap": rate.overlap,
             "reason": rate.reason,
+            "dips": "; ".join(rate.dips) or None,
             "resamples": rate.n_resamples,
             "resamples_without": rate.n_without,
             "bd_accuracy": gain.value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, TypedDict
 
@@ -39,6 +40,7 @@ class Estimate:
         reason: Why there is no value or no interval; None where there are both, or no interval was asked for.
         n_resamples: Bootstrap replicates that the interval rests on; 0 where none was asked for.
         n_without: How many of them have no value.
+        dips: What became of the points at which accuracy does not rise with rate, a line each.
     """
 
     value: float | None
@@ -49,6 +51,7 @@ class Estimate:
     reason: str | None = None
     n_resamples: int = 0
     n_without: int = 0
+    dips: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         parts = ["none" if self.value is None else f"{self.value:.4g}"]
@@ -61,6 +64,12 @@ class Estimate:
     def is_low_overlap(self) -> bool:
         """Whether the value rests on less than three quarters of the curves' range."""
         return self.overlap is not None and self.overlap < LOW_OVERLAP
+
+
+def dip_notes(estimates: Iterable[Estimate]) -> list[str]:
+    """Return a line that says what became of the points at which accuracy does not rise with rate, if there are any."""
+    lines = dict.fromkeys(line for estimate in estimates for line in estimate.dips)
+    return [f"Accuracy does not rise with rate everywhere: {'; '.join(lines)}."] if lines else []
 
 
 class Options(TypedDict, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icm_bench.curves import interpolant
-from icm_bench.curves.curve import Curve, Monotone, Point, all_rising, measured, rate_accuracy
+from icm_bench.curves.curve import Curve, Monotone, Point, all_rising, measured, on_front, rate_accuracy
 from icm_bench.curves.estimate import Method, Settings
 from icm_bench.curves.interpolant import Interpolant
 from icm_bench.curves.replicates import Replicates
@@ -161,6 +162,22 @@ class Prepared:
             for index, point in enumerate(self.curve.points)
             if metric in point.metrics and point.metrics[metric] is None
         ]
+
+    @cached_property
+    def dips(self) -> tuple[str, ...]:
+        """Say what becomes of each point that another one beats in both rate and accuracy, or equals."""
+        settings, points = self.settings, self.curve.points
+        if settings.method == "monotone-cubic":  # fitted to every point
+            return ()
+        becomes = "is left out" if settings.monotone == "pareto" else "is joined with its neighbours"
+        values = [point.metrics.get(settings.metric) for point in points]
+        accuracy = np.array([math.nan if value is None else value for value in values])
+        front = on_front(np.array([point.bpp for point in points]), accuracy)
+        return tuple(
+            f"{self.curve.label(index)} {becomes}"
+            for index, value in enumerate(values)
+            if value is not None and index not in front
+        )
 
     def too_few(self) -> str | None:
         """Say why there are too few points for the method, or None."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from icm_bench.curves.by_detector import ByDetector
 from icm_bench.curves.comparison import METRIC_NAMES
-from icm_bench.curves.estimate import LOW_OVERLAP, Estimate
+from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, dip_notes
 from icm_bench.curves.result import titled
 from icm_bench.report.style import detector_label
 from icm_bench.report.table import MIXED, Table, bounds, mixtures, percent, remark
@@ -69,6 +69,7 @@ def table_of(rows: Sequence[ByDetector]) -> Table:
                 if any(label != name for name, label in labels.items())
                 else []
             ),
+            *dip_notes(item.bd_rate for row in rows for item in row.comparisons.values()),
             *mixtures([item for row in rows for item in row.comparisons.values()]),
         ),
         n_text=1,

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from icm_bench.curves.bdrate import prepared_bd_rate
-from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Method, Settings
+from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Method, Settings, dip_notes
 from icm_bench.curves.prepared import Prepared, replicates_for
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.error import ResultError
@@ -138,9 +138,10 @@ def matrix_table(group: Group) -> str:
         + "</tr>"
         for codec in codecs
     )
+    dropped = _text("".join(f" {line}" for line in dip_notes(group.matrix.values())))
     return (
         f'<p class="caption">BD-rate on {name}: codec (row) against anchor (column). Negative means fewer bits for the '
-        f"same accuracy. In brackets the paired 95 % interval; ! marks an overlap below {LOW_OVERLAP}.</p>"
+        f"same accuracy. In brackets the paired 95 % interval; ! marks an overlap below {LOW_OVERLAP}.{dropped}</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="BD-rates"><table class="matrix">'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )

@@ -188,7 +188,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _remark(row: Row) -> str:
-    parts = [row.reason or ""]
+    parts = [row.reason or "", *(() if row.bd_rate is None else dict.fromkeys(row.bd_rate.dips))]
     names = [change.name for change in row.changes]
     if names:
         parts.append(f"changed: {', '.join(names)}")

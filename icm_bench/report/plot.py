@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from icm_bench.curves.comparison import METRIC_NAMES, unit
+from icm_bench.curves.curve import on_front
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import main_metric
 from icm_bench.detector import NO_DETECTOR
@@ -324,6 +325,9 @@ def describe(
     parts = [more] if more else []
     if any(metric in result.meta.get("intervals", {}) for result in drawn):
         parts.append("shaded: 95 % intervals" if bands else "intervals not drawn")
+    n_dips = sum(_n_dips(result, metric) for result in drawn)
+    if n_dips:
+        parts.append(f"{n_dips} point{'s' if n_dips > 1 else ''} left out of BD-rates: no rise with rate")
     if hidden:
         parts.append(f"{hidden} point{'s' if hidden > 1 else ''} outside the axes")
     try:
@@ -336,6 +340,12 @@ def describe(
     figure.text(0.01, 1 - top / 4, title, fontsize=look.points + 1, va="top")
     note = plain("; ".join(parts))
     figure.text(0.99, bottom / 4, note, fontsize=look.points - 2, color="0.4", ha="right", va="bottom")
+
+
+def _n_dips(result: Result, metric: str) -> int:
+    """Count the points that another of the curve beats in both rate and accuracy, or equals."""
+    rates, accuracies, order = points_of(result, metric)
+    return len(order) - len(on_front(np.array(rates), np.array(accuracies)))
 
 
 def _add_legend(axes: Axes, drawn: Sequence[Result], metric: str, *, is_crowded: bool) -> None:

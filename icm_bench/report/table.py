@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from icm_bench.curves.comparison import METRIC_NAMES, Comparison, FixedAccuracy
-from icm_bench.curves.estimate import LOW_OVERLAP, Estimate
+from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, dip_notes
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.report import escape
@@ -194,6 +194,7 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
             f"Codec against anchor: a negative BD-rate means fewer bits for the same {metric}, a positive BD-{metric} "
             f"more of it for the same bits. Method: {first.bd_rate.method}. Overlap: the share of both curves' "
             f"{metric} range that they have in common; ! below {LOW_OVERLAP}.",
+            *dip_notes(item.bd_rate for item in comparisons),
             *mixtures(comparisons),
         ),
         n_text=1,
@@ -220,6 +221,7 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
         notes=(
             f"Row against column: negative means fewer bits for the same {metric}. Method: {first.bd_rate.method}. "
             f"! marks an overlap below {LOW_OVERLAP}.",
+            *dip_notes(item.bd_rate for item in comparisons),
             *mixtures(comparisons),
         ),
     )
@@ -252,6 +254,7 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
         rows=tuple((f"{codec} {MIXED}" if codec in mixed else codec, *cells(codec)) for codec in codecs),
         notes=(
             f"Method: {first.rate.method}.",
+            *dip_notes(item.rate for item in figures),
             *mixtures(figures),
             *(_sentence(codec, reason, first.metric) for codec, reason in reasons),
         ),
