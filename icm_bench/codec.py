@@ -233,11 +233,7 @@ class TellsQuality(Protocol):
     """A codec whose bitstreams tell the quality at which they were coded."""
 
     def quality_of(self, data: bytes) -> Quality:
-        """Return a bitstream's quality, whatever the quality of this instance.
-
-        Raises:
-            CodecError: The bytes are truncated, damaged, empty or foreign.
-        """
+        """Return a bitstream's quality, whatever the quality of this instance; errors as :func:`quality_of`."""
         ...
 
 
@@ -253,6 +249,18 @@ def quality_of(codec: Codec, data: bytes) -> Quality:
     raise UsageError(
         "does not tell a bitstream's quality", where=f"codec '{codec.name}'", hint="name another"
     )
+
+
+@runtime_checkable
+class ToleratesPixels(Protocol):
+    """A codec whose decoder may give slightly other pixels, by so many levels, on other threads or another machine."""
+
+    pixel_tolerance: int
+
+
+def pixel_tolerance(codec: Codec) -> int:
+    """Return by how many levels a value may differ where a bitstream is decoded again: by default 0, exactly alike."""
+    return codec.pixel_tolerance if isinstance(codec, ToleratesPixels) else 0
 
 
 @runtime_checkable
@@ -376,11 +384,7 @@ class FindsRegions(Protocol):
     """A codec with an ROI network that others may ask."""
 
     def region(self, image: Image) -> NDArray[np.float32]:
-        """Return how likely an object is near each pixel, height x width, 0 to 1.
-
-        Raises:
-            UsageError: The weights have no ROI network.
-        """
+        """Return how likely an object is near each pixel, height x width, 0 to 1; errors as :func:`region_by`."""
         ...
 
 

@@ -50,20 +50,25 @@ def _words(path: Path, separator: str | None = None) -> list[str]:
         return []
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> contextlib.AbstractContextManager[None]:
     """Have numerical libraries compute on one thread, here and in processes that are started meanwhile.
 
     A network's outputs may differ in their last bits with the number of threads, so bitstreams and predictions are
     made, and made again, on one.
     """
+    return threads(1)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Have numerical libraries compute on so many threads, here and in processes that are started meanwhile."""
     # Libraries read these once, when they are loaded: before a child could set them for itself.
     before = {variable: os.environ.get(variable) for variable in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    os.environ.update(dict.fromkeys(_THREADS, str(count)))
     torch = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch else n_cores()
+    n_before = torch.get_num_threads() if torch else n_cores()
     if torch:
-        torch.set_num_threads(1)
+        torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -73,4 +78,4 @@ def one_thread() -> Iterator[None]:
             else:
                 os.environ[variable] = value
         if torch := sys.modules.get("torch"):
-            torch.set_num_threads(threads)
+            torch.set_num_threads(n_before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from icm_bench.codec import Codec, Quality
 from icm_bench.detector import Prediction
 from icm_bench.error import CodecError, ProgramError, WeightsError
 from icm_bench.image import Image
-from icm_bench.testing import FakeCodec, FakeDetector, check_codec, check_detector, photograph
+from icm_bench.testing import FakeCodec, FakeDetector, ThreadsWarning, check_codec, check_detector, photograph
 
 # The fastest setting of codecs whose default one would take minutes here.
 FAST: Mapping[str, Mapping[str, Any]] = {
@@ -30,6 +31,8 @@ FAST: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+# Of an encoder on several threads, this is all that is said; decoders must agree.
+@pytest.mark.filterwarnings("default::icm_bench.testing.ThreadsWarning")
 @pytest.mark.parametrize("name", registry.names("codec"))
 def test_every_installed_codec_conforms(name: str) -> None:
     codec_class: type[Codec] = registry.load("codec", name)
@@ -159,6 +162,49 @@ class Scribbling(FakeCodec):
 def test_a_broken_codec_is_told_what_it_breaks(codec_class: type[Codec], complaint: str) -> None:
     with pytest.raises(AssertionError, match=complaint):
         check_codec(codec_class)
+
+
+def n_threads() -> int:
+    return int(os.environ["OMP_NUM_THREADS"])
+
+
+class Wavering(FakeCodec):
+    """Decodes other pixels on several threads than on one."""
+
+    def decode(self, data: bytes) -> Image:
+        image = super().decode(data)
+        image[0, 0, 0] ^= 2 * (n_threads() > 1)
+        return image
+
+
+class Tolerant(Wavering):
+    """Says so."""
+
+    pixel_tolerance = 2
+
+
+class Threaded(FakeCodec):
+    """Encodes other bytes on several threads than on one."""
+
+    def encode(self, image: Image) -> bytes:
+        return super().encode(image) + bytes([n_threads() > 1])
+
+    def decode(self, data: bytes) -> Image:
+        return super().decode(data[:-1])
+
+
+def test_what_differs_on_several_threads_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    said = r"Wavering: .*: another process on \d+ threads decodes other pixels than one thread: 1 of 147456 values"
+    with pytest.raises(
+        AssertionError, match=said + " differ, by up to 2 levels, .* declares pixel_tolerance 0"
+    ):
+        check_codec(Wavering)
+    check_codec(Tolerant)
+    with pytest.warns(
+        ThreadsWarning, match=r"Threaded: .* encodes other bytes than one thread: \d+ bytes for"
+    ):
+        check_codec(Threaded)
 
 
 class Unsorted(FakeDetector):

@@ -83,8 +83,7 @@ class ZooCodec:
 
     Args:
         quality: CompressAI's quality index.
-        device: Where the networks run: "cpu", "cuda". The context models run on the CPU whatever it says, because
-            they code one position after the other.
+        device: Where the networks run: "cpu", "cuda". Context models, which code position by position, use the CPU.
         metric: What the published weights were trained for.
         weights: A file with the state dictionary of the same architecture, of any width, instead of the published
             weights: .safetensors, or what torch saved. ``{quality}`` in its name stands for the quality.
@@ -95,6 +94,7 @@ class ZooCodec:
 
     name: ClassVar[str]
     qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
+    pixel_tolerance: ClassVar[int] = 1  # the last network computes in floating point
     _is_hierarchical: ClassVar[bool] = True
     _has_context: ClassVar[bool] = False
 
@@ -102,8 +102,8 @@ class ZooCodec:
         self, quality: Quality, *, device: str = "cpu", metric: Metric = "mse", weights: str = ""
     ) -> None:
         if quality not in self.qualities:
-            last = self.qualities[-1]
-            raise UsageError(f"has no quality {quality}", where=self.name, hint=f"choose 1 to {last}")
+            hint = f"choose 1 to {self.qualities[-1]}"
+            raise UsageError(f"has no quality {quality}", where=self.name, hint=hint)
         if metric not in get_args(Metric):
             raise UsageError(f"has no weights for '{metric}'", where=self.name, hint="choose mse or ms-ssim")
         self._quality = int(quality)

@@ -86,6 +86,9 @@ class LearnedCodec(ABC, Generic[_Networks]):
     """A codec with a weights file, whose networks are loaded when the first image is coded."""
 
     name: ClassVar[str]
+    pixel_tolerance: ClassVar[int] = 1
+    """The bitstream is read exactly; what makes pixels of it computes in floating point, and a few of them round
+    otherwise on another processor or number of threads."""
     _fidelity: ClassVar[str] = "mse"
     _path: Path
     _device: str

@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from icm_bench.codec import Codec, Quality
+from icm_bench.codec import Quality
 from icm_bench.curves.result import Result, find
 from icm_bench.error import StoreError, UsageError, unknown
-from icm_bench.image import Image, pixel_digest
+from icm_bench.image import Image
 from icm_bench.pipeline import store
 from icm_bench.pipeline.plan import UNCOMPRESSED, stored_as
+from icm_bench.pipeline.stage import decode_stored
 from icm_bench.pipeline.store import Store
-from icm_bench.spec import Spec, create_codec
+from icm_bench.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,16 +127,12 @@ class StoredPoint:
             ids = store.read(path, ["image_id"])["image_id"].to_pylist()
             if image_id not in ids:
                 continue
-            columns = store.read(path, ["bitstream", "decoded_sha256"])
-            data, digest = (column[ids.index(image_id)].as_py() for column in columns.columns)
-            image = self._codec.decode(data)
-            if pixel_digest(image) != digest:
-                raise StoreError(
-                    "the stored bitstream no longer decodes to the pixels that were measured",
-                    where=path,
-                    hint="the decoder changed: run again with --fresh",
-                )
-            return image, len(data)
+            row = store.read(path).slice(ids.index(image_id), 1).to_pylist()[0]
+            device = store.read_header(path).get("device", "cpu")
+            try:
+                return decode_stored(*self._coder, device, row), len(row["bitstream"])
+            except StoreError as error:
+                raise StoreError(error.what, where=path, hint=error.hint) from error
         raise StoreError(
             f"holds no image {image_id}", where=self._coded_folder, hint="use an id of the dataset"
         )
@@ -174,10 +171,6 @@ class StoredPoint:
         if self.quality is None or self.quality not in known:
             raise unknown("quality", str(self.quality), [str(each) for each in known if each is not None])
         return stored_as(Spec.parse(self.result.codec), self.quality)
-
-    @cached_property
-    def _codec(self) -> Codec:
-        return create_codec(*self._coder, "cpu")
 
     @property
     def _coded_folder(self) -> Path:

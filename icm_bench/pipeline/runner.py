@@ -328,7 +328,9 @@ def _keep(
 ) -> None:
     if measured.coded is not None:
         identity = plan.coded_identity(point)
-        store.write(plan.coded_path(point, shard), measured.coded, {"identity": identity, **header})
+        device = plan.device.name if point.resource == "gpu" else "cpu"
+        made = {"identity": identity, "device": device, **header}
+        store.write(plan.coded_path(point, shard), measured.coded, made)
         summary.n_encoded += measured.coded.num_rows
     if measured.compared is not None:
         identity = plan.compared_identity(point)

@@ -53,6 +53,9 @@ CODED = pa.schema(
         ("mse", pa.float64()),
     ]
 )
+CODED_ROUGHLY = CODED.append(pa.field("decoded_sample", pa.binary()))
+"""What is stored of a codec that declares a tolerance: also some of the decoded values."""
+
 COMPARED = pa.schema(
     [
         ("image_id", pa.int64()),

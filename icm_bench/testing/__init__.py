@@ -9,9 +9,17 @@ Checks raise ``AssertionError``; the message names the codec, the check and what
 framework.
 """
 
-from icm_bench.testing.codec import SIZES, check_codec
+from icm_bench.testing.codec import SIZES, ThreadsWarning, check_codec
 from icm_bench.testing.detector import check_detector
 from icm_bench.testing.fake import FakeCodec, FakeDetector
 from icm_bench.testing.image import photograph
 
-__all__ = ["SIZES", "FakeCodec", "FakeDetector", "check_codec", "check_detector", "photograph"]
+__all__ = [
+    "SIZES",
+    "FakeCodec",
+    "FakeDetector",
+    "ThreadsWarning",
+    "check_codec",
+    "check_detector",
+    "photograph",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
@@ -12,14 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from icm_bench.codec import Codec, Quality, ReportsHeaderBytes, ladder_of
+from icm_bench.codec import Codec, Quality, ReportsHeaderBytes, ladder_of, load, pixel_tolerance
 from icm_bench.error import CodecError
 from icm_bench.image import Image
+from icm_bench.machine import n_cores, one_thread, threads
 from icm_bench.testing.check import checking, require
 from icm_bench.testing.image import photograph
 
 SIZES = ((1, 1), (1, 17), (17, 1), (3, 5), (63, 65), (641, 479))
 """Widths and heights that every codec must return exactly."""
+
+
+class ThreadsWarning(UserWarning):
+    """An encoder makes other bytes on several threads than on one."""
+
 
 _KEBAB = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 _LADDER_SIZE = (256, 192)
@@ -34,6 +41,9 @@ def check_codec(codec_class: type[Codec], quality: Quality | None = None, **opti
         codec_class: The codec.
         quality: The operating point for all checks but the ladder's; the ladder's middle where None.
         options: What the constructor is given beside the quality.
+
+    Warns:
+        ThreadsWarning: The encoder makes other bytes on several threads than on one.
 
     Raises:
         AssertionError: A check failed.
@@ -53,8 +63,8 @@ def check_codec(codec_class: type[Codec], quality: Quality | None = None, **opti
             check(make)
     with checking(codec_class, "ladder order"):
         _check_ladder([codec_class(point, **options) for point in ladder])
-    with checking(codec_class, "fresh process"):
-        _check_fresh_process(codec_class, chosen, options)
+    with checking(codec_class, "another process on several threads"):
+        _check_threads(codec_class, chosen, options)
 
 
 def _check_version(make: Callable[[], Codec]) -> None:
@@ -183,18 +193,52 @@ _CODEC_CHECKS: Mapping[str, Callable[[Callable[[], Codec]], None]] = MappingProx
 )
 
 
-def _check_fresh_process(codec_class: type[Codec], quality: Quality, options: Mapping[str, Any]) -> None:
+def _check_threads(codec_class: type[Codec], quality: Quality, options: Mapping[str, Any]) -> None:
+    """Code on one thread, as runs do, and on several in a process that has seen no image yet; say what differs."""
+    n_threads = max(2, n_cores())
+    image = photograph(*_LADDER_SIZE)
+    with one_thread():
+        codec = codec_class(quality, **options)
+        data = codec.encode(image)
+        pixels = codec.decode(data)
+    with (
+        threads(n_threads),
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        other_data, other_pixels = pool.submit(
+            _code_anew, codec_class, quality, options, image, data, n_threads
+        ).result()
+    where = f"another process on {n_threads} threads"
+    apart = np.abs(pixels.astype(int) - other_pixels)
+    tolerance = pixel_tolerance(codec)
+    require(
+        apart.max() <= tolerance,
+        f"{where} decodes other pixels than one thread: {np.count_nonzero(apart)} of {apart.size} values differ, by up "
+        f"to {apart.max()} levels, and the codec declares pixel_tolerance {tolerance}",
+    )
+    if data != other_data:
+        same = zip(data, other_data, strict=False)
+        first = next((place for place, (a, b) in enumerate(same) if a != b), min(len(data), len(other_data)))
+        warnings.warn(
+            f"{codec_class.__name__}: {where} encodes other bytes than one thread: {len(other_data)} bytes for "
+            f"{len(data)}, from byte {first} on; runs code on one thread",
+            ThreadsWarning,
+            stacklevel=3,
+        )
+
+
+def _code_anew(
+    codec_class: type[Codec],
+    quality: Quality,
+    options: Mapping[str, Any],
+    image: Image,
+    data: bytes,
+    n_threads: int,
+) -> tuple[bytes, Image]:
     codec = codec_class(quality, **options)
-    data = codec.encode(photograph(63, 65))
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pixels = pool.submit(_decode_anew, codec_class, quality, options, data).result()
-    require(np.array_equal(pixels, codec.decode(data)), "another process decodes other pixels")
-
-
-def _decode_anew(
-    codec_class: type[Codec], quality: Quality, options: Mapping[str, Any], data: bytes
-) -> Image:
-    return codec_class(quality, **options).decode(data)
+    load(codec)
+    with threads(n_threads):
+        return codec.encode(image), codec.decode(data)
 
 
 def _check_ladder(codecs: Sequence[Codec]) -> None:
