@@ -15,14 +15,12 @@ from PIL import ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from icm_bench.error import DatasetError, UsageError
+from icm_bench.limit import max_pixels
 from icm_bench.text import first_line as first_line
 from icm_bench.text import printable as printable
 
 Image: TypeAlias = NDArray[np.uint8]
 """Height x width x 3, RGB, 0 to 255, contiguous."""
-
-MAX_PIXELS = 80_000_000
-"""The largest image that is decoded, in pixels; a larger one is taken for a decompression bomb."""
 
 # Formats with a decoder of Pillow's own: others (EPS, WMF) would start programs or need a screen.
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -41,7 +39,7 @@ def read_image(path: Path) -> Image:
 
     Raises:
         DatasetError: The file is absent, unreadable, empty, truncated, damaged, not an image, larger than
-            ``MAX_PIXELS`` or of a sample type that has no defined range (floats, 32-bit integers).
+            :func:`icm_bench.limit.max_pixels` or of a sample type that has no defined range (floats, 32-bit integers).
     """
     return decode_image(read_bytes(path), where=path)
 
@@ -135,7 +133,7 @@ def image_size(data: bytes, *, where: object) -> tuple[int, int]:
     """Return width and height in pixels of an image file's bytes, EXIF orientation applied, undecoded.
 
     Raises:
-        DatasetError: The bytes are not an image, or one larger than ``MAX_PIXELS``.
+        DatasetError: The bytes are not an image, or one larger than :func:`icm_bench.limit.max_pixels`.
     """
     (width, height), is_turned = _size(data, where)
     return (height, width) if is_turned else (width, height)
@@ -205,11 +203,12 @@ def _refuse_lenient_decoding() -> None:
 
 
 def _open(data: bytes, where: object) -> PillowImage.Image:
+    most = max_pixels()
     try:
         opened = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning):
         raise _too_large(where) from None
-    if opened.width * opened.height > MAX_PIXELS:
+    if opened.width * opened.height > most:
         raise _too_large(where)
     if opened.width < 1 or opened.height < 1:
         raise DatasetError("the image has no pixels", where=printable(where), hint="remove or replace it")
@@ -273,9 +272,9 @@ def _rgb(opened: PillowImage.Image, where: object) -> Image:
 
 def _too_large(where: object) -> DatasetError:
     return DatasetError(
-        f"the image claims more than {MAX_PIXELS / 1e6:.0f} million pixels",
+        f"the image claims more than {max_pixels() / 1e6:g} million pixels",
         where=printable(where),
-        hint="remove it, or scale it down if it is genuine",
+        hint="remove it, or give --max-pixels if it is genuine",
     )
 
 

@@ -27,6 +27,7 @@ BASE = frozenset(
         "fingerprint",
         "image",
         "image_record",
+        "limit",
         "machine",
         "pose",
         "program",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import envelope, ffmpeg, obu
-from icm_baselines.option import short_label, whole
+from icm_baselines.option import check_sides, short_label, whole
 from icm_baselines.still import Still
 from icm_bench.codec import Quality
 from icm_bench.color import PlaneFormat
@@ -22,6 +23,10 @@ _STILL = Still(
     decoder=("-c:v", "libdav1d"),
 )
 _LARGEST_SPEED = 8
+# Past it, SVT-AV1 takes a width by its lower 16 bits; of 65,536 rows libaom's stream cannot be read.
+_LARGEST: Mapping[Encoder, tuple[int, int]] = MappingProxyType(
+    {"aom": (65_535, 65_535), "svt": (16_384, 8_704)}
+)
 
 
 class Avif:
@@ -60,7 +65,12 @@ class Avif:
         return short_label("AVIF", options, named="encoder")
 
     def encode(self, image: Image) -> bytes:
-        """Return the bitstream of an image."""
+        """Return the bitstream of an image.
+
+        Raises:
+            CodecError: A side is longer than the encoder codes.
+        """
+        check_sides(image, *_LARGEST[self._encoder], where=f"AVIF by {self._encoder}")
         arguments = self._aom() if self._encoder == "aom" else self._svt()
         return _STILL.encode(image, (*arguments, "-threads", "1"))
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import pillow
 from icm_baselines.option import whole
+from icm_bench import limit
 from icm_bench.codec import Quality
 from icm_bench.color import Chroma
 from icm_bench.error import CodecError, UsageError
@@ -75,6 +76,7 @@ class Bpg:
         length, file = data[:_LENGTH_BYTES], data[_LENGTH_BYTES:]
         if length != _length(file) or not file.startswith(_MAGIC):
             raise CodecError("the bitstream is empty, truncated or of another format", where="BPG")
+        _check_size(file)
         call = Call(
             [locate("bpgdec", hint=_MEND), "-o", "picture.png", "coded"],
             inputs={"coded": file},
@@ -86,6 +88,20 @@ class Bpg:
     def version(self) -> str:
         """Name the layout of the bitstream, libbpg, and the start of both executables' SHA-256."""
         return f"bpg 1, {_version(locate('bpgenc', hint=_MEND), locate('bpgdec', hint=_MEND))}"
+
+
+def _check_size(file: bytes) -> None:
+    """Refuse a file that claims more pixels than its bytes can hold."""
+    position, sides = len(_MAGIC) + 2, []
+    for _ in range(2):
+        side = 0
+        while position < len(file):
+            side = (side << 7) + (file[position] & 0x7F)
+            position += 1
+            if not file[position - 1] & 0x80:
+                break
+        sides.append(side)
+    limit.check_claim(sides[0], sides[1], len(file), where="BPG")
 
 
 def _length(file: bytes) -> bytes:

@@ -19,9 +19,10 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from icm_bench import limit
 from icm_bench.color import PlaneFormat
 from icm_bench.error import CodecError, ProgramError
-from icm_bench.image import MAX_PIXELS, Image
+from icm_bench.image import Image
 from icm_bench.program import Call, locate, run
 
 TIMEOUT_S = 1800.0
@@ -29,7 +30,7 @@ TIMEOUT_S = 1800.0
 
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
 # One thread for the sake of the pixels: on several, ffmpeg's VVC decoder gives others from one call to the next.
-_STRICT = ("-xerror", "-err_detect", "explode", "-max_pixels", str(MAX_PIXELS), "-threads", "1")
+_STRICT = ("-xerror", "-err_detect", "explode", "-threads", "1")
 _Y4M_HEADER = re.compile(rb"YUV4MPEG2 W(\d+) H(\d+) [^\n]*?C(\w+)[^\n]*\nFRAME\n")
 _PPM_HEADER = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
 
@@ -94,7 +95,12 @@ def encode(
         telling="first",
         timeout_s=TIMEOUT_S,
     )
-    return run(call)
+    try:
+        return run(call)
+    except ProgramError as error:
+        raise ProgramError(
+            f"{error.what}; the image has {width}x{height} pixels", where=error.where, hint=error.hint
+        ) from error
 
 
 def decode(
@@ -160,8 +166,10 @@ def pixel_format(form: PlaneFormat) -> str:
 
 
 def _decode(data: bytes, container: str, decoder: Sequence[str], sink: Sequence[str]) -> bytes:
+    most = limit.of_stream(len(data))
+    bounded = (*_STRICT, "-max_pixels", str(most))
     call = Call(
-        [executable(), *_QUIET, *_STRICT, "-f", container, *decoder, "-i", "coded", *sink, "picture"],
+        [executable(), *_QUIET, *bounded, "-f", container, *decoder, "-i", "coded", *sink, "picture"],
         inputs={"coded": data},
         output="picture",
         telling="first",

@@ -6,13 +6,14 @@ import re
 from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import pillow
-from icm_baselines.option import whole
+from icm_baselines.option import check_sides, whole
 from icm_bench.codec import Quality
 from icm_bench.error import CodecError
 from icm_bench.image import Image
 
 Subsampling: TypeAlias = Literal["420", "422", "444"]
 
+_LARGEST_SIDE = 65_500  # libjpeg's; the format's is 65,535
 _SUBSAMPLINGS = {"420": "4:2:0", "422": "4:2:2", "444": "4:4:4"}
 _START_OF_IMAGE = b"\xff\xd8"
 _END_OF_IMAGE = b"\xff\xd9"
@@ -53,7 +54,12 @@ class Jpeg:
         }
 
     def encode(self, image: Image) -> bytes:
-        """Return the file of an image."""
+        """Return the file of an image.
+
+        Raises:
+            CodecError: A side is longer than JPEG codes.
+        """
+        check_sides(image, _LARGEST_SIDE, _LARGEST_SIDE, where="JPEG")
         return pillow.encode(image, "JPEG", self._options)
 
     def s_per_megapixel(self) -> float:

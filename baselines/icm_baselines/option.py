@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from icm_bench.codec import Quality
-from icm_bench.error import UsageError
+from icm_bench.error import CodecError, UsageError
+from icm_bench.image import Image
 
 
 def short_label(name: str, options: Mapping[str, str], *, named: str = "", unsaid: str = "") -> str:
@@ -41,3 +42,23 @@ def real(value: Quality, low: float, high: float, *, where: str) -> float:
     if not low <= value <= high:
         raise UsageError(f"{value:g} is not a number from {low:g} to {high:g}", where=where)
     return float(value)
+
+
+def check_sides(image: Image, width: int, height: int, *, where: str) -> None:
+    """Refuse an image that is larger than a format, or its encoder, can code.
+
+    Args:
+        image: The image.
+        width: The largest width in pixels.
+        height: The largest height in pixels.
+        where: The format.
+
+    Raises:
+        CodecError: It is larger.
+    """
+    if image.shape[1] > width or image.shape[0] > height:
+        raise CodecError(
+            f"codes images of {width}x{height} pixels at most, not one of {image.shape[1]}x{image.shape[0]}",
+            where=where,
+            hint="leave the image out, or scale it down",
+        )

@@ -12,6 +12,7 @@ import PIL
 from PIL import Image as PillowImage
 from PIL import features
 
+from icm_bench import limit
 from icm_bench.error import CodecError
 from icm_bench.image import Image
 
@@ -29,6 +30,11 @@ _REFUSALS = (
     PillowImage.DecompressionBombError,
     PillowImage.DecompressionBombWarning,
 )
+
+
+# PNG: deflate makes at most 1,032 bytes of one. JPEG: a block of 8x8 takes a bit for its mean, and a colour a third of
+# the blocks of luma, or half.
+_PIXELS_A_BYTE = {"PNG": 1032 // 3, "JPEG": 8 * 64}
 
 
 def encode(image: Image, form: str, options: Mapping[str, object]) -> bytes:
@@ -57,7 +63,11 @@ def decode(data: bytes, form: str) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
+            limit.chosen()
             with PillowImage.open(io.BytesIO(data), formats=[form]) as picture:
+                limit.check_claim(
+                    *picture.size, len(data), where=form, pixels_a_byte=_PIXELS_A_BYTE.get(form)
+                )
                 picture.load()
                 mode, pixels = picture.mode, np.array(picture)
     except PIL.UnidentifiedImageError as error:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from icm_baselines import envelope
+from icm_bench import limit
 from icm_bench.error import CodecError
 from icm_bench.image import Image
 
@@ -60,6 +61,7 @@ def decode(data: bytes, decode_coded_size: Callable[[bytes], Image]) -> Image:
     height = _largest_side(rows, percent) - (data[0] & _LONGEST_SHORTFALL)
     if percent == "100" or _coded_side(width, percent) != columns or _coded_side(height, percent) != rows:
         raise CodecError(f"the bitstream is damaged: {columns}x{rows} is not {percent} % of {width}x{height}")
+    limit.check_claim(width, height, len(data), where="scaled picture")
     return _resampled(picture, width, height)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from icm_bench import limit
 from icm_bench.curves.curve import Monotone as Monotone
 from icm_bench.curves.estimate import Method as Method
 from icm_bench.error import UsageError
@@ -74,6 +76,26 @@ DataRootOption: TypeAlias = Annotated[Path | None, image(metavar="FOLDER", help=
 ImagesOption: TypeAlias = Annotated[Path | None, image(metavar="FOLDER", help="Your own images.")]
 AnnotationsOption: TypeAlias = Annotated[
     Path | None, image(metavar="FILE", help="Their annotations in COCO format.")
+]
+
+
+def _set_max_pixels(value: int | None) -> int | None:
+    # Worker processes are told by their environment.
+    if value is not None:
+        os.environ[limit.VARIABLE] = str(value)
+    return value
+
+
+MaxPixelsOption: TypeAlias = Annotated[
+    int | None,
+    image(
+        metavar="N",
+        min=1,
+        envvar=limit.VARIABLE,
+        help="The most pixels of an image; more are taken for an attack.",
+        show_default="80 million",
+        callback=_set_max_pixels,
+    ),
 ]
 DeviceOption: TypeAlias = Annotated[Device, machine(help="Where networks run.")]
 

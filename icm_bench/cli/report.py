@@ -124,6 +124,7 @@ def report(
         int, option.image("--image-count", metavar="N", min=1, help="How many images to show.")
     ] = 12,
     former_count: Annotated[int | None, option.image("--pictures", min=1, hidden=True)] = None,
+    max_pixels: option.MaxPixelsOption = None,  # noqa: ARG001  (set by its callback)
     data_root: option.DataRootOption = None,
     images: option.ImagesOption = None,
     annotations: option.AnnotationsOption = None,

@@ -69,6 +69,7 @@ def run(
     truth_score: Annotated[
         float, option.image(metavar="S", help="From which score on a finding of --truth pseudo counts.")
     ] = 0.5,
+    max_pixels: option.MaxPixelsOption = None,  # noqa: ARG001  (set by its callback)
     limit: Annotated[
         int | None, option.image(metavar="N", help="Take this many images, always the same ones.")
     ] = None,

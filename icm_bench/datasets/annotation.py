@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from icm_bench.error import DatasetError, system_errors
-from icm_bench.image import MAX_PIXELS, printable
+from icm_bench.image import printable
+from icm_bench.limit import max_pixels
 
 _LARGEST_ID = 2**63 - 1
 _GZIP = b"\x1f\x8b"
@@ -133,8 +134,8 @@ def _label(kind: str, position: int, raw: object) -> str:
 
 def _image(raw: dict[str, Any]) -> dict[str, Any]:
     width, height = _side(raw, "width"), _side(raw, "height")
-    if width * height > MAX_PIXELS:
-        _malformed(f"it has more than {MAX_PIXELS / 1e6:.0f} million pixels")
+    if width * height > max_pixels():
+        _malformed(f"it has more than {max_pixels() / 1e6:g} million pixels")
     file_name = _file_name(_get(raw, "file_name"))
     return {"id": _id(raw, "id"), "file_name": file_name, "width": width, "height": height}
 

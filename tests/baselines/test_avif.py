@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from icm_baselines import envelope
 from icm_baselines.avif import Avif, Encoder
-from icm_bench.error import UsageError
+from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import check_codec, photograph
 
 
@@ -27,6 +28,21 @@ def test_the_encoders_differ_and_decode_each_other() -> None:
     aom, svt = (Avif(46, encoder=encoder, speed=8).encode(image) for encoder in ("aom", "svt"))
     assert aom != svt
     assert Avif(46, encoder="aom").decode(svt).shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("encoder", "shape", "limit"),
+    [
+        ("aom", (1, 65_536), "65535x65535"),
+        ("svt", (2, 70_000), "16384x8704"),
+        ("svt", (8_705, 1), "16384x8704"),
+    ],
+)
+def test_an_image_larger_than_the_encoder_codes_is_refused_with_the_limit(
+    encoder: Encoder, shape: tuple[int, int], limit: str
+) -> None:
+    with pytest.raises(CodecError, match=f"AVIF by {encoder}: codes images of {limit} pixels at most"):
+        Avif(46, encoder=encoder).encode(np.zeros((*shape, 3), np.uint8))
 
 
 @pytest.mark.slow

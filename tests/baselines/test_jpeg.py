@@ -73,6 +73,15 @@ def test_every_option_goes_there_and_back(subsampling: Subsampling, progressive:
     assert np.abs(seen.astype(int) - image).mean() < 6.0
 
 
+def test_an_image_larger_than_libjpeg_codes_is_refused_with_the_limit() -> None:
+    codec = Jpeg(30)
+    assert codec.decode(codec.encode(np.zeros((1, 65_500, 3), np.uint8))).shape == (1, 65_500, 3)
+    with pytest.raises(
+        CodecError, match="JPEG: codes images of 65500x65500 pixels at most, not one of 65501x1"
+    ):
+        codec.encode(np.zeros((1, 65_501, 3), np.uint8))
+
+
 @pytest.mark.parametrize("quality", [0, 101, 30.5])
 def test_qualities_out_of_range_are_refused(quality: float) -> None:
     with pytest.raises(UsageError, match="is not a whole number from 1 to 100"):

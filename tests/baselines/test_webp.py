@@ -37,6 +37,12 @@ def test_files_without_a_whole_picture_are_refused(data: bytes) -> None:
         Webp(20).decode(data)
 
 
+@pytest.mark.parametrize("shape", [(1, 16_384), (16_384, 1)])
+def test_an_image_larger_than_the_format_is_refused_with_the_limit(shape: tuple[int, int]) -> None:
+    with pytest.raises(CodecError, match="WebP: codes images of 16383x16383 pixels at most, not one of"):
+        Webp(20).encode(np.zeros((*shape, 3), np.uint8))
+
+
 @pytest.mark.parametrize("quality", [-1, 101, 2.5])
 def test_qualities_out_of_range_are_refused(quality: float) -> None:
     with pytest.raises(UsageError, match="webp quality"):

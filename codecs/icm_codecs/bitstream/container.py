@@ -16,12 +16,13 @@ import zlib
 from dataclasses import dataclass
 
 from icm_bench.error import CodecError
+from icm_bench.limit import max_pixels
 
 MAX_SIDE = 2**16 - 1
 """Longest side of an image in pixels."""
 
 MAX_PIXELS = 2**26
-"""Most pixels of an image."""
+"""Most pixels of an image, where the user names no other limit."""
 
 MOST_PIXELS_A_BYTE = 2**14
 """Most pixels for each byte of the entropy coder's stream: a tenth of the lowest rate that an image of anything takes.
@@ -141,10 +142,11 @@ def unseal(data: bytes, format_bits: int, *, least_bytes: int) -> bytes:
 
 def check_size(width: int, height: int) -> None:
     """Raise ``CodecError`` where an image of this size is not coded."""
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
+    most = max_pixels(MAX_PIXELS)
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= most):
         raise CodecError(
             f"an image of {width}x{height} pixels is not coded",
-            hint=f"use sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels",
+            hint=f"use sides of 1 to {MAX_SIDE} and at most {most} pixels, or give --max-pixels",
         )
 
 
