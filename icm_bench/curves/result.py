@@ -32,6 +32,7 @@ from icm_bench.curves.schema import (
     columns_digest,
     file_digest,
     read_json,
+    timings_digest,
 )
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
@@ -195,7 +196,8 @@ def save(result: Result, path: Path, replicates: Replicates | None) -> None:
     content["meta"]["digest"] = columns_digest(content)
     check_result(content, path)
     if result.timings:
-        _write_json(timings, _rounded({**result.timings, "curve": content["meta"]["digest"]}))
+        timed = _rounded({**result.timings, "curve": content["meta"]["digest"]})
+        _write_json(timings, {**timed, "digest": timings_digest(timed)})
     _write_json(path, content)
     if replicates is None:
         resamples.unlink(missing_ok=True)
@@ -285,6 +287,7 @@ def _timings(path: Path, meta: Mapping[str, Any]) -> tuple[dict[str, Any], list[
         check_timings(found, len(meta["qualities"]), timings)
     except ResultError as error:
         return {}, [f"{error.what}: {timings.name} is not used"]
+    found.pop("digest", None)
     curve = found.pop("curve", None)
     return (found, []) if meta["schema"] == 1 or curve == meta["digest"] else ({}, [_foreign(timings)])
 

@@ -127,6 +127,7 @@ class _Timings(_Strict):
     results: dict[str, list[Value]] = {}
     machine: dict[str, str | int] = {}
     curve: str | None = None
+    digest: str | None = None
 
 
 def check_result(content: Mapping[str, Any], path: Path) -> None:
@@ -165,6 +166,13 @@ def check_timings(content: Mapping[str, Any], n_points: int, path: Path) -> None
     _validate(_Timings, content, path)
     if any(len(column) != n_points for column in content.get("results", {}).values()):
         raise ResultError(f"its columns are not of {n_points} operating points", where=path, hint=_HINT)
+    if content.get("digest") not in (None, timings_digest(content)):
+        raise ResultError("its values were changed after they were written", where=path, hint=_HINT)
+
+
+def timings_digest(content: Mapping[str, Any]) -> str:
+    """Return the digest of a file of timings but for the digest that stands in it."""
+    return _digest({key: value for key, value in content.items() if key != "digest"})
 
 
 def columns_digest(content: Mapping[str, Any]) -> str:
@@ -175,7 +183,11 @@ def columns_digest(content: Mapping[str, Any]) -> str:
         "categories": content.get("categories", {}),
         **{key: meta.get(key) for key in ("qualities", "uncompressed", "intervals")},
     }
-    text = json.dumps(columns, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _digest(columns)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

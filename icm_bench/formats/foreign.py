@@ -151,7 +151,17 @@ def numbers(frame: pd.DataFrame, name: str, path: Path) -> Column:
     """Return a column as numbers."""
     if name not in frame.columns:
         raise ResultError(f"has no column '{name}'", where=path, hint=CHECK_FORMAT)
-    return [number(value, path, name) for value in frame[name].tolist()]
+    return [number(_read_cell(value, path, name), path, name) for value in frame[name].tolist()]
+
+
+def _read_cell(value: Any, path: Path, name: str) -> Any:
+    """Return the number that a text says: one cell that is no number makes text of its whole column."""
+    if not isinstance(value, str):
+        return value
+    if not _DECIMAL.fullmatch(value.strip()):
+        hint = "write a number, or leave the cell empty"
+        raise ResultError(f"'{name}' holds '{value}', which is not a finite number", where=path, hint=hint)
+    return float(value)
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -175,4 +185,5 @@ def reading(path: Path, read: Callable[[], Any]) -> Any:
         raise ResultError(f"cannot be read ({reason})", where=path, hint=CHECK_FORMAT) from error
 
 
+_DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 CHECK_FORMAT: Final = "check that it is of the format that was named"

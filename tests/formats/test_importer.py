@@ -264,6 +264,10 @@ def test_a_tidy_table_of_several_groups(tmp_path: Path) -> None:
         ("dataset,task,detector,codec,bpp\n", "no rows"),
         ("dataset,task,detector,codec,bpp\na,detection,yolox,,1.0\n", "a row without"),
         ("dataset,task,detector,codec,bpp,note\na,detection,yolox,x,1.0,good\n", "'note' holds 'good'"),
+        (
+            "dataset,task,detector,codec,bpp,map\na,detection,yolox,x,1.0,20\na,detection,yolox,x,2.0,nan\n",
+            "'map' holds 'nan', which is not a finite number; write a number, or leave the cell empty",
+        ),
         ("dataset,task,detector,codec,bpp\n../../a,detection,yolox,x,1.0\n", "not a dataset's name"),
         ("dataset,task,detector,codec,bpp\na,../b,yolox,x,1.0\n", "unknown task"),
         ("dataset,task,detector,codec,bpp\na,detection,../b,x,1.0\n", "not a spec"),
