@@ -96,14 +96,14 @@ class Uvg266:
         """
         columns, rows, raw = _STILL.planes(image)
         told: tuple[str, ...] = ()
-        inputs = {"picture.yuv": raw}
+        inputs = {"image.yuv": raw}
         if offsets is not None:
             # Width and height of the map, then its rows: the program stretches a map of another size.
             text = [f"{offsets.shape[1]} {offsets.shape[0]}", *(" ".join(map(str, row)) for row in offsets)]
             told, inputs["roi.txt"] = ("--roi", "roi.txt"), "\n".join([*text, ""]).encode()
         call = Call(
             [
-                *(_program(), "--input", "picture.yuv", "--input-file-format", "yuv"),
+                *(_program(), "--input", "image.yuv", "--input-file-format", "yuv"),
                 *("--input-res", f"{columns}x{rows}", "--output", "coded"),
                 *("--preset", self._preset, "--qp", str(self._qp), *_SETTINGS, *told),
             ],

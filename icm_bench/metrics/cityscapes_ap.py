@@ -102,7 +102,7 @@ def score(
 
 @dataclass(frozen=True, eq=False)
 class StreetScorer:
-    """The accuracy of one set of predictions, in percent: COCO's figures of masks, and Cityscapes'.
+    """The accuracy of one set of predictions, in percent: COCO's values of masks, and Cityscapes'.
 
     Cityscapes' average precision is the area under the curve of recall and precision by straight lines between its
     points, one point a score, from a precision of 1 at no recall on; nothing makes precision fall. The mean is over the
@@ -127,8 +127,8 @@ class StreetScorer:
     counted: Flags
 
     def metrics(self) -> dict[str, float | None]:
-        """Return all figures, 0 to 100; None where no object counts."""
-        own = self._figures(np.ones((1, self._objects.n_images), dtype=np.int64))
+        """Return all metrics, 0 to 100; None where no object counts."""
+        own = self._own(np.ones((1, self._objects.n_images), dtype=np.int64))
         return self.coco.metrics() | {
             name: None if np.isnan(values[0]) else float(values[0]) for name, values in own.items()
         }
@@ -138,24 +138,24 @@ class StreetScorer:
         return self.coco.per_category()
 
     def resampled(self, weights: Weights) -> dict[str, Floats]:
-        """Return all figures of data sets in which each image appears a given number of times.
+        """Return all metrics of data sets in which each image appears a given number of times.
 
         Args:
             weights: Resamples x images, how often each image appears, images in the order of their sorted ids.
 
         Returns:
-            For each figure one value a resample, 0 to 100; NaN where no object counts.
+            For each metric one value a resample, 0 to 100; NaN where no object counts.
 
         Raises:
             UsageError: The weights are negative, not whole, or not of one column an image.
         """
-        return self.coco.resampled(weights) | self._figures(weights)
+        return self.coco.resampled(weights) | self._own(weights)
 
     @property
     def _objects(self) -> GroundTruth:
         return self.coco.matches.ground_truth
 
-    def _figures(self, weights: Weights) -> dict[str, Floats]:
+    def _own(self, weights: Weights) -> dict[str, Floats]:
         precisions = self._precisions(checked_weights(weights, self._objects.n_images))
         defined = ~np.isnan(precisions).any(axis=1)
         count = defined.sum(axis=0)
@@ -167,16 +167,16 @@ class StreetScorer:
         """Return categories x thresholds x resamples, 0 to 1; NaN where a category has no object that counts."""
         columns = np.ascontiguousarray(weights.T, dtype=np.float64)
         n_categories = len(self._objects.category_ids)
-        figures = np.full((n_categories, len(_THRESHOLDS), columns.shape[1]), np.nan)
+        areas = np.full((n_categories, len(_THRESHOLDS), columns.shape[1]), np.nan)
         order = np.lexsort((-self.scores, self.category))
         edges = np.searchsorted(self.category[order], np.arange(n_categories + 1)).tolist()
         for index, (start, stop) in enumerate(pairwise(edges)):
             mine = self.counts & (self._objects.category == index)
             n_objects = np.bincount(self._objects.image[mine], minlength=len(columns)) @ columns
-            figures[index, :, n_objects > 0] = 0.0
+            areas[index, :, n_objects > 0] = 0.0
             for part in resample_slices(columns.shape[1], max(1, stop - start)) if stop > start else ():
-                figures[index, :, part] = self._areas(order[start:stop], columns[:, part], n_objects[part])
-        return figures
+                areas[index, :, part] = self._areas(order[start:stop], columns[:, part], n_objects[part])
+        return areas
 
     def _areas(self, ranked: Indices, columns: Floats, n_objects: Floats) -> Floats:
         """Return the area at each threshold, of ranked detections of one category: thresholds x resamples."""

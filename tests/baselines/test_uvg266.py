@@ -178,7 +178,7 @@ def test_the_real_uvg266_moves_bytes_into_the_region(scene: Image) -> None:
 def test_the_real_uvg266_writes_one_image_and_no_messages() -> None:
     stream = envelope.unpack(Uvg266(37, preset="ultrafast").encode(photograph(96, 64))).stream
     kinds = [unit.content[1] >> 3 for unit in nal.units(stream)]
-    assert kinds == [15, 16, 8]  # sequence and picture parameters, and a slice
+    assert kinds == [15, 16, 8]  # parameter sets of the sequence and of the image, and a slice
 
 
 def test_the_environment_goes_before_path(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,14 +28,14 @@ RED, GREEN = (230, 30, 30), (30, 210, 30)
 def _draw(root: Path, city: str, number: int, regions: list[tuple[int, slice, slice]]) -> None:
     """Draw an image of 96x64 with its annotation; persons are red and cars are green."""
     name = f"{city}_{number:06d}_000019"
-    picture = (photograph(96, 64, seed=number) // 2 + 60).astype(np.uint8)
+    image = (photograph(96, 64, seed=number) // 2 + 60).astype(np.uint8)
     samples = np.full((64, 96), 7, np.uint16)
     for value, down, across in regions:
         samples[down, across] = value
         if value >= 1000:
-            picture[down, across] = RED if value < 25000 else GREEN
+            image[down, across] = RED if value < 25000 else GREEN
     for folder, suffix, pixels in (
-        (IMAGES, "leftImg8bit", picture),
+        (IMAGES, "leftImg8bit", image),
         (TRUTH, "gtFine_instanceIds", samples),
         (TRUTH, "gtFine_labelIds", (samples % 1000).astype(np.uint8)),
     ):
@@ -166,7 +166,7 @@ class Street(FakeDetector):
 
 
 @pytest.mark.parametrize("task", ["segmentation", "detection"])
-def test_a_run_has_cityscapes_figures_of_masks_beside_cocos_and_their_intervals(
+def test_a_run_has_cityscapes_values_of_masks_beside_cocos_and_their_intervals(
     street: Path, plugins: Path, tmp_path: Path, task: Any
 ) -> None:
     source = f"from icm_bench.datasets.cityscapes_category import CATEGORIES\n{DETECTOR}"

@@ -202,9 +202,9 @@ def test_a_run_scores_masks_by_the_challenges_rules(mpeg: Path, plugins: Path, t
     (plugins / "street.py").write_text(DETECTOR)
     with (plugins / "fakes-1.0.dist-info" / "entry_points.txt").open("a") as file:
         file.write("street = street:Street\n")
-    picture = (photograph(WIDTH, HEIGHT, seed=1) // 2 + 60).astype(np.uint8)
-    picture[_ellipse()] = (230, 30, 30)
-    Pillow.fromarray(picture).save(mpeg / "00aa.jpg", quality=95)
+    image = (photograph(WIDTH, HEIGHT, seed=1) // 2 + 60).astype(np.uint8)
+    image[_ellipse()] = (230, 30, 30)
+    Pillow.fromarray(image).save(mpeg / "00aa.jpg", quality=95)
     labels = mpeg / "segmentation_validation_labels_5k.csv"
     for path in (labels, mpeg / "segmentation_validation_bbox_5k.csv", mpeg / MASKS):
         path.write_text(path.read_text().replace("cell_phone", "car"))

@@ -1,4 +1,4 @@
-"""Figures of masks equal those of Cityscapes' published evaluation, on data sets and on their resamples."""
+"""Values of masks equal those of Cityscapes' published evaluation, on data sets and on their resamples."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def rows(found: Sequence[Sequence[Found]]) -> list[dict[str, Any]]:
     ]
 
 
-def figures(root: Path, samples: Samples, found: Sequence[Found]) -> dict[str, float | None]:
+def values(root: Path, samples: Samples, found: Sequence[Found]) -> dict[str, float | None]:
     truth = StreetTruth.from_rows(street(root, [samples]))
     return score(truth, rows([found]), "segmentation").metrics()
 
@@ -78,7 +78,7 @@ LEFT, RIGHT = slice(0, 20), slice(60, 80)
 
 def test_an_overlap_must_be_above_the_threshold_where_coco_takes_an_equal_one(tmp_path: Path) -> None:
     # 12 of 20 rows are an IoU of 0.6: above 0.50 and 0.55, and 0.60 is reached for COCO alone.
-    found = figures(tmp_path, road((26001, TOP, LEFT)), [(CAR, 0.9, mask(slice(0, 12), LEFT))])
+    found = values(tmp_path, road((26001, TOP, LEFT)), [(CAR, 0.9, mask(slice(0, 12), LEFT))])
     assert found[AP] == pytest.approx(20)
     assert found[AP50] == pytest.approx(100)
     assert found["map"] == pytest.approx(30)
@@ -98,7 +98,7 @@ def test_a_second_mask_of_an_object_is_false_and_the_area_has_straight_lines(
 ) -> None:
     samples = road((26001, TOP, LEFT), (26002, BOTTOM, RIGHT))
     twice = [(CAR, 0.9, mask(TOP, LEFT)), (CAR, second, mask(TOP, LEFT)), (CAR, 0.7, mask(BOTTOM, RIGHT))]
-    assert figures(tmp_path, samples, twice)[AP] == pytest.approx(100 * area)
+    assert values(tmp_path, samples, twice)[AP] == pytest.approx(100 * area)
 
 
 @pytest.mark.parametrize("value", [VOID, CARAVANS, 26])
@@ -108,20 +108,20 @@ def test_a_mask_counts_as_false_from_the_threshold_on_that_its_ignored_share_doe
     # 15 of its 20 rows are void or a group: ignored up to 0.70, false from 0.75 on, where the area is 1/4.
     samples = road((26001, TOP, LEFT), (value, slice(40, 55), RIGHT))
     found = [(CAR, 0.9, mask(BOTTOM, RIGHT)), (CAR, 0.5, mask(TOP, LEFT))]
-    assert figures(tmp_path, samples, found)[AP] == pytest.approx(100 * (5 * 1 + 5 * 0.25) / 10)
+    assert values(tmp_path, samples, found)[AP] == pytest.approx(100 * (5 * 1 + 5 * 0.25) / 10)
 
 
 def test_an_instance_of_a_label_that_does_not_count_is_no_void(tmp_path: Path) -> None:
     samples = road((26001, TOP, LEFT), (29001, BOTTOM, RIGHT))
     found = [(CAR, 0.9, mask(BOTTOM, RIGHT)), (CAR, 0.5, mask(TOP, LEFT))]
-    assert figures(tmp_path, samples, found)[AP] == pytest.approx(25)
+    assert values(tmp_path, samples, found)[AP] == pytest.approx(25)
 
 
 def test_a_group_is_neither_found_nor_missed(tmp_path: Path) -> None:
     samples = road((26001, TOP, LEFT), (26, BOTTOM, RIGHT))
-    assert figures(tmp_path, samples, [(CAR, 0.5, mask(TOP, LEFT))])[AP] == pytest.approx(100)
+    assert values(tmp_path, samples, [(CAR, 0.5, mask(TOP, LEFT))])[AP] == pytest.approx(100)
     more = [(CAR, 0.9, mask(BOTTOM, RIGHT)), (CAR, 0.5, mask(TOP, LEFT))]
-    assert figures(tmp_path, samples, more)[AP] == pytest.approx(100)
+    assert values(tmp_path, samples, more)[AP] == pytest.approx(100)
 
 
 @pytest.mark.parametrize(("width", "expected"), [(9, 100.0), (10, 50.0)])
@@ -129,24 +129,24 @@ def test_an_object_below_100_pixels_is_neither_found_nor_missed(
     tmp_path: Path, width: int, expected: float
 ) -> None:
     samples = road((26001, TOP, LEFT), (26002, slice(40, 50), slice(0, width)))
-    assert figures(tmp_path, samples, [(CAR, 0.5, mask(TOP, LEFT))])[AP] == pytest.approx(expected)
+    assert values(tmp_path, samples, [(CAR, 0.5, mask(TOP, LEFT))])[AP] == pytest.approx(expected)
     found = [(CAR, 0.9, mask(slice(40, 50), slice(0, width))), (CAR, 0.5, mask(TOP, LEFT))]
-    assert figures(tmp_path, samples, found)[AP] == pytest.approx(100)
+    assert values(tmp_path, samples, found)[AP] == pytest.approx(100)
 
 
 def test_what_is_all_ignored_finds_nothing_and_empty_masks_are_left_out(tmp_path: Path) -> None:
     # The published evaluation fails here for want of a value.
     samples = road((26001, TOP, LEFT), (VOID, BOTTOM, RIGHT))
     found = [(CAR, 0.9, mask(BOTTOM, RIGHT)), (CAR, 0.9, mask(slice(0), slice(0)))]
-    assert figures(tmp_path, samples, found)[AP] == 0
-    assert figures(tmp_path, samples, [])[AP] == 0
+    assert values(tmp_path, samples, found)[AP] == 0
+    assert values(tmp_path, samples, [])[AP] == 0
 
 
 def test_the_mean_is_over_the_categories_with_an_object(tmp_path: Path) -> None:
     samples = road((26001, TOP, LEFT), (24001, BOTTOM, RIGHT), (33, MIDDLE, LEFT))
     found = [(CAR, 0.9, mask(TOP, LEFT)), (33, 0.9, mask(TOP, RIGHT)), (25, 0.9, mask(TOP, RIGHT))]
-    assert figures(tmp_path, samples, found)[AP] == pytest.approx(50)
-    nothing = figures(tmp_path, road((33, MIDDLE, LEFT)), found)
+    assert values(tmp_path, samples, found)[AP] == pytest.approx(50)
+    nothing = values(tmp_path, road((33, MIDDLE, LEFT)), found)
     assert nothing[AP] is None
     assert nothing[AP50] is None
 
@@ -168,7 +168,7 @@ def _mask(runs: Sequence[int]) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: f"{case['ap']:.2f}")
-def test_figures_equal_those_of_the_published_evaluation(tmp_path: Path, case: dict[str, Any]) -> None:
+def test_values_equal_those_of_the_published_evaluation(tmp_path: Path, case: dict[str, Any]) -> None:
     truth = StreetTruth.from_rows(street(tmp_path, [_unpacked(item["samples"]) for item in case["images"]]))
     found = [
         [(row["label"], row["score"], _mask(row["mask"])) for row in item["found"]] for item in case["images"]

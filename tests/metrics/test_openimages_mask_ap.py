@@ -1,4 +1,4 @@
-"""Figures of masks equal the Open Images Challenge's, where some objects have a mask and others a box alone."""
+"""Values of masks equal the Open Images Challenge's, where some objects have a mask and others a box alone."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_masks_within_a_group_are_ignored_and_the_group_is_not_missed(has_mask: 
     assert _ap(objects, outside) == pytest.approx(50)
 
 
-def test_without_an_object_that_has_a_mask_there_is_no_figure() -> None:
+def test_without_an_object_that_has_a_mask_there_is_no_value() -> None:
     assert _ap([_object(LEFT, has_mask=False)], [(0.9, _mask(LEFT))]) is None
     assert _ap([_object(LEFT, is_group=True)], [(0.9, _mask(LEFT))]) is None
 
@@ -111,7 +111,7 @@ def test_an_empty_mask_is_left_out_and_a_missing_one_is_refused() -> None:
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: f"{case['ap']:.2f}")
-def test_figures_equal_those_of_the_challenges_evaluator(case: dict[str, Any]) -> None:
+def test_values_equal_those_of_the_challenges_evaluator(case: dict[str, Any]) -> None:
     found = score(VerifiedTruth.from_rows(case["truth"]), case["found"], "segmentation").metrics()
     assert found[AP] == pytest.approx(case["ap"], abs=1e-9)
 
