@@ -169,8 +169,8 @@ def seconds(output: str, step: str) -> float:
 
 
 def run_command(*arguments: str) -> list[str]:
-    """Return the command line of a run."""
-    return [sys.executable, "-m", "icm_bench.cli", "run", *arguments]
+    """Return the command line of a run; the package is that of the variables, not of the current folder."""
+    return [sys.executable, "-P", "-m", "icm_bench.cli", "run", *arguments]
 
 
 def curve_files(folder: Path) -> dict[str, bytes]:
