@@ -19,7 +19,7 @@ from icm_codecs.bitstream.container import Frame, check_size, unpack
 from icm_codecs.operation import complexity
 
 if TYPE_CHECKING:
-    from icm_codecs.bitstream.weights_file import TrainingRecord
+    from icm_codecs.bitstream.weights_file import StoredNetworks, TrainingRecord
 
 MOST_QUALITIES = 16
 """The most rate points that a bitstream of a ladder can tell apart."""
@@ -32,6 +32,17 @@ class Networks(Protocol):
     def n_parameters(self) -> int:
         """How many learned values they have."""
         ...
+
+
+class OfCheckpoint:
+    """Networks whose learned values a checkpoint counts."""
+
+    _model: StoredNetworks
+
+    @property
+    def n_parameters(self) -> int:
+        """How many learned values the checkpoint has."""
+        return self._model.n_parameters()
 
 
 class FrameCoder(Networks, Protocol):

@@ -170,9 +170,21 @@ def reading(path: Path, complaint: str = "is not a checkpoint of this codec") ->
         raise CodecError(f"{complaint}: {error}", where=path, hint=hint) from error
 
 
-def n_values(*networks: nn.Module) -> int:
-    """Count the learned values of networks."""
-    return sum(value.numel() for network in networks for value in network.parameters())
+class StoredNetworks:
+    """What a weights file holds of a codec, as fields: networks, in floating point or in integers, and scalings."""
+
+    def n_parameters(self) -> int:
+        """Count the learned values: of the networks and of the scalings, not of the tables."""
+        return sum(_n_values(part) for part in vars(self).values())
+
+
+def _n_values(part: object) -> int:
+    if isinstance(part, nn.Module):
+        return sum(value.numel() for value in part.parameters())
+    if isinstance(part, Tensor):
+        return part.numel()
+    counted = getattr(part, "n_values", None)  # of integer networks
+    return 0 if counted is None else int(counted())
 
 
 def check_same_shape(found: object, wanted: object, path: Path) -> None:

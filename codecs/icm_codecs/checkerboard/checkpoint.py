@@ -14,11 +14,11 @@ from icm_bench.error import TrainingError
 from icm_codecs.bitstream.integer_layer import ExactLayer
 from icm_codecs.bitstream.table import Tables
 from icm_codecs.bitstream.weights_file import (
+    StoredNetworks,
     check_same_shape,
     is_of_format,
     layer_entries,
     load_into,
-    n_values,
     network_tensors,
     read_facts,
     read_layer,
@@ -43,7 +43,7 @@ _TRAINING = "training"
 
 
 @dataclass(frozen=True)
-class CheckerboardCheckpoint:
+class CheckerboardCheckpoint(StoredNetworks):
     """A trained codec, ready for use.
 
     Attributes:
@@ -73,11 +73,6 @@ class CheckerboardCheckpoint:
     laplacians: Tables
     rdoq_lambda: float
     facts: Mapping[str, Any]
-
-    def n_parameters(self) -> int:
-        """Count the learned values: of the networks and of the scalings, not of the tables."""
-        learned = n_values(self.analysis, self.synthesis, self.post_filter, self.hyper_analysis)
-        return learned + self.entropy_model.n_values() + self.gain.numel() + self.inverse_gain.numel()
 
 
 def save_checkpoint(

@@ -15,7 +15,7 @@ from icm_codecs.bitstream.integer_layer import HYPER_BOUND, MEAN_BITS
 from icm_codecs.bitstream.quantiser import SYMBOL_BOUND, Quantiser
 from icm_codecs.bitstream.table import PRECISION_BITS, Decoder, Encoder
 from icm_codecs.checkerboard.checkpoint import CheckerboardCheckpoint
-from icm_codecs.learned import checked_quality
+from icm_codecs.learned import OfCheckpoint, checked_quality
 from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 from icm_codecs.tucodec.network import HYPER_STRIDE
 
@@ -38,12 +38,14 @@ class CheckerboardLatents(NamedTuple):
     latent: Tensor
 
 
-class CheckerboardCoder:
+class CheckerboardCoder(OfCheckpoint):
     """A checkpoint's networks at one rate point, counted from 0, on one device; ``name`` is the codec's.
 
     Raises:
         UsageError: The checkpoint has no such rate point.
     """
+
+    _model: CheckerboardCheckpoint
 
     def __init__(self, model: CheckerboardCheckpoint, quality: int, device: str, *, name: str) -> None:
         self._model, self._quality, self._device, self._name = model, quality, device, name
@@ -54,11 +56,6 @@ class CheckerboardCoder:
     def n_qualities(self) -> int:
         """How many rate points the checkpoint serves."""
         return len(self._model.positions)
-
-    @property
-    def n_parameters(self) -> int:
-        """How many learned values the checkpoint has."""
-        return self._model.n_parameters()
 
     @torch.inference_mode()
     def analyse(self, image: Image) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from icm_codecs.bitstream.table import Tables
 from icm_codecs.bitstream.weights_file import (
+    StoredNetworks,
     layer_tensors,
     load_into,
-    n_values,
     network_tensors,
     read_layers,
     read_tensors,
@@ -46,7 +46,7 @@ def map_rules(shape: ContentWeightedShape) -> Rules:
 
 
 @dataclass(frozen=True)
-class ContentWeightedCheckpoint:
+class ContentWeightedCheckpoint(StoredNetworks):
     """A trained codec, ready for use.
 
     Attributes:
@@ -66,14 +66,6 @@ class ContentWeightedCheckpoint:
     map_context: ExactContext
     tables: Tables
     facts: Mapping[str, Any]
-
-    def n_parameters(self) -> int:
-        """Count the learned values: of the networks and of the context models, not of the tables."""
-        return (
-            n_values(self.encoder, self.decoder)
-            + self.code_context.n_parameters()
-            + self.map_context.n_parameters()
-        )
 
 
 def save_checkpoint(

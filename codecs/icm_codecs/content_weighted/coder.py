@@ -20,7 +20,7 @@ from icm_codecs.bitstream.table import Decoder, Encoder, Tables
 from icm_codecs.content_weighted.checkpoint import ContentWeightedCheckpoint
 from icm_codecs.content_weighted.context import ContextRun, Walk, offsets, walk
 from icm_codecs.content_weighted.network import STRIDE, level_of, mask_of
-from icm_codecs.learned import checked_quality
+from icm_codecs.learned import OfCheckpoint, checked_quality
 from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 
 _REACH = 2
@@ -38,7 +38,7 @@ class Code(NamedTuple):
     bits: NDArray[np.bool_]
 
 
-class ContentWeightedCoder:
+class ContentWeightedCoder(OfCheckpoint):
     """A checkpoint's networks at one rate point, on one device.
 
     Args:
@@ -50,6 +50,8 @@ class ContentWeightedCoder:
         UsageError: The checkpoint has no such rate point.
     """
 
+    _model: ContentWeightedCheckpoint
+
     def __init__(self, model: ContentWeightedCheckpoint, quality: int, device: str) -> None:
         self._model = model
         self._quality = checked_quality(quality, model.shape.qualities, "content-weighted")
@@ -59,11 +61,6 @@ class ContentWeightedCoder:
     def n_qualities(self) -> int:
         """How many rate points the checkpoint serves."""
         return self._model.shape.qualities
-
-    @property
-    def n_parameters(self) -> int:
-        """How many learned values the checkpoint has."""
-        return self._model.n_parameters()
 
     @torch.inference_mode()
     def analyse(self, image: Image) -> Code:

@@ -212,7 +212,7 @@ class ExactContext:
         """Return the model at one rate point, ready to run."""
         return ContextRun(self, quality)
 
-    def n_parameters(self) -> int:
+    def n_values(self) -> int:
         """Count the learned values."""
         return self.gain.numel() + sum(layer.weight.numel() + layer.bias.numel() for layer in self.layers)
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from icm_codecs.bitstream.table import Tables, gaussian_tables, prior_tables
 from icm_codecs.bitstream.weights_file import (
+    StoredNetworks,
     check_same_shape,
     layer_tensors,
     load_into,
-    n_values,
     network_tensors,
     read_layers,
     read_tables,
@@ -69,7 +69,7 @@ HYPERPRIOR = Kind(
 
 
 @dataclass(frozen=True)
-class HyperpriorCheckpoint:
+class HyperpriorCheckpoint(StoredNetworks):
     """A trained codec, ready for use.
 
     Attributes:
@@ -97,13 +97,6 @@ class HyperpriorCheckpoint:
     conditional: Tables
     rdoq_lambda: float
     facts: Mapping[str, Any]
-
-    def n_parameters(self) -> int:
-        """Count the learned values: of the networks and of the scalings, not of the tables."""
-        exact = self.hyper_synthesis
-        learned = [value.numel() for layer in exact.layers for value in (layer.weight, layer.bias)]
-        learned.append(n_values(self.analysis, self.synthesis, self.hyper_analysis))
-        return sum(learned) + sum(value.numel() for value in (exact.gain, self.gain, self.inverse_gain))
 
 
 def save_checkpoint(

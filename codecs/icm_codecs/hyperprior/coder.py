@@ -14,7 +14,7 @@ from icm_codecs.bitstream.quantiser import SYMBOL_BOUND, Quantiser
 from icm_codecs.bitstream.table import Decoder, Encoder
 from icm_codecs.hyperprior.checkpoint import HyperpriorCheckpoint
 from icm_codecs.hyperprior.variable_rate import HYPER_STRIDE, LATENT_STRIDE
-from icm_codecs.learned import checked_quality
+from icm_codecs.learned import OfCheckpoint, checked_quality
 from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 
 
@@ -61,13 +61,15 @@ class Grid(NamedTuple):
 _Checkpoint = TypeVar("_Checkpoint", bound=HyperpriorCheckpoint)
 
 
-class HyperpriorNetworks(Generic[_Checkpoint]):
+class HyperpriorNetworks(OfCheckpoint, Generic[_Checkpoint]):
     """A checkpoint's networks on one device, and how their latents are coded.
 
     Args:
         model: The checkpoint, on the device.
         device: "cpu", "cuda".
     """
+
+    _model: _Checkpoint
 
     def __init__(self, model: _Checkpoint, device: str) -> None:
         self._model = model
@@ -80,11 +82,6 @@ class HyperpriorNetworks(Generic[_Checkpoint]):
     def n_qualities(self) -> int:
         """How many rate points the checkpoint serves."""
         return self._model.shape.qualities
-
-    @property
-    def n_parameters(self) -> int:
-        """How many learned values the checkpoint has."""
-        return self._model.n_parameters()
 
     def _analysed(self, pixels: Tensor, quality: int) -> tuple[Tensor, Tensor]:
         """Return the hyper-latent, whole numbers, and the latent scaled for the quality, of padded pixels."""

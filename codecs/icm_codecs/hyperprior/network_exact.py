@@ -58,6 +58,10 @@ class ExactSynthesis(ABC):
         first, second, third = (layer.to(device) for layer in self.layers)
         return type(self)(self.gain.to(device), (first, second, third))
 
+    def n_values(self) -> int:
+        """Count the learned values."""
+        return self.gain.numel() + sum(layer.weight.numel() + layer.bias.numel() for layer in self.layers)
+
     @abstractmethod
     def copy_to(self, network: Any) -> None:
         """Set a floating-point network's parameters to these, as a training's start."""

@@ -30,7 +30,7 @@ _NETWORKS = ("analysis", "synthesis", "post_filter", "hyper_analysis")
 
 
 @dataclass(frozen=True)
-class TucodecCheckpoint:
+class TucodecCheckpoint(weights_file.StoredNetworks):
     """A trained codec, ready for use.
 
     Attributes:
@@ -56,12 +56,6 @@ class TucodecCheckpoint:
     log_inverse_gain: Tensor
     laplacians: Tables
     facts: Mapping[str, Any]
-
-    def n_parameters(self) -> int:
-        """Count the learned values: of the networks and of the scalings, not of the tables."""
-        networks = (self.analysis, self.synthesis, self.post_filter, self.hyper_analysis)
-        learned = weights_file.n_values(*networks)
-        return learned + self.scales.n_values() + self.log_gain.numel() + self.log_inverse_gain.numel()
 
 
 def save_checkpoint(network: TucodecNetwork, path: Path, facts: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from icm_bench.image import Image
 from icm_codecs.bitstream.integer_layer import HYPER_BOUND
 from icm_codecs.bitstream.table import Decoder, Encoder
+from icm_codecs.learned import OfCheckpoint
 from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 from icm_codecs.tucodec.checkpoint import TucodecCheckpoint
 from icm_codecs.tucodec.container import RateFrame
@@ -26,13 +27,15 @@ class Latents(NamedTuple):
     latent: Tensor
 
 
-class TucodecCoder:
+class TucodecCoder(OfCheckpoint):
     """A checkpoint's networks on one device.
 
     Args:
         model: The checkpoint, on the device.
         device: "cpu", "cuda".
     """
+
+    _model: TucodecCheckpoint
 
     def __init__(self, model: TucodecCheckpoint, device: str) -> None:
         self._model = model
@@ -42,11 +45,6 @@ class TucodecCoder:
     def last_position(self) -> int:
         """The highest position that the checkpoint serves, in units of ``2**-STEP_BITS`` of a rate point."""
         return (self._model.shape.rate_points - 1) << STEP_BITS
-
-    @property
-    def n_parameters(self) -> int:
-        """How many learned values the checkpoint has."""
-        return self._model.n_parameters()
 
     @torch.inference_mode()
     def analyse(self, image: Image) -> Tensor:
