@@ -18,7 +18,6 @@ from icm_baselines.option import short_label, whole
 from icm_baselines.still import Still
 from icm_bench import color
 from icm_bench.codec import Quality
-from icm_bench.error import ProgramError
 from icm_bench.image import Image
 from icm_bench.program import Call, locate, run
 
@@ -112,11 +111,7 @@ class Uvg266:
             timeout_s=TIMEOUT_S,
         )
         stream = run(call)
-        coded = vvc.picture_size(stream)
-        if coded != (columns, rows):
-            raise ProgramError(
-                "coded {}x{} where {}x{} was due".format(*coded, columns, rows), where=self.name
-            )
+        vvc.check_picture_size(stream, columns, rows, where=self.name)
         return _STILL.packed(stream, image)
 
 

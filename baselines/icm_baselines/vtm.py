@@ -116,11 +116,7 @@ class Vtm:
             timeout_s=TIMEOUT_S,
         )
         stream = run(call)
-        coded = vvc.picture_size(stream)
-        if coded != (columns, rows):
-            raise ProgramError(
-                "coded {}x{} where {}x{} was due".format(*coded, columns, rows), where=_ENCODER
-            )
+        vvc.check_picture_size(stream, columns, rows, where=_ENCODER)
         return envelope.Envelope(stream, columns - width, rows - height).pack()
 
     def _decode_coded_size(self, data: bytes) -> Image:

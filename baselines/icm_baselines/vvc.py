@@ -12,7 +12,7 @@ from icm_baselines.scale import Percent
 from icm_baselines.still import Still
 from icm_bench.codec import Quality
 from icm_bench.color import PlaneFormat
-from icm_bench.error import CodecError
+from icm_bench.error import CodecError, ProgramError
 from icm_bench.image import Image
 
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
@@ -151,3 +151,10 @@ def picture_size(stream: bytes) -> tuple[int, int]:
             bits.read(11)  # its own number, the sequence parameter set's, pps_mixed_nalu_types_in_pic_flag
             return bits.read_golomb(), bits.read_golomb()
     raise CodecError("the bitstream holds no picture parameter set", where="VVC")
+
+
+def check_picture_size(stream: bytes, width: int, height: int, *, where: str) -> None:
+    """Raise ``ProgramError`` where an encoder coded another size than it was told; ``where`` names the encoder."""
+    coded = picture_size(stream)
+    if coded != (width, height):
+        raise ProgramError("coded {}x{} where {}x{} was due".format(*coded, width, height), where=where)

@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from icm_bench.curves.rate_convention import (
-    BITSTREAM,
-    ESTIMATED,
-    MEAN,
-    NATIVE,
-    POOLED,
-    UNKNOWN,
-    Conventions,
-)
+from icm_bench.curves.rate_convention import BITSTREAM, ESTIMATED, MEAN, NATIVE, POOLED, UNKNOWN, Conventions
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError
 

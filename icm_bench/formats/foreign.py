@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from icm_bench.curves.rate_convention import (
-    Conventions,
-)
+from icm_bench.curves.rate_convention import Conventions
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.fidelity import DERIVED, with_decibels

@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from icm_bench.curves.rate_convention import (
-    Conventions,
-)
+from icm_bench.curves.rate_convention import Conventions
 from icm_bench.curves.result import Result, load, path_of, save
 from icm_bench.error import ResultError
 from icm_bench.spec import Spec

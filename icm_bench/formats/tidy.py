@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from icm_bench.curves.rate_convention import (
-    Conventions,
-    in_full,
-)
+from icm_bench.curves.rate_convention import Conventions, in_full
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError
 

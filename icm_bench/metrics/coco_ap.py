@@ -15,11 +15,7 @@ from icm_bench.detector import Task
 from icm_bench.error import UsageError
 from icm_bench.metrics.coco_match import AREA_RANGES, Bits, Matches, match
 from icm_bench.metrics.coco_overlap import IOU_THRESHOLDS
-from icm_bench.metrics.coco_ranking import (
-    Ranking,
-    ordered,
-    rankings_of,
-)
+from icm_bench.metrics.coco_ranking import Ranking, ordered, rankings_of
 from icm_bench.metrics.coco_truth import Floats, GroundTruth
 
 __all__ = ["METRICS", "GroundTruth", "Scorer", "score"]

@@ -9,7 +9,6 @@ each worker of the cluster, each time that one of its processes is killed.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks.counted import COUNT_FILE, PROVIDERS, tally
-from tests.benchmarks.stand_in import curve_files, environment, run_command, watched
+from tests.benchmarks.stand_in import curve_files, environment, parser_of, run_command, watched
 from tests.pipeline.test_cluster import Cluster
 
 GPU = ("--resources", "GPU=1")
@@ -52,13 +51,8 @@ def wait_for(folder: Path, count: int, process: subprocess.Popen[bytes]) -> None
 
 def main() -> None:
     """Print what each run encoded, and whether its curves are those of local processes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=int, default=64)
+    parser = parser_of(__doc__)
     parser.add_argument("--detector", default="fasterrcnn_scenes")
-    parser.add_argument("--codecs", default="icm,vvc,jpeg")
-    parser.add_argument("--qualities", action="append", default=[])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)

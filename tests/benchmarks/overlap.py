@@ -9,12 +9,19 @@ all detection one after the other.
 
 from __future__ import annotations
 
-import argparse
 import re
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.stand_in import Watched, curve_files, environment, run_command, seconds, watched
+from tests.benchmarks.stand_in import (
+    Watched,
+    curve_files,
+    environment,
+    parser_of,
+    run_command,
+    seconds,
+    watched,
+)
 
 DESIGNS = {
     "stages apart": ("--workers", "{cores}", "--gpus", "1"),
@@ -25,14 +32,9 @@ DESIGNS = {
 
 def main() -> None:
     """Print wall and processor time of each design beside the least wall time."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=int, default=64)
+    parser = parser_of(__doc__, "vvc,jpeg")
     parser.add_argument("--ms", type=int, default=30)
-    parser.add_argument("--codecs", default="vvc,jpeg")
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--qualities", action="append", default=[])
     parser.add_argument("--designs", type=int, default=3, help="how many of the designs, the slowest last")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -19,19 +19,14 @@ from icm_bench.dataset import open_dataset
 from icm_bench.pipeline import outlook, store
 from icm_bench.pipeline.runner import plan_of
 from tests.benchmarks.counted import COUNT_FILE, PROVIDERS, tally
-from tests.benchmarks.stand_in import curve_files, environment, run_command, watched
+from tests.benchmarks.stand_in import curve_files, environment, parser_of, run_command, watched
 
 
 def main() -> None:
     """Print what was encoded, whether the curves are the same, and the balance of the parts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=int, default=64)
+    parser = parser_of(__doc__)
     parser.add_argument("--parts", type=int, default=8)
     parser.add_argument("--detector", default="fasterrcnn_scenes")
-    parser.add_argument("--codecs", default="icm,vvc,jpeg")
-    parser.add_argument("--qualities", action="append", default=[])
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

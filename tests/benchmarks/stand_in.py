@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -59,6 +60,17 @@ class StandIn:
     def version(self) -> str:
         """Name the stand-in."""
         return "1"
+
+
+def parser_of(description: str | None, codecs: str = "icm,vvc,jpeg") -> argparse.ArgumentParser:
+    """Return a parser of how many images a run has, of which codecs, and at which rate points."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--codecs", default=codecs)
+    parser.add_argument("--qualities", action="append", default=[])
+    return parser
 
 
 def environment(

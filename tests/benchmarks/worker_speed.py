@@ -8,21 +8,15 @@ left to measure.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.stand_in import ROOT, Watched, environment, run_command, seconds, watched
+from tests.benchmarks.stand_in import ROOT, Watched, environment, parser_of, run_command, seconds, watched
 
 
 def main() -> None:
     """Print wall and processor time of each run, and their ratios."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--codecs", default="icm,vvc,jpeg")
-    parser.add_argument("--qualities", action="append", default=[])
+    parser = parser_of(__doc__)
     parser.add_argument("--before", type=Path, help="a checkout of the version to compare with")
     given = parser.parse_args()
     designs = [("two workers", ROOT, 2), ("one worker", ROOT, 1)]

@@ -30,7 +30,7 @@ from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
 from icm_codecs import compressai_zoo
 from icm_codecs.bitstream.container import Frame, unpack
-from stream import NO_IMAGES
+from tests.helpers.stream import NO_IMAGES
 
 with warnings.catch_warnings():
     # Its own dependencies warn of their future while they are imported.

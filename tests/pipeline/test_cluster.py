@@ -14,7 +14,7 @@ import pytest
 
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
-from small_run import curve_files, measure
+from tests.helpers.small_run import curve_files, measure
 
 pytest.importorskip("distributed", reason="the extra cluster is not installed")
 pytestmark = [pytest.mark.usefixtures("plugins"), pytest.mark.slow]

@@ -22,7 +22,7 @@ from icm_bench.pipeline.job import DetectorChoice, Job
 from icm_bench.pipeline.runner import run
 from icm_bench.pipeline.worker import process_pool
 from icm_bench.spec import Spec
-from small_run import curve_files, measure
+from tests.helpers.small_run import curve_files, measure
 
 pytestmark = pytest.mark.usefixtures("plugins")
 

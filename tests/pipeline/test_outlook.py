@@ -21,7 +21,7 @@ from icm_bench.pipeline.plan import OperatingPoint, Plan
 from icm_bench.pipeline.runner import plan_of
 from icm_bench.pipeline.store import Store
 from icm_bench.spec import Spec
-from small_run import curve_files, measure
+from tests.helpers.small_run import curve_files, measure
 
 
 def large_plan(declared: bool) -> Plan:

@@ -26,12 +26,7 @@ from icm_codecs.bitstream.integer_layer import (
     fixed_point,
     rounding_shift,
 )
-from icm_codecs.checkerboard.network import (
-    CONTEXT_BOUND,
-    CheckerboardNetwork,
-    ContextPass,
-    checkerboard,
-)
+from icm_codecs.checkerboard.network import CONTEXT_BOUND, CheckerboardNetwork, ContextPass, checkerboard
 from icm_codecs.tucodec.network import SCALES, interpolate
 
 CodePass = Callable[[slice, Tensor, Tensor, Tensor], Tensor]

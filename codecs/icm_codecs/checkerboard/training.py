@@ -23,6 +23,7 @@ from icm_codecs.training.recipe import check, check_shares, check_tables, table_
 from icm_codecs.training.ssim_loss import with_structure
 from icm_codecs.training.task import RecipeTeachers, with_detectors
 from icm_codecs.tucodec.network import interpolate
+from icm_codecs.tucodec.training import spread
 
 Stage = Literal["entropy", "all"]
 """What is learned: the entropy model alone, on frozen transforms, or everything."""
@@ -153,7 +154,8 @@ class CheckerboardModel(nn.Module):
             targets: The objects in each image; none where they are not known.
             step: Counted from 0.
         """
-        position = self._spread(len(image), image.device)
+        parts = torch.randperm(len(image), device=image.device)
+        position = spread(parts, self.network.shape.rate_points)
         n_pixels = image.shape[2] * image.shape[3]
         if self._loss.stage == "entropy":
             with torch.no_grad():
@@ -200,8 +202,3 @@ class CheckerboardModel(nn.Module):
             CodecError: The file is missing, damaged, or of another kind or shape.
         """
         start_from(self.network, path)
-
-    def _spread(self, n: int, device: torch.device) -> Tensor:
-        """Draw one position from each of n equal parts of the range, in random order."""
-        parts = torch.randperm(n, device=device) + torch.rand(n, device=device)
-        return parts * ((self.network.shape.rate_points - 1) / n)

@@ -17,12 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from icm_codecs.bitstream.weights_file import check_same_shape
-from icm_codecs.content_weighted.checkpoint import (
-    code_rules,
-    load_checkpoint,
-    map_rules,
-    save_checkpoint,
-)
+from icm_codecs.content_weighted.checkpoint import code_rules, load_checkpoint, map_rules, save_checkpoint
 from icm_codecs.content_weighted.context import ContextNetwork
 from icm_codecs.content_weighted.klt_start import start_at_a_transform
 from icm_codecs.content_weighted.network import (

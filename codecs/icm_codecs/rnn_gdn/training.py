@@ -105,9 +105,5 @@ class RnnModel(nn.Module):
         save_checkpoint(self.network, path, facts)
 
     def start_from(self, path: Path) -> None:
-        """Set the parameters to those of a weights file, as a training's start.
-
-        Raises:
-            CodecError: The file is missing, damaged, or of another kind or shape.
-        """
+        """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
         start_from(self.network, path)

@@ -89,7 +89,7 @@ class TucodecModel(nn.Module):
             image: N x 3 x H x W in 0..1, sides multiples of 64.
             step: Counted from 0; says whether structure has its share yet.
         """
-        position = self._spread(len(image), image.device)
+        position = spread(torch.arange(len(image), device=image.device), self.network.shape.rate_points)
         estimate = self.network(image, position)
         bpp = estimate.bits / (image.shape[2] * image.shape[3])
         mse = (estimate.image - image).square().mean(dim=(1, 2, 3))
@@ -111,17 +111,14 @@ class TucodecModel(nn.Module):
         save_checkpoint(self.network, path, facts)
 
     def start_from(self, path: Path) -> None:
-        """Set the parameters to those of a weights file.
-
-        Raises:
-            CodecError: The file is missing, damaged, or of another kind or shape.
-        """
+        """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
         start_from(self.network, path)
 
-    def _spread(self, n: int, device: torch.device) -> Tensor:
-        """Draw one position from each of n equal parts of the range."""
-        parts = torch.arange(n, device=device) + torch.rand(n, device=device)
-        return parts * ((self.network.shape.rate_points - 1) / n)
+
+def spread(parts: Tensor, rate_points: int) -> Tensor:
+    """Draw a position from each of N equal parts of the range between rate points, the parts in any order: N."""
+    drawn = parts + torch.rand(len(parts), device=parts.device)
+    return drawn * ((rate_points - 1) / len(parts))
 
 
 def _psnr(mse: Tensor) -> Tensor:

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from icm_bench.detectors.box import Floats, grid
 from icm_bench.detectors.network_input import Placement
-from icm_bench.detectors.onnx_layout.layout import (
-    LayoutMismatch,
-)
+from icm_bench.detectors.onnx_layout.layout import LayoutMismatch
 
 _STRIDES = (8, 16, 32)
 _SCORE_TOLERANCE = 1e-3

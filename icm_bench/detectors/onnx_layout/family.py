@@ -9,12 +9,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from icm_bench.detectors.onnx_layout.final import DetrLayout, NmsLayout
-from icm_bench.detectors.onnx_layout.layout import (
-    Graph,
-    Layout,
-    LayoutMismatch,
-    SizeMismatch,
-)
+from icm_bench.detectors.onnx_layout.layout import Graph, Layout, LayoutMismatch, SizeMismatch
 from icm_bench.detectors.onnx_layout.yolo import YoloLayout
 from icm_bench.detectors.onnx_layout.yolox import YoloxLayout
 from icm_bench.image import Image

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from icm_bench.detectors.onnx_layout.layout import (
-    Graph,
-    ImageInput,
-    LayoutMismatch,
-    SizeMismatch,
-)
+from icm_bench.detectors.onnx_layout.layout import Graph, ImageInput, LayoutMismatch, SizeMismatch
 from icm_bench.detectors.onnx_model import Port
 
 

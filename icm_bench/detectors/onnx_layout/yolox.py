@@ -12,13 +12,7 @@ import numpy as np
 from icm_bench.detectors.box import Detections, Floats, corners
 from icm_bench.detectors.network_input import Placement
 from icm_bench.detectors.onnx_layout import answer
-from icm_bench.detectors.onnx_layout.layout import (
-    BaseLayout,
-    Defaults,
-    Graph,
-    LayoutMismatch,
-    Outputs,
-)
+from icm_bench.detectors.onnx_layout.layout import BaseLayout, Defaults, Graph, LayoutMismatch, Outputs
 from icm_bench.detectors.onnx_layout.port import count_outputs, only_image, require_axes
 
 Units: TypeAlias = Literal["cells", "input", "pixels"]

@@ -19,7 +19,7 @@ from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardSha
 from icm_codecs.checkerboard.network_exact import ExactEntropyModel
 from icm_codecs.icm import codec as icm_codec
 from icm_codecs.icm.codec import Icm
-from stream import check_threads_and_processes
+from tests.helpers.stream import check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

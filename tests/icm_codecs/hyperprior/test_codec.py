@@ -31,7 +31,7 @@ from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, as_convolut
 from icm_codecs.hyperprior.training import HyperpriorModel
 from icm_codecs.layer import n_parameters
 from icm_codecs.training.trainable import Trainable
-from stream import NO_IMAGES, check_threads_and_processes
+from tests.helpers.stream import NO_IMAGES, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -22,7 +22,7 @@ from icm_codecs.bitstream.integer_layer import MEAN_BITS
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.coder import IcmCoder
-from stream import NO_IMAGES, check_threads_and_processes
+from tests.helpers.stream import NO_IMAGES, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -36,7 +36,7 @@ from icm_codecs.rnn_gdn.network import (
 from icm_codecs.rnn_gdn.training import RnnModel
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.training.trainable import Trainable
-from stream import NO_IMAGES
+from tests.helpers.stream import NO_IMAGES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

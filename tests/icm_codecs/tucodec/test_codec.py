@@ -37,7 +37,7 @@ from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import TucodecModel
-from stream import check_threads_and_processes
+from tests.helpers.stream import check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
