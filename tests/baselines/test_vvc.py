@@ -123,7 +123,7 @@ def test_an_encoder_that_fails_gives_one_line_and_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     monkeypatch.setattr(ffmpeg, "TIMEOUT_S", 1.0)
     monkeypatch.setenv("ICM_BENCH_FFMPEG", stand_in(tmp_path, script))
-    with pytest.raises(ProgramError, match=f"^{complaint}$"):
+    with pytest.raises(ProgramError, match=f"^{complaint}; the image has 16x16 pixels$"):
         Vvc(37).encode(photograph(16, 16))
     assert list(scratch.iterdir()) == []
 
