@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from icm_bench.codec import complexity_of
+from icm_bench.curves.result import load
 from icm_bench.image import Image
 from icm_bench.pipeline.fact import complexity_facts
+from icm_bench.report import record, table
 from icm_bench.spec import create_codec, resolve_codec
 from icm_bench.testing import photograph
 from icm_codecs.operation import complexity
@@ -40,3 +44,18 @@ def test_a_shipped_codec_counts_its_networks_and_a_classical_one_has_none() -> N
     jpeg, _ = resolve_codec("jpeg")
     assert complexity_facts(jpeg, [5, 60]) == {}
     assert complexity_of(create_codec(jpeg, 60, "cpu"), photograph(16, 16)) is None
+
+
+def test_tables_and_records_of_operating_points_show_them_where_a_codec_has_networks() -> None:
+    folder = Path(__file__).parents[2] / "results" / "coco-partial100" / "detection" / "yolox"
+    learned, classical = load(folder / "tucodec.json"), load(folder / "jpeg.json")
+    shown = table.of_run([learned, classical])
+    assert shown.header[-2:] == ("enc kMAC", "dec kMAC")
+    cells = {(row[0], row[-2] != "") for row in shown.rows}
+    assert cells == {("tucodec", True), ("jpeg", False), ("uncompressed", False)}
+    assert any("Parameters: tucodec 3.03 M." in note for note in shown.notes)
+    assert "enc kMAC" not in table.of_run([classical]).header
+    rows = record.of_points([learned, classical])
+    assert [("encoder_kmac" in row, "parameters" in row) for row in rows] == [
+        (row["codec"] == "tucodec",) * 2 for row in rows
+    ]
