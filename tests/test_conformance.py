@@ -31,8 +31,6 @@ FAST: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-# Of an encoder on several threads, this is all that is said; decoders must agree.
-@pytest.mark.filterwarnings("default::icm_bench.testing.ThreadsWarning")
 @pytest.mark.parametrize("name", registry.names("codec"))
 def test_every_installed_codec_conforms(name: str) -> None:
     codec_class: type[Codec] = registry.load("codec", name)
