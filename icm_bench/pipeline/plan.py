@@ -203,11 +203,13 @@ class Plan:
             path = self.coded_path(point, shard)
             header = self._coded(point, path, ids)
             coded = path if header else None
-            compared = self._finished(self.compared_path(point, shard), self.compared_identity(point), ids)
+            path = self.compared_path(point, shard)
+            compared = self._finished(path, self.compared_identity(point), ids, is_dropped=not header)
             is_compared = _is_from(compared, header)
         detectors = []
         for plan in self.apart:
-            predicted = self._finished(plan.predicted_path(point, shard), plan.predicted_identity(point), ids)
+            path, is_dropped = plan.predicted_path(point, shard), point.codec is not None and not header
+            predicted = self._finished(path, plan.predicted_identity(point), ids, is_dropped=is_dropped)
             if plan.detector and not _is_from(predicted, header if point.codec else predicted):
                 detectors.append(plan.detector)
         return Job(
@@ -225,7 +227,7 @@ class Plan:
 
     def _coded(self, point: OperatingPoint, path: Path, ids: Sequence[int]) -> dict[str, Any]:
         """Return the header of a finished coded shard; empty where it is to be measured."""
-        header = {} if point.codec in self.again else self._finished(path, self.coded_identity(point), ids)
+        header = self._finished(path, self.coded_identity(point), ids, is_dropped=point.codec in self.again)
         if point.coder is None or point.coder_quality is None or not header.get("probe"):
             return header
         # A network's floating-point numbers differ between processors, and its bytes may: there, nothing is known.
@@ -243,10 +245,12 @@ class Plan:
             hint="give --fresh to measure it again, and have version() name all that can change a byte",
         )
 
-    def _finished(self, path: Path, identity: Identity, ids: Sequence[int]) -> dict[str, Any]:
+    def _finished(
+        self, path: Path, identity: Identity, ids: Sequence[int], *, is_dropped: bool
+    ) -> dict[str, Any]:
         """Return the header of a finished shard; empty where there is none, or none that is to be used."""
         try:
-            return store.finished(path, identity, ids) or {}
+            return {} if is_dropped else store.finished(path, identity, ids) or {}
         except DamageError as error:
             _LOG.warning("%s is measured again: it %s", path, error.what)
         except StoreError:

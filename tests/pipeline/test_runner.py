@@ -251,6 +251,18 @@ def test_a_stale_store_is_refused_until_told_to_measure_again(
     assert curve_files(tmp_path) == curve_files(uninterrupted)
 
 
+def test_a_codec_named_again_drops_all_that_its_former_version_left(
+    blobs: Dataset, uninterrupted: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted / "runs", tmp_path / "runs")
+    for path in (tmp_path / "runs").rglob("fake/*/**/*.parquet"):
+        header = store.read_header(path)
+        header["identity"]["codec_version"] = "fake 0"
+        store.write(path, store.read(path), header)
+    measure(blobs, tmp_path, again=["fake"])
+    assert curve_files(tmp_path) == curve_files(uninterrupted)
+
+
 def test_a_stored_bitstream_that_decodes_to_other_pixels_is_noticed(
     blobs: Dataset, uninterrupted: Path, tmp_path: Path
 ) -> None:
