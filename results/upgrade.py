@@ -2,7 +2,8 @@
 
     python results/upgrade.py [FOLDER]
 
-Curves that this version measures need no upgrade; those of schema 1 are read as they are, but have no digests.
+Curves that this version measures need no upgrade. Those of earlier versions are read as they are, but have no digest,
+or one of their values alone.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@
     <root>/<dataset>/<task>/<detector>/<codec>.timings.json         seconds, and the machine that they are of
 
 Timings stand in a file of their own, so that the curve's file is a function of what was measured: the same
-bitstreams and predictions give the same bytes. The curve's file carries the digests of its own values and of the
-replicates, and the timings that of the curve's values: values that were changed by hand are refused, and a file beside
-a curve that is another's is not used.
+bitstreams and predictions give the same bytes. The curve's file carries the digests of its own content and of the
+replicates, and the timings that of the curve: what was changed by hand is refused, and a file beside a curve that is
+another's is not used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from icm_bench.curves.schema import (
     SCHEMA,
     check_result,
     check_timings,
-    columns_digest,
+    content_digest,
     file_digest,
     read_json,
     timings_digest,
@@ -176,24 +176,7 @@ def save(result: Result, path: Path, replicates: Replicates | None) -> None:
     resamples, timings = _beside(path, _RESAMPLES), _beside(path, _TIMINGS)
     if replicates is not None:
         write_replicates(replicates, resamples)
-    meta = {key: value for key, value in result.meta.items() if key not in ("digest", "files")}
-    content = _rounded(
-        {
-            "name": result.codec,
-            "description": result.description,
-            "results": {key: list(values) for key, values in result.results.items()},
-            "categories": {key: list(values) for key, values in result.categories.items()},
-            "meta": {
-                **meta,
-                "schema": SCHEMA,
-                "dataset": {**meta["dataset"], "name": result.dataset},
-                "detector": {**meta["detector"], "spec": result.detector},
-                "task": result.task,
-                "files": {} if replicates is None else {"resamples": file_digest(resamples)},
-            },
-        }
-    )
-    content["meta"]["digest"] = columns_digest(content)
+    content = _content(result, {} if replicates is None else {"resamples": file_digest(resamples)})
     check_result(content, path)
     if result.timings:
         timed = _rounded({**result.timings, "curve": content["meta"]["digest"]})
@@ -203,6 +186,12 @@ def save(result: Result, path: Path, replicates: Replicates | None) -> None:
         resamples.unlink(missing_ok=True)
     if not result.timings:
         timings.unlink(missing_ok=True)
+
+
+def is_as_written(result: Result) -> bool:
+    """Tell whether a curve's JSON file is, byte for byte, what :func:`save` makes of the curve."""
+    content = _content(result, result.meta.get("files", {}))
+    return result.source is not None and result.source.read_bytes() == _text(content).encode()
 
 
 def load(path: Path) -> Result:
@@ -292,10 +281,35 @@ def _timings(path: Path, meta: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     return (found, []) if meta["schema"] == 1 or curve == meta["digest"] else ({}, [_foreign(timings)])
 
 
+def _content(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
+    meta = {key: value for key, value in result.meta.items() if key != "digest"}
+    content: dict[str, Any] = _rounded(
+        {
+            "name": result.codec,
+            "description": result.description,
+            "results": {key: list(values) for key, values in result.results.items()},
+            "categories": {key: list(values) for key, values in result.categories.items()},
+            "meta": {
+                **meta,
+                "schema": SCHEMA,
+                "dataset": {**meta["dataset"], "name": result.dataset},
+                "detector": {**meta["detector"], "spec": result.detector},
+                "task": result.task,
+                "files": files,
+            },
+        }
+    )
+    content["meta"]["digest"] = content_digest(content)
+    return content
+
+
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
     with replacing(path, ResultError) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(_text(content), encoding="utf-8")
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _rounded(value: Any) -> Any:

@@ -135,7 +135,8 @@ def check_result(content: Mapping[str, Any], path: Path) -> None:
 
     Raises:
         ResultError: A field is missing or of another type, a name could lead out of the results' folder, a value is
-            not finite, columns differ in length or were changed since they were written, or the schema is a later one.
+            not finite, columns differ in length, the content was changed since it was written, or the schema is a later
+            one.
     """
     meta = content.get("meta")
     version = meta.get("schema") if isinstance(meta, dict) else None
@@ -148,12 +149,15 @@ def check_result(content: Mapping[str, Any], path: Path) -> None:
     _validate(_File, content, path)
     written = content["meta"].get("digest")
     if written is None and version != 1:
-        raise ResultError("has no digest of its columns", where=path, hint=_HINT)
-    if written is not None and written != columns_digest(content):
+        raise ResultError("has no digest of its content", where=path, hint=_HINT)
+    try:
+        # Files of earlier versions have a digest of their values alone.
+        is_whole = written in (None, content_digest(content), columns_digest(content))
+    except RecursionError as error:
+        raise ResultError(f"is not a result file ({error})", where=path, hint=_HINT) from error
+    if not is_whole:
         raise ResultError(
-            "its values were changed after they were written: they do not match their digest",
-            where=path,
-            hint=_HINT,
+            "was changed after it was written: its content does not match its digest", where=path, hint=_HINT
         )
 
 
@@ -175,8 +179,14 @@ def timings_digest(content: Mapping[str, Any]) -> str:
     return _digest({key: value for key, value in content.items() if key != "digest"})
 
 
+def content_digest(content: Mapping[str, Any]) -> str:
+    """Return the digest of a result file but for the digest that stands in it."""
+    meta = {key: value for key, value in content["meta"].items() if key != "digest"}
+    return _digest({**content, "meta": meta})
+
+
 def columns_digest(content: Mapping[str, Any]) -> str:
-    """Return the digest of a result file's values: names and labels may change, numbers may not."""
+    """Return the digest of a result file's values, which is that of files of earlier versions."""
     meta = content["meta"]
     columns = {
         "results": content["results"],

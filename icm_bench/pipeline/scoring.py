@@ -107,7 +107,8 @@ class Ledger:
         basis = self._basis(points, digests)
         with contextlib.suppress(ResultError):
             found = result.load(path)
-            is_whole = not found.warnings and bool(found.timings) and found.why_no_replicates is None
+            is_whole = bool(found.timings) and not found.warnings and found.why_no_replicates is None
+            is_whole = is_whole and result.is_as_written(found)
             has_replicates = (found.replicates is not None) == bool(self._bootstrap)
             if found.meta.get("basis") == basis and is_whole and has_replicates:
                 return found, path

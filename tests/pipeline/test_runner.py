@@ -505,9 +505,17 @@ def test_a_run_puts_right_what_differs_from_its_stores(blobs: Dataset, tmp_path:
     (path,) = measure(blobs, tmp_path, **options).values()
     before = curve_files(tmp_path)
     resamples = path.with_name("fake.resamples.parquet")
-    content = json.loads(path.read_text())
+    text = path.read_text()
+    content = json.loads(text)
     content["results"]["map"][0] += 1
-    for damaged, data in ((path, json.dumps(content).encode()), (path, b"{"), (resamples, b"PAR1")):
+    for damaged, data in (
+        (path, json.dumps(content).encode()),
+        (path, text.replace('"numpy": "', '"numpy": "0').encode()),  # a text, and no number
+        (path, text.replace("\n ", "\n  ").encode()),  # the same content
+        (path, b"{"),
+        (resamples, b"PAR1"),
+    ):
+        assert damaged.read_bytes() != data
         damaged.write_bytes(data)
         measure(blobs, tmp_path, **options)
         assert curve_files(tmp_path) == before

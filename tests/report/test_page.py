@@ -22,7 +22,7 @@ from PIL import Image as Pillow
 from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, save
-from icm_bench.curves.schema import columns_digest
+from icm_bench.curves.schema import content_digest
 from icm_bench.dataset import Dataset
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.metrics.coco_match import match
@@ -199,6 +199,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["name"] = hostile
     content["meta"]["command"] = hostile
+    content["meta"]["digest"] = content_digest(content)
     path.write_text(json.dumps(content))
     text = written(tmp_path / "results", tmp_path)
     parsed = Parsed(text)
@@ -214,7 +215,7 @@ def test_curves_without_resamples_or_intervals_are_reported(tmp_path: Path) -> N
     content = json.loads(path.read_text())
     for key in ("intervals", "uncompressed", "versions", "command"):
         del content["meta"][key]
-    content["meta"]["digest"] = columns_digest(content)
+    content["meta"]["digest"] = content_digest(content)
     path.write_text(json.dumps(content))
     text = written(tmp_path / "results", tmp_path)
     assert re.search(r'class="open">-50\.0 %<small><br>', text)
@@ -636,6 +637,7 @@ def test_rates_of_different_conventions_are_kept_out_of_one_report(results: Path
     path = next(results.rglob("icm.json"))
     content = json.loads(path.read_text())
     content["meta"]["conventions"]["bits"] = "estimated from the entropy model, nothing coded"
+    content["meta"]["digest"] = content_digest(content)
     path.write_text(json.dumps(content))
     (missed,) = page.write(results, tmp_path / "report.html")
     assert re.search(

@@ -22,7 +22,7 @@ from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import find, load, save
-from icm_bench.curves.schema import columns_digest
+from icm_bench.curves.schema import content_digest
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.bootstrap import resample_weights
@@ -112,7 +112,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = next(path for path in folder.rglob("*.json") if not path.name.endswith(".timings.json"))
     content = json.loads(path.read_text())
     change(content)
-    content["meta"]["digest"] = columns_digest(content)
+    content["meta"]["digest"] = content_digest(content)
     path.write_text(json.dumps(content))
 
 
