@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from icm_bench.error import CodecError, UsageError
 
 VARIABLE = "ICM_BENCH_MAX_PIXELS"
-"""The environment variable that names another limit; ``--max-pixels`` sets it, for worker processes too."""
+"""The environment variable that names another limit; ``--max-pixels`` sets it, and a run's jobs carry it."""
 
 MAX_PIXELS = 80_000_000
 """The most pixels of an image where the user names no limit."""
@@ -33,6 +35,20 @@ def chosen() -> int | None:
     # This check is in the place of Pillow's, which ends at 179 million.
     PillowImage.MAX_IMAGE_PIXELS = None
     return int(text)
+
+
+@contextlib.contextmanager
+def chosen_as(most: int | None) -> Iterator[None]:
+    """Take the limit that the user named on another machine; with None, that of this one stays."""
+    if most is None:
+        yield
+        return
+    before = os.environ.get(VARIABLE, "")
+    os.environ[VARIABLE] = str(most)
+    try:
+        yield
+    finally:
+        os.environ[VARIABLE] = before
 
 
 def max_pixels(usual: int = MAX_PIXELS) -> int:

@@ -125,6 +125,15 @@ def test_a_limit_that_is_no_number_of_pixels_is_refused(monkeypatch: pytest.Monk
         limit.max_pixels()
 
 
+def test_a_limit_of_another_machine_holds_for_its_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(limit.VARIABLE, "1000")
+    with limit.chosen_as(2000):
+        assert limit.max_pixels() == 2000
+    with limit.chosen_as(None):
+        assert limit.max_pixels() == 1000
+    assert limit.max_pixels() == 1000
+
+
 def test_the_option_is_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 

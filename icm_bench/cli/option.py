@@ -80,7 +80,7 @@ AnnotationsOption: TypeAlias = Annotated[
 
 
 def _set_max_pixels(value: int | None) -> int | None:
-    # Worker processes are told by their environment.
+    # Whatever reads an image asks the environment.
     if value is not None:
         os.environ[limit.VARIABLE] = str(value)
     return value

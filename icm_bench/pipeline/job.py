@@ -46,6 +46,7 @@ class Job:
         resource: What the code stage needs.
         batch: Images that a detector gets at once, where it takes batches.
         programs: Where programs lie, for codecs that run them.
+        max_pixels: The most pixels of an image that the user allows, None where the user names no limit.
         given: Codec and detectors that exist in the planning process alone: :func:`icm_bench.pipeline.given.packed`.
     """
 
@@ -59,6 +60,7 @@ class Job:
     resource: Resource = "cpu"
     batch: int = 1
     programs: Programs | None = None
+    max_pixels: int | None = None
     given: bytes = b""
 
     @property

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from icm_bench import limit
 from icm_bench.codec import Codec, Programs, Quality, coded_as, ladder_of, runs_on, s_per_megapixel
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
@@ -223,6 +224,7 @@ class Plan:
             point.resource,
             self.batch,
             self.programs,
+            limit.chosen(),
         )
 
     def _coded(self, point: OperatingPoint, path: Path, ids: Sequence[int]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from icm_bench import registry
+from icm_bench import limit, registry
 from icm_bench.codec import Codec, Programs, Quality, header_bytes, load, pixel_tolerance
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector, Prediction, PredictsBatches
@@ -42,8 +42,9 @@ def measure(job: Job) -> Measured:
     Raises:
         IcmBenchError: An image failed; the error names the codec and the image.
     """
-    coding = _Coding(job)
-    predicted = _predict(job, coding.images(), coding.clock)
+    with limit.chosen_as(job.max_pixels):
+        coding = _Coding(job)
+        predicted = _predict(job, coding.images(), coding.clock)
     return dataclasses.replace(coding.measured(), predicted=predicted)
 
 
@@ -56,8 +57,9 @@ def code(job: Job) -> tuple[Measured, list[Image]]:
     Raises:
         IcmBenchError: An image failed; the error names the codec and the image.
     """
-    coding = _Coding(job)
-    images = list(coding.images())
+    with limit.chosen_as(job.max_pixels):
+        coding = _Coding(job)
+        images = list(coding.images())
     return coding.measured(), images
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from icm_bench import limit
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from tests.helpers.small_run import curve_files, measure
@@ -80,6 +81,15 @@ def test_a_cluster_gives_the_bytes_of_one_process_also_where_workers_die(
     assert killed == [-signal.SIGKILL] * 2
     assert (summary.n_encoded, summary.n_detected) == (140, 160)
     assert curve_files(tmp_path / "there") == curve_files(tmp_path / "here")
+
+
+def test_the_most_pixels_of_an_image_are_the_runs_on_every_worker(
+    blobs: Dataset, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(limit.VARIABLE, "10")
+    cluster.add_worker()
+    monkeypatch.setenv(limit.VARIABLE, "1000000")
+    assert measure(blobs.limit(3), tmp_path, dask=cluster.address).n_encoded == 21
 
 
 def test_workers_of_several_threads_are_refused(blobs: Dataset, cluster: Cluster, tmp_path: Path) -> None:

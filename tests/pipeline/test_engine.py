@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from icm_bench import limit
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from icm_bench.pipeline import engine, stage
@@ -44,6 +45,14 @@ def test_processes_predict_workers_and_batches_change_no_byte(
         assert (summary.workers, summary.n_encoded, summary.n_detected) == (workers, 140, 160)
         assert curve_files(tmp_path / name) == curve_files(in_one_process)
         assert not list((tmp_path / name).rglob("*.images"))
+
+
+def test_a_limit_of_pixels_goes_with_the_jobs(
+    blobs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(limit.VARIABLE, "1000000")
+    with process_pool(1, environment={limit.VARIABLE: "10"}) as pool:
+        assert measure(blobs.limit(3), tmp_path, executor=pool).n_encoded == 21
 
 
 def jobs(dataset: Dataset, n: int) -> list[Job]:
