@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from icm_bench.error import CodecError
 
-_START_CODE = re.compile(rb"\x00*\x00\x00\x01")
+# From the first zero of a run only, so that a long run without an end is read once.
+_START_CODE = re.compile(rb"(?<!\x00)\x00*\x00\x00\x01")
+_LONGEST_GOLOMB = 32
+"""The most zeros that an Exp-Golomb code begins with."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,11 @@ class Bits:
         """Return the next ue(v), an unsigned Exp-Golomb code (9.2).
 
         Raises:
-            CodecError: Fewer bits are left than it needs.
+            CodecError: Fewer bits are left than it needs, or it is longer than any.
         """
         zeros = 0
         while self.read(1) == 0:
             zeros += 1
+            if zeros > _LONGEST_GOLOMB:
+                raise CodecError("the bitstream is damaged: a number in a NAL unit is too long")
         return (1 << zeros) - 1 + self.read(zeros)

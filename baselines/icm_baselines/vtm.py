@@ -121,6 +121,7 @@ class Vtm:
 
     def _decode_coded_size(self, data: bytes) -> Image:
         packed = envelope.unpack(data)
+        vvc.check_claim(packed.stream, where="VTM")
         columns, rows = vvc.picture_size(packed.stream)
         call = Call(
             [self._program(_DECODER), "-b", "coded", "-o", "picture.yuv", "-d", "10"],

@@ -10,6 +10,7 @@ from icm_baselines import scale as scaling
 from icm_baselines.option import short_label, whole
 from icm_baselines.scale import Percent
 from icm_baselines.still import Still
+from icm_bench import limit
 from icm_bench.codec import Quality
 from icm_bench.color import PlaneFormat
 from icm_bench.error import CodecError, ProgramError
@@ -145,12 +146,33 @@ def picture_size(stream: bytes) -> tuple[int, int]:
     Raises:
         CodecError: There is no picture parameter set.
     """
+    return _picture_sizes(stream)[0]
+
+
+def check_claim(stream: bytes, *, where: str) -> None:
+    """Refuse a stream whose pictures have more pixels than its bytes can hold, before a decoder allocates them.
+
+    A decoder allocates a picture by its picture parameter set, of which there may be several, and as many pictures as
+    there are slices.
+
+    Raises:
+        CodecError: They have more, or there is no picture parameter set.
+    """
+    slices = sum(is_slice(unit.content) for unit in nal.units(stream))
+    for width, height in _picture_sizes(stream):
+        limit.check_claim(width, height * max(1, slices), len(stream), where=where)
+
+
+def _picture_sizes(stream: bytes) -> list[tuple[int, int]]:
+    sizes = []
     for unit in nal.units(stream):
         if unit.content[1:2] and unit.content[1] >> 3 == _PICTURE_PARAMETERS:
             bits = nal.Bits(unit.content[2:])
             bits.read(11)  # its own number, the sequence parameter set's, pps_mixed_nalu_types_in_pic_flag
-            return bits.read_golomb(), bits.read_golomb()
-    raise CodecError("the bitstream holds no picture parameter set", where="VVC")
+            sizes.append((bits.read_golomb(), bits.read_golomb()))
+    if not sizes:
+        raise CodecError("the bitstream holds no picture parameter set", where="VVC")
+    return sizes
 
 
 def check_picture_size(stream: bytes, width: int, height: int, *, where: str) -> None:

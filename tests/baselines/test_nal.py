@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -51,6 +53,17 @@ def test_emulation_prevention_is_undone() -> None:
 def test_reading_past_the_end_is_an_error_of_the_stream() -> None:
     with pytest.raises(CodecError, match="ends early"):
         nal.Bits(b"\x00\x00").read_golomb()
+
+
+def test_a_number_longer_than_any_is_an_error_of_the_stream() -> None:
+    with pytest.raises(CodecError, match="too long"):
+        nal.Bits(bytes(5) + b"\xff" * 6).read_golomb()
+
+
+def test_a_long_run_of_zeros_is_read_once() -> None:
+    began = time.process_time()
+    assert list(nal.units(bytes(2_000_000))) == []
+    assert time.process_time() - began < 1
 
 
 def test_obu_payloads_are_counted_by_the_letter_of_av1() -> None:

@@ -251,6 +251,35 @@ def test_the_picture_size_is_read_from_the_stream() -> None:
         picture_size(b"\x00\x00\x01\x00\x81\x00\x00")
 
 
+def picture_parameters(width: int, height: int) -> bytes:
+    """Return a picture parameter set as far as its picture's size."""
+    numbers = (f"{value + 1:b}" for value in (width, height))
+    digits = "00000100000" + "".join("0" * (len(number) - 1) + number for number in numbers)
+    digits += "0" * (-len(digits) % 8)
+    return b"\x00\x00\x01\x00\x81" + int(digits, 2).to_bytes(len(digits) // 8, "big")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_stream_that_claims_more_pixels_than_its_bytes_hold_does_not_reach_the_decoder(
+    is_first: bool, stand_in: Path
+) -> None:
+    stream = envelope.unpack(Vtm(47).encode(photograph(40, 33))).stream
+    large = picture_parameters(8192, 8192)
+    install(stand_in, "DecoderAppStatic", "import sys; sys.exit('decodes')")
+    forged = envelope.Envelope(large + stream if is_first else stream + large, 0, 0).pack()
+    with pytest.raises(CodecError, match=r"^VTM: \d+ bytes claim 8192x8192 pixels; give --max-pixels"):
+        Vtm(47).decode(forged)
+
+
+def test_every_picture_of_a_stream_counts(stand_in: Path) -> None:
+    stream = envelope.unpack(Vtm(47).encode(photograph(40, 33))).stream
+    install(stand_in, "DecoderAppStatic", "import sys; sys.exit('decodes')")
+    slices = b"\x00\x00\x01\x00\x01" * 300
+    forged = envelope.Envelope(picture_parameters(2048, 2048) + stream + slices, 0, 0).pack()
+    with pytest.raises(CodecError, match=r"^VTM: \d+ bytes claim 2048x"):
+        Vtm(47).decode(forged)
+
+
 @pytest.mark.skipif(REAL is None, reason="VTM is not installed")
 @pytest.mark.parametrize("chroma", ["420", "444"])
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (17, 9), (61, 35)])
