@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from icm_bench.cli import app
+from icm_bench.curves.by_detector import compare_by_detector
 from icm_bench.curves.comparison import compare_with_anchor
 from icm_bench.curves.estimate import Estimate
 from icm_bench.curves.result import find
@@ -29,13 +30,18 @@ _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", flags=re.
 
 _ANCHOR = "vvc:preset=medium"
 _SCENES = "results/scenes/detection/fasterrcnn_scenes"
+_PHOTOGRAPHS = "results/coco-partial100/detection"
 _COLUMNS = {
-    "70 drawn scenes, the detector that icm was trained through": _SCENES,
-    "100 photographs of COCO, YOLOX-Nano: icm was trained through it": "results/coco-partial100/detection/yolox",
-    "the same, NanoDet-g: icm never saw it": "results/coco-partial100/detection/nanodet_g",
+    "70 drawn scenes, the detector that icm was trained through": (_SCENES,),
+    "100 photographs of COCO, YOLOX-Nano: icm was trained through it": (f"{_PHOTOGRAPHS}/yolox",),
+    "the same, mean over three detectors that icm never saw": (
+        f"{_PHOTOGRAPHS}/centernet_mobilenetv3",
+        f"{_PHOTOGRAPHS}/nanodet_g",
+        f"{_PHOTOGRAPHS}/onnx+layout=yolo+model=yolo11n_seg_coco80-c365669b",
+    ),
 }
-"""What the README's summary shows: a folder of curves a column."""
-_ROWS = ("icm", "icm, no ROI", "icm, for fidelity", "JPEG 2000", "JPEG")
+"""What the README's summary shows: one or several folders of curves a column."""
+_ROWS = ("icm", "icm, for fidelity", "VVC medium, filtered", "JPEG 2000", "JPEG")
 _POINTS = {
     "icm:domain=scenes:objective=detection": ("1", "3", "7"),
     "vvc:preset=fast": ("47", "37", "22"),
@@ -81,12 +87,16 @@ def _body(table: Table, columns: Sequence[int]) -> str:
 
 
 def summary() -> str:
-    """Return BD-rates in whole percents with their intervals, a column a dataset."""
+    """Return BD-rates in whole percents with their intervals, a column a dataset and its detectors."""
     rows = {name: [name] for name in _ROWS}
-    for folder in _COLUMNS.values():
-        results = list(find(ROOT / folder))
-        labels = labels_of(results)
-        found = {labels[item.codec]: item.bd_rate for item in compare_with_anchor(results, anchor=_ANCHOR)}
+    for folders in _COLUMNS.values():
+        groups = [list(find(ROOT / folder)) for folder in folders]
+        labels = labels_of(groups[0])
+        if len(groups) == 1:
+            rates = {item.codec: item.bd_rate for item in compare_with_anchor(groups[0], anchor=_ANCHOR)}
+        else:
+            rates = {item.codec: item.mean for item in compare_by_detector(groups, anchor=_ANCHOR)}
+        found = {labels[codec]: rate for codec, rate in rates.items()}
         for name, row in rows.items():
             row.append(_whole(found.get(name)))
     return _body(Table("", ("codec", *_COLUMNS), tuple(map(tuple, rows.values()))), range(1 + len(_COLUMNS)))

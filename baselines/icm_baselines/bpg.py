@@ -22,7 +22,7 @@ Encoder: TypeAlias = Literal["x265", "jctvc"]
 TIMEOUT_S = 1800.0
 """Longest time that one picture may take, in seconds."""
 
-_MEND = "install libbpg so that bpgenc and bpgdec are on PATH"
+_HINT = "install libbpg so that bpgenc and bpgdec are on PATH"
 _MAGIC = b"BPG\xfb"
 _LENGTH_BYTES = 2
 
@@ -63,7 +63,7 @@ class Bpg:
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
         call = Call(
-            [locate("bpgenc", hint=_MEND), *self._arguments, "-o", "coded", "picture.png"],
+            [locate("bpgenc", hint=_HINT), *self._arguments, "-o", "coded", "picture.png"],
             inputs={"picture.png": pillow.encode(image, "PNG", {"compress_level": 1})},
             output="coded",
             timeout_s=TIMEOUT_S,
@@ -78,7 +78,7 @@ class Bpg:
             raise CodecError("the bitstream is empty, truncated or of another format", where="BPG")
         _check_size(file)
         call = Call(
-            [locate("bpgdec", hint=_MEND), "-o", "picture.png", "coded"],
+            [locate("bpgdec", hint=_HINT), "-o", "picture.png", "coded"],
             inputs={"coded": file},
             output="picture.png",
             timeout_s=TIMEOUT_S,
@@ -87,7 +87,7 @@ class Bpg:
 
     def version(self) -> str:
         """Name the layout of the bitstream, libbpg, and the start of both executables' SHA-256."""
-        return f"bpg 1, {_version(locate('bpgenc', hint=_MEND), locate('bpgdec', hint=_MEND))}"
+        return f"bpg 1, {_version(locate('bpgenc', hint=_HINT), locate('bpgdec', hint=_HINT))}"
 
 
 def _check_size(file: bytes) -> None:

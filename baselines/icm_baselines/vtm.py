@@ -25,7 +25,7 @@ TIMEOUT_S = 3600.0
 """Longest time that one picture may take, in seconds."""
 
 _ENCODER, _DECODER, _SETTINGS = "EncoderAppStatic", "DecoderAppStatic", "encoder_intra_vtm.cfg"
-_MEND = "build VTM and name the folder of its executables by --vtm or ICM_BENCH_VTM"
+_HINT = "build VTM and name the folder of its executables by --vtm or ICM_BENCH_VTM"
 _MULTIPLE = 8  # VTM's smallest coding block: no conformance window is needed
 _SMALLEST_SIDE = 16
 
@@ -137,7 +137,7 @@ class Vtm:
         folder = self._folder or os.environ.get("ICM_BENCH_VTM", "")
         path = shutil.which(name, path=folder or None)
         if path is None:
-            raise ProgramError(f"no such program in {folder or 'PATH'}", where=name, hint=_MEND)
+            raise ProgramError(f"no such program in {folder or 'PATH'}", where=name, hint=_HINT)
         return str(Path(path).resolve())
 
     def _settings(self) -> str:

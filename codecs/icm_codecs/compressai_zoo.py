@@ -45,7 +45,7 @@ STRIDE = 64
 
 _LATENT_STRIDE = 16
 _LENGTH_BYTES = 3
-_MEND = "give the bytes that encode returned, whole"
+_HINT = "give the bytes that encode returned, whole"
 
 
 def published_url(name: str, metric: str, quality: int) -> str:
@@ -209,7 +209,7 @@ class ZooCodec:
         rest = payload[_LENGTH_BYTES:]
         length = int.from_bytes(payload[:_LENGTH_BYTES], "big")
         if len(payload) < _LENGTH_BYTES or length > len(rest):
-            raise CodecError("the bitstream's length field is malformed", where=self.name, hint=_MEND)
+            raise CodecError("the bitstream's length field is malformed", where=self.name, hint=_HINT)
         return [rest[length:], rest[:length]]
 
     def _unpack(self, data: bytes) -> Frame:

@@ -17,7 +17,7 @@ from icm_bench.limit import max_pixels
 _LARGEST_ID = 2**63 - 1
 _GZIP = b"\x1f\x8b"
 _LARGEST_UNPACKED = 4 * 2**30
-_MEND = "correct the annotation file, or fetch it again"
+_HINT = "correct the annotation file, or fetch it again"
 
 GroundTruthRows = dict[str, list[dict[str, Any]]]
 
@@ -73,9 +73,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(data.decode(json.detect_encoding(data)))
     except (ValueError, RecursionError, MemoryError, EOFError, zlib.error) as error:
         detail = printable(" ".join(str(error).split()))
-        raise DatasetError(f"the annotation file is not JSON ({detail})", where=where, hint=_MEND) from error
+        raise DatasetError(f"the annotation file is not JSON ({detail})", where=where, hint=_HINT) from error
     if not isinstance(content, dict):
-        raise DatasetError("the annotation file is not a JSON object", where=where, hint=_MEND)
+        raise DatasetError("the annotation file is not a JSON object", where=where, hint=_HINT)
     return content
 
 
@@ -121,7 +121,7 @@ def _rows(
                 _malformed("its id occurs twice")
         except _MalformedError as error:
             label = _label(kind, position, raw)
-            raise DatasetError(f"{label}: {error}", where=where, hint=_MEND) from None
+            raise DatasetError(f"{label}: {error}", where=where, hint=_HINT) from None
         seen.add(row["id"])
         rows.append(row)
     return sorted(rows, key=lambda row: row["id"])

@@ -17,7 +17,7 @@ from icm_baselines.bpg import Bpg
 from icm_bench.error import CodecError, ProgramError, UsageError
 from icm_bench.testing import check_codec, photograph
 
-# Takes bpgenc's options and writes JPEG behind BPG's magic number.
+# Takes bpgenc's options and writes JPEG behind BPG's magic number, two bytes of flags and the size.
 ENCODER = """
 import io, sys
 from PIL import Image
@@ -29,8 +29,10 @@ options = dict(zip(words[0::2], words[1::2]))
 assert set(options) == {"-q", "-f", "-c", "-b", "-e", "-m", "-o"}, options
 assert options["-c"] == "ycbcr" and options["-b"] == "10", options
 file = io.BytesIO()
-Image.open(source).save(file, "JPEG", quality=100 - int(options["-q"]), subsampling="4:4:4")
-open(options["-o"], "wb").write(b"BPG\\xfb" + file.getvalue())
+image = Image.open(source)
+image.save(file, "JPEG", quality=100 - int(options["-q"]), subsampling="4:4:4")
+size = b"".join(bytes([0x80 | side >> 7, side & 0x7F]) for side in image.size)
+open(options["-o"], "wb").write(b"BPG\\xfb" + bytes(2) + size + file.getvalue())
 """
 DECODER = """
 import io, sys
@@ -38,7 +40,7 @@ from PIL import Image
 data = open(sys.argv[3], "rb").read()
 if not data.endswith(b"\\xff\\xd9"):
     sys.exit("Could not decode image")
-Image.open(io.BytesIO(data[4:])).save(sys.argv[2], "PNG")
+Image.open(io.BytesIO(data[10:])).save(sys.argv[2], "PNG")
 """
 
 PNG = pillow.encode(photograph(16, 16), "PNG", {})
@@ -85,7 +87,7 @@ def test_the_version_is_the_executables_own() -> None:
     assert Bpg(30).version().startswith("bpg 1, libbpg 0.0-stand-in (sha256 ")
 
 
-def test_an_absent_bpgenc_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_bpgenc_is_named_with_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ProgramError, match="^bpgenc: no such program; install libbpg"):
         Bpg(30).encode(photograph(8, 8))

@@ -228,7 +228,7 @@ def test_a_decoder_that_fails_gives_one_line(
         Vtm(32).decode(data)
 
 
-def test_an_absent_decoder_is_named_with_the_mend(stand_in: Path) -> None:
+def test_an_absent_decoder_is_named_with_the_hint(stand_in: Path) -> None:
     data = Vtm(32).encode(photograph(8, 8))
     (stand_in / "DecoderAppStatic").unlink()
     with pytest.raises(ProgramError, match="^DecoderAppStatic: no such program in .*; build VTM"):

@@ -128,7 +128,7 @@ def test_an_encoder_that_fails_gives_one_line_and_leaves_nothing(
     assert list(scratch.iterdir()) == []
 
 
-def test_a_missing_ffmpeg_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_ffmpeg_is_named_with_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICM_BENCH_FFMPEG", "/nowhere/ffmpeg")
     with pytest.raises(ProgramError, match=r"/nowhere/ffmpeg: no such program; .*ICM_BENCH_FFMPEG"):
         Vvc(37).encode(photograph(16, 16))

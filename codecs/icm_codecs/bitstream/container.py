@@ -32,7 +32,7 @@ So what a decoder allocates is bounded by the bytes that it was given, and not b
 
 _FORMAT = 0xA0
 _CHECK_BYTES = 3
-_MEND = "give the bytes that encode returned, whole"
+_HINT = "give the bytes that encode returned, whole"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def checked_payload(payload: bytes, width: int, height: int) -> bytes:
     check_size(width, height)
     if len(payload) < least_payload(width, height):
         raise CodecError(
-            f"{len(payload)} bytes are too few for an image of {width}x{height} pixels", hint=_MEND
+            f"{len(payload)} bytes are too few for an image of {width}x{height} pixels", hint=_HINT
         )
     return payload
 
@@ -131,12 +131,12 @@ def unseal(data: bytes, format_bits: int, *, least_bytes: int) -> bytes:
         CodecError: The bytes are empty, truncated, damaged or of another format.
     """
     if not data:
-        raise CodecError("the bitstream is empty", hint=_MEND)
+        raise CodecError("the bitstream is empty", hint=_HINT)
     if data[0] & 0xF0 != format_bits:
-        raise CodecError("the bitstream is of another format", hint=_MEND)
+        raise CodecError("the bitstream is of another format", hint=_HINT)
     body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
     if len(body) < least_bytes or check != _check(body):
-        raise CodecError("the bitstream is truncated or damaged", hint=_MEND)
+        raise CodecError("the bitstream is truncated or damaged", hint=_HINT)
     return body
 
 
@@ -174,4 +174,4 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * place)
         if not byte & 0x80:
             return value, position + place + 1
-    raise CodecError("the bitstream's size field is malformed", hint=_MEND)
+    raise CodecError("the bitstream's size field is malformed", hint=_HINT)

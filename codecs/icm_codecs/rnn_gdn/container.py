@@ -36,7 +36,7 @@ _CHECK_BYTES = 2
 _MODEL_BYTES = 2
 _SALT = zlib.crc32(b"rnn-gdn")
 _MOST_BITS_A_BYTE = 800
-_MEND = "give the bytes that encode returned, whole"
+_HINT = "give the bytes that encode returned, whole"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def unpack(data: bytes) -> ProgressiveFrame:
     """
     frame, whole = _read(data)
     if not whole:
-        raise CodecError("the bitstream is truncated or damaged", hint=_MEND)
+        raise CodecError("the bitstream is truncated or damaged", hint=_HINT)
     return frame
 
 
@@ -112,11 +112,11 @@ def raw_bytes(rows: int, columns: int) -> int:
 
 def _read(data: bytes) -> tuple[ProgressiveFrame, bool]:
     if not data:
-        raise CodecError("the bitstream is empty", hint=_MEND)
+        raise CodecError("the bitstream is empty", hint=_HINT)
     first, iterations = data[0] & 0xF0, (data[0] & 0x0F) + 1
     coding = dict(_FORMATS).get(first)
     if coding is None:
-        raise CodecError("the bitstream is of another format", hint=_MEND)
+        raise CodecError("the bitstream is of another format", hint=_HINT)
     position = 1 + _MODEL_BYTES
     width, position = read_varint(data, position)
     height, position = read_varint(data, position)
