@@ -67,7 +67,12 @@ class Spec:
     @property
     def file_name(self) -> str:
         """The spec as a portable file name: ``+`` for the colons, anything unusual percent-encoded."""
-        return "+".join(quote(part, safe="=,._-") for part in str(self).split(":"))
+        return file_name_of(str(self))
+
+
+def file_name_of(spec: str) -> str:
+    """Return a spec, or a name that other programs gave, as a portable file name."""
+    return "+".join(quote(part, safe="=,._-") for part in spec.split(":"))
 
 
 def resolve_codec(text: str, *, task: str = "", provider: str = "") -> tuple[Spec, type[Codec]]:

@@ -603,6 +603,18 @@ def test_a_wrong_selection_or_limit_is_one_line(run: Run, arguments: list[str], 
     assert not Path("plots").exists()
 
 
+def test_plots_of_a_detector_with_options_stand_beside_its_curves(run: Run, tmp_path: Path) -> None:
+    place = Path("coco-partial100", "segmentation", "onnx+layout=yolo+model=yolo11n_seg_coco80-c365669b")
+    shutil.copytree(Path(__file__).parents[1] / "results" / place, tmp_path / place)
+    before = {path.name for path in (tmp_path / place).iterdir()} | {"map-log.png"}
+    (tmp_path / place / "map-log.png").unlink(missing_ok=True)
+    code, output, _ = run("plot", tmp_path)
+    assert code == 0
+    assert output.strip() == str(tmp_path / place / "map-log.png")
+    assert {path.name for path in (tmp_path / place).iterdir()} == before
+    assert len(list((tmp_path / place).parent.iterdir())) == 1
+
+
 @pytest.mark.parametrize("name", ["..", "../../outside", "/outside", "", "a\\b"])
 def test_no_name_in_a_result_file_leads_out_of_the_folder_that_is_written_to(
     run: Run, tmp_path: Path, name: str

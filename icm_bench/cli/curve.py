@@ -14,6 +14,7 @@ from icm_bench.cli import by_detector, option
 from icm_bench.cli.console import say
 from icm_bench.error import ResultError, UsageError, unknown
 from icm_bench.file import below
+from icm_bench.spec import file_name_of
 
 if TYPE_CHECKING:
     from icm_bench.curves.result import Result
@@ -192,12 +193,14 @@ def plot(
     if panels == "detectors":
         for members in by_detector.judged(groups):
             place = members[0][0].group[:2]
-            home = _folder_of(members[0][0].group, folder).parent if output is None else below(output, *place)
+            names = (*place, file_name_of(members[0][0].detector))
+            home = _folder_of(names, folder).parent if output is None else below(output, *place)
             say(by_detector.draw(members, home, scale=scale, formats=endings, look=look))
         return
     for curves in groups:
         group = curves[0].group
-        home = _folder_of(group, folder) if output is None else below(output, *group)
+        names = (*group[:2], file_name_of(group[2]))
+        home = _folder_of(names, folder) if output is None else below(output, *names)
         drawn = plot.draw_group(
             curves,
             home,
@@ -210,14 +213,14 @@ def plot(
         say(drawn)
 
 
-def _folder_of(group: tuple[str, str, str], folder: Path) -> Path:
+def _folder_of(names: tuple[str, str, str], folder: Path) -> Path:
     """Return where a group's curves lie, which were found in a folder of results or in a folder within one."""
-    whole = below(folder, *group)
+    whole = below(folder, *names)
     if whole.is_dir():
         return whole
     parts = folder.resolve().parts
-    depth = next((n for n in (1, 2, 3) if parts[-n:] == group[:n]), 0)
-    return below(folder, *group[depth:])
+    depth = next((n for n in (1, 2, 3) if parts[-n:] == names[:n]), 0)
+    return below(folder, *names[depth:])
 
 
 def _groups(folder: Path, metric: str, selection: Selection, *, force: bool) -> list[list[Result]]:

@@ -12,6 +12,7 @@ from icm_bench.cli.console import say
 from icm_bench.detector import Task
 from icm_bench.error import UsageError
 from icm_bench.file import below
+from icm_bench.spec import file_name_of
 
 
 def import_(
@@ -121,7 +122,8 @@ def export(
     elif format_ == "compressai":
         for result in found(folder):
             name = result.source.stem if result.source else result.codec
-            exporter.export_compressai(result, below(destination, *result.group, f"{name}.json"))
+            home = below(destination, *result.group[:2], file_name_of(result.detector))
+            exporter.export_compressai(result, below(home, f"{name}.json"))
     elif store is None:
         raise UsageError("needs a folder of the stores", where=f"--to {format_}", hint="give --store")
     elif format_ == "coco":
