@@ -57,9 +57,11 @@ def blank(path: Path, random: np.random.Generator) -> None:
 
 
 def take_another(path: Path, random: np.random.Generator) -> None:
-    """Copy another file of the same kind over it, or swap the two."""
+    """Copy another file of the same kind over it, or swap the two, where there is another."""
     ending = "".join(path.suffixes[-2:])
     others = [each for each in sorted(_root(path).rglob(f"*{ending}")) if each != path]
+    if not others:
+        return
     other = others[int(random.integers(0, len(others)))]
     content, theirs = path.read_bytes(), other.read_bytes()
     path.write_bytes(theirs)
