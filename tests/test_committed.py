@@ -13,6 +13,7 @@ from icm_bench.curves.comparison import comparable, grouped
 from icm_bench.curves.result import Result, find, titled
 from icm_bench.curves.schema import SCHEMA
 from icm_bench.report.style import labels_of
+from icm_bench.spec import file_name_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
@@ -36,7 +37,7 @@ def test_every_group_is_of_one_dataset_detector_and_convention(group: list[Resul
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "/".join(group[0].group))
 def test_a_folder_within_the_results_can_be_read_alone(group: list[Result], depth: int) -> None:
-    folder = (ROOT / "results").joinpath(*group[0].group[:depth])
+    folder = (ROOT / "results").joinpath(*map(file_name_of, group[0].group[:depth]))
     assert {result.codec for result in group} <= {result.codec for result in find(folder)}
 
 
