@@ -18,6 +18,7 @@ from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset, default_detector
 from icm_bench.detector import Task
 from icm_bench.error import DamageError, ResultError, StoreError
+from icm_bench.file import sweep
 from icm_bench.machine import one_thread
 from icm_bench.pipeline import outlook, provenance, stage, store
 from icm_bench.pipeline.agenda import Item, Waiting, in_order
@@ -348,6 +349,7 @@ def _keep(
 def _check_neighbours(plan: Plan, results: Path) -> None:
     """Refuse to write over or beside curves of another dataset, of another detector, or imported, of the same name."""
     folder = result.path_of(results, plan.scored_name, plan.task, plan.detector_spec.file_name, "any").parent
+    sweep(folder)  # of what killed runs left half-written
     replaced = {f"{codec.file_name}.json" for codec in plan.codecs}
     for path in sorted(folder.glob("*.json")):
         if path.name.endswith(".timings.json"):

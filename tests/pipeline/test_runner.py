@@ -525,7 +525,11 @@ def test_a_run_without_replicates_removes_those_of_an_earlier_run(blobs: Dataset
     options = {"codecs": ["fake"], "qualities": ["fake=1,8"]}
     (path,) = measure(blobs, tmp_path, bootstrap=20, **options).values()
     assert load(path).replicates is not None
+    leftover = path.with_name(".fake.json.1-a.tmp")  # of a run that was killed long ago
+    leftover.write_text("{")
+    os.utime(leftover, (0, 0))
     measure(blobs, tmp_path, bootstrap=0, **options)
+    assert not leftover.exists()
     assert not path.with_name("fake.resamples.parquet").exists()
     assert load(path).warnings == ()
 
