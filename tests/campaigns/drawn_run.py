@@ -67,9 +67,9 @@ def arguments(data: Path, folder: Path, codecs: str, qualities: list[str]) -> li
 
 
 def curve_files(folder: Path) -> dict[str, bytes]:
-    """Return every result file by its name but the timings, which no two runs share."""
+    """Return every result file by its name; not timings, which no two runs share, nor what a killed writer left."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted((folder / "results").rglob("*"))
-        if path.is_file() and not path.name.endswith((".timings.json", ".png"))
+        if path.is_file() and not path.name.endswith((".timings.json", ".png", ".tmp"))
     }

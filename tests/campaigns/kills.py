@@ -119,10 +119,12 @@ class Campaign:
 
     def compare(self, what: str) -> None:
         """Compare the curves of a run that has ended well with the reference's, and begin anew."""
-        if curve_files(self.folder / "killed") == self.reference:
-            self.n_equal += 1
+        found = curve_files(self.folder / "killed")
+        names = {name for name, _ in found.items() ^ self.reference.items()}
+        if names:
+            self.failures.append(f"{what}: other curves: {', '.join(sorted(names))}")
         else:
-            self.failures.append(f"{what}: other curves")
+            self.n_equal += 1
         leftovers = [*(self.folder / "killed").rglob("*.tmp")]
         if leftovers and what == "at the end":
             self.failures.append(f"{len(leftovers)} temporary files are left")
