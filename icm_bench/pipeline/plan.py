@@ -205,12 +205,14 @@ class Plan:
             header = self._coded(point, path, ids)
             coded = path if header else None
             path = self.compared_path(point, shard)
-            compared = self._finished(path, self.compared_identity(point), ids, is_dropped=not header)
+            compared = self._finished(path, self.compared_identity(point), ids) if header else {}
             is_compared = _is_from(compared, header)
         detectors = []
         for plan in self.apart:
-            path, is_dropped = plan.predicted_path(point, shard), point.codec is not None and not header
-            predicted = self._finished(path, plan.predicted_identity(point), ids, is_dropped=is_dropped)
+            predicted = {}
+            if header or point.codec is None:
+                path = plan.predicted_path(point, shard)
+                predicted = self._finished(path, plan.predicted_identity(point), ids)
             if plan.detector and not _is_from(predicted, header if point.codec else predicted):
                 detectors.append(plan.detector)
         return Job(
@@ -229,7 +231,7 @@ class Plan:
 
     def _coded(self, point: OperatingPoint, path: Path, ids: Sequence[int]) -> dict[str, Any]:
         """Return the header of a finished coded shard; empty where it is to be measured."""
-        header = self._finished(path, self.coded_identity(point), ids, is_dropped=point.codec in self.again)
+        header = {} if point.codec in self.again else self._finished(path, self.coded_identity(point), ids)
         if point.coder is None or point.coder_quality is None or not header.get("probe"):
             return header
         # A network's floating-point numbers differ between processors, and its bytes may: there, nothing is known.
@@ -247,12 +249,10 @@ class Plan:
             hint="give --fresh to measure it again, and have version() name all that can change a byte",
         )
 
-    def _finished(
-        self, path: Path, identity: Identity, ids: Sequence[int], *, is_dropped: bool
-    ) -> dict[str, Any]:
+    def _finished(self, path: Path, identity: Identity, ids: Sequence[int]) -> dict[str, Any]:
         """Return the header of a finished shard; empty where there is none, or none that is to be used."""
         try:
-            return {} if is_dropped else store.finished(path, identity, ids) or {}
+            return store.finished(path, identity, ids) or {}
         except DamageError as error:
             _LOG.warning("%s is measured again: it %s", path, error.what)
         except StoreError:

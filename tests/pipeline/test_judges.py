@@ -16,6 +16,7 @@ from icm_bench.pipeline import outlook, stage
 from icm_bench.pipeline.judge import choose_detector
 from icm_bench.pipeline.runner import Summary, plan_of, run
 from icm_bench.testing import FakeCodec
+from tests.helpers.small_run import curve_files
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -32,15 +33,6 @@ def measure(dataset: Dataset, folder: Path, detector: str | list[str], **options
     }
     folders = {"results": folder / "results", "runs": folder / "runs"}
     return run(dataset, detector=detector, **(arguments | folders | options))
-
-
-def curve_files(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in (folder / "results").rglob("*") if path.is_file()]
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in paths
-        if not path.name.endswith(".timings.json")
-    }
 
 
 def test_images_are_coded_and_decoded_once_and_each_detector_finds_what_it_finds_alone(

@@ -33,6 +33,7 @@ from icm_bench.pipeline.readback import load_results
 from icm_bench.pipeline.runner import run
 from icm_bench.pipeline.worker import process_pool
 from icm_bench.testing import FakeCodec, FakeDetector
+from tests.helpers.small_run import curve_files
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -51,15 +52,6 @@ def measure(dataset: Dataset, folder: Path, **options: object) -> dict[str, Path
         **settings,  # type: ignore[arg-type]
     )
     return {result.codec: path for result, path in zip(summary.results, summary.paths, strict=True)}
-
-
-def curve_files(folder: Path) -> dict[str, bytes]:
-    """Every result file but the timings, which no two runs share."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted((folder / "results").rglob("*"))
-        if path.is_file() and not path.name.endswith(".timings.json")
-    }
 
 
 @pytest.fixture(scope="module")
