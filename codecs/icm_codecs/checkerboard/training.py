@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icm_bench.network.target import Target
 from icm_codecs.checkerboard.checkpoint import save_checkpoint, start_from
 from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape, add_noise
-from icm_codecs.training.images import Source
 from icm_codecs.training.recipe import check, check_shares, check_tables, table_of
 from icm_codecs.training.ssim_loss import with_structure
-from icm_codecs.training.task import RecipeTeachers, with_detectors
+from icm_codecs.training.task import RecipeTeachers, TaughtModel, with_detectors
 from icm_codecs.tucodec.network import interpolate
 from icm_codecs.tucodec.training import spread
 
@@ -68,7 +67,7 @@ class Ladder:
     positions: tuple[float, ...] = ()
 
 
-class CheckerboardModel(nn.Module):
+class CheckerboardModel(TaughtModel):
     """The networks as they are trained.
 
     Args:
@@ -85,9 +84,9 @@ class CheckerboardModel(nn.Module):
         teachers: RecipeTeachers | None = None,
         ladder: Ladder = Ladder(),
     ) -> None:
-        super().__init__()
+        super().__init__(teachers)
         self.network = CheckerboardNetwork(shape, loss.lambdas)
-        self._loss, self._teachers = loss, teachers
+        self._loss = loss
         self._positions = ladder.positions or tuple(float(k) for k in range(shape.rate_points))
         self._log_lambdas: Tensor
         self.register_buffer("_log_lambdas", torch.tensor(loss.lambdas).log()[:, None], persistent=False)
@@ -111,11 +110,6 @@ class CheckerboardModel(nn.Module):
         return cls(shape, loss, RecipeTeachers.from_recipe(tables), ladder)
 
     @property
-    def needs_objects(self) -> bool:
-        """Whether the losses need to know the objects in the images."""
-        return self._teachers is not None and self._teachers.needs_objects
-
-    @property
     def needs_a_start(self) -> bool:
         """Whether a training must start from weights: frozen transforms are those of weights."""
         return self._loss.stage == "entropy"
@@ -129,22 +123,6 @@ class CheckerboardModel(nn.Module):
             for is_entropy, own in ((False, 1.0), (True, self._loss.entropy_rate))
         )
         return [group for group in groups if group["params"]]
-
-    def prepare(self, _source: Source, detector_weights: Path | None) -> None:
-        """Get ready for a training.
-
-        Args:
-            detector_weights: A weights file of the recipe's detectors, if not their own.
-
-        Raises:
-            TrainingError: A teacher cannot be used.
-        """
-        if self._teachers is not None:
-            self._teachers.open(detector_weights)
-
-    def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
-        """Return :meth:`guided_losses` of images of which no objects are known: all of an image is one."""
-        return self.guided_losses(image, [], step)
 
     def guided_losses(self, image: Tensor, targets: list[Target], step: int) -> dict[str, Tensor]:
         """Return ``loss``, and the means over the batch of ``bpp``, ``psnr`` and, where teachers are asked, ``task``.
@@ -181,15 +159,6 @@ class CheckerboardModel(nn.Module):
         lambdas = torch.exp(interpolate(self._log_lambdas, position))[:, 0, 0, 0]
         weights = lambdas**-self._loss.balance / torch.exp(-self._loss.balance * self._log_lambdas).mean()
         return {"loss": (weights * (bpp + lambdas * 255.0**2 * distortion)).mean(), **found}
-
-    def finish(self) -> None:
-        """Check, at a training's end, that the teachers have not changed.
-
-        Raises:
-            TrainingError: One has.
-        """
-        if self._teachers is not None:
-            self._teachers.check_frozen()
 
     def save(self, path: Path, facts: Mapping[str, str]) -> None:
         """Write the weights file that the codec loads, all or nothing."""

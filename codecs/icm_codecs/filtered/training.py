@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icm_bench.network.target import Target
 from icm_bench.spec import create_codec, resolve_codec
 from icm_codecs.filtered.checkpoint import save_checkpoint, start_from
 from icm_codecs.filtered.network import HIGHEST_QP, LOWEST_QP, FilterNetwork, FilterShape
 from icm_codecs.pixel import to_image, to_tensor
-from icm_codecs.training.images import Source
 from icm_codecs.training.recipe import check, check_tables, table_of
-from icm_codecs.training.task import RecipeTeachers, with_detectors
+from icm_codecs.training.task import RecipeTeachers, TaughtModel, with_detectors
 
 _DOUBLES = 6.0
 """The QPs over which VVC's quantisation step doubles."""
@@ -53,7 +52,7 @@ class FilterLoss:
         check({"0 <= lowest <= highest <= 63": 0 <= self.lowest <= self.highest <= 63})
 
 
-class FilterModel(nn.Module):
+class FilterModel(TaughtModel):
     """The network as it is trained.
 
     Args:
@@ -63,9 +62,9 @@ class FilterModel(nn.Module):
     """
 
     def __init__(self, shape: FilterShape, loss: FilterLoss, teachers: RecipeTeachers | None = None) -> None:
-        super().__init__()
+        super().__init__(teachers)
         self.network = FilterNetwork(shape)
-        self._loss, self._teachers = loss, teachers
+        self._loss = loss
         self._spec = resolve_codec(loss.codec)[0]
 
     @classmethod
@@ -81,30 +80,9 @@ class FilterModel(nn.Module):
         return cls(shape, loss, RecipeTeachers.from_recipe(tables))
 
     @property
-    def needs_objects(self) -> bool:
-        """Whether the losses need to know the objects in the images."""
-        return self._teachers is not None and self._teachers.needs_objects
-
-    @property
     def needs_a_start(self) -> bool:
         """Return that an untrained filter changes nothing, which is a start."""
         return False
-
-    def prepare(self, _source: Source, detector_weights: Path | None) -> None:
-        """Get ready for a training.
-
-        Args:
-            detector_weights: A weights file of the recipe's detectors, if not their own.
-
-        Raises:
-            TrainingError: A teacher cannot be used.
-        """
-        if self._teachers is not None:
-            self._teachers.open(detector_weights)
-
-    def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
-        """Return :meth:`guided_losses` of images of which no objects are known: all of an image is one."""
-        return self.guided_losses(image, [], step)
 
     def guided_losses(self, image: Tensor, targets: list[Target], step: int) -> dict[str, Tensor]:
         """Return ``loss``, and the batch's means of ``psnr``, ``psnr_unfiltered`` and, with teachers, ``task``.
@@ -128,15 +106,6 @@ class FilterModel(nn.Module):
             distortion = (1.0 - share) * distortion + share * self._teachers.task.scale * finer * seen
             found["task"] = seen.detach().mean()
         return {"loss": distortion.mean(), **found}
-
-    def finish(self) -> None:
-        """Check, at a training's end, that the teachers have not changed.
-
-        Raises:
-            TrainingError: One has.
-        """
-        if self._teachers is not None:
-            self._teachers.check_frozen()
 
     def save(self, path: Path, facts: Mapping[str, str]) -> None:
         """Write the weights file that the codec loads, all or nothing."""

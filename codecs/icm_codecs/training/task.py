@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from icm_bench.error import TrainingError
 from icm_bench.network.target import Target
 from icm_codecs.training.detector_loss import focus_on
+from icm_codecs.training.images import Source
 from icm_codecs.training.recipe import check_shares, table_of
 from icm_codecs.training.teacher import OnnxTeacher, RcnnTeacher, Teacher, TeachersLoss
 
@@ -161,3 +162,49 @@ def with_detectors(facts: Mapping[str, str], teachers: RecipeTeachers | None) ->
     names = {entry.name for entry in teachers.task.teachers} if teachers else set()
     names |= set(facts.get("detectors", "").split(",")) - {""}
     return {**facts, "detectors": ",".join(sorted(names))}
+
+
+class TaughtModel(nn.Module):
+    """What the models that teachers may judge have in common.
+
+    Args:
+        teachers: The task's part of the loss, if there is one.
+    """
+
+    def __init__(self, teachers: RecipeTeachers | None) -> None:
+        super().__init__()
+        self._teachers = teachers
+
+    @property
+    def needs_objects(self) -> bool:
+        """Whether the losses need to know the objects in the images."""
+        return self._teachers is not None and self._teachers.needs_objects
+
+    def prepare(self, _source: Source, detector_weights: Path | None) -> None:
+        """Get ready for a training.
+
+        Args:
+            detector_weights: A weights file of the recipe's detectors, if not their own.
+
+        Raises:
+            TrainingError: A teacher cannot be used.
+        """
+        if self._teachers is not None:
+            self._teachers.open(detector_weights)
+
+    def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
+        """Return :meth:`guided_losses` of images of which no objects are known: all of an image is one."""
+        return self.guided_losses(image, [], step)
+
+    def guided_losses(self, image: Tensor, targets: list[Target], step: int) -> dict[str, Tensor]:
+        """Return ``loss`` and the means over the batch of what a training reports."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Check, at a training's end, that the teachers have not changed.
+
+        Raises:
+            TrainingError: One has.
+        """
+        if self._teachers is not None:
+            self._teachers.check_frozen()
