@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -67,12 +68,16 @@ class Look:
         return 9.0 if self.size == "screen" else 7.5
 
 
-def styled(points: float | None = None) -> AbstractContextManager[None]:
-    """Draw and write with our settings of matplotlib, and a size of text, for a while."""
+@contextmanager
+def styled(points: float | None = None) -> Iterator[None]:
+    """Draw, measure and write with our settings of matplotlib, and a size of text, for a while."""
     import matplotlib.pyplot as plt
 
     settings: Any = STYLE if points is None else {**STYLE, "font.size": points}
-    return plt.rc_context(settings)
+    with plt.rc_context(settings), warnings.catch_warnings():
+        # Names from elsewhere may have letters that the font has not: a box stands for them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def plain(text: str) -> str:
@@ -82,6 +87,29 @@ def plain(text: str) -> str:
     return f"\u200b{shown}" if shown.startswith("_") else shown
 
 
-def strip_of(figure: Figure, points: float) -> float:
-    """Return how much of a figure's height a line of text takes."""
-    return 1.9 * points / 72 / figure.get_figheight()
+class Strip:
+    """A text at an edge of a figure, broken between its parts where it would leave the figure.
+
+    Attributes:
+        text: The lines, as matplotlib draws them.
+        points: Their size.
+        height: What they take of the figure's height, with a margin at either side.
+        margin: That margin.
+    """
+
+    def __init__(self, figure: Figure, parts: Sequence[str], separator: str, points: float) -> None:
+        probe = figure.text(0, 0, "", fontsize=points)
+        lines: list[str] = []
+        for part in map(plain, parts):
+            longer = separator.join([*lines[-1:], part])
+            probe.set_text(longer)
+            if lines and probe.get_window_extent().width <= 0.96 * figure.bbox.width:
+                lines[-1] = longer
+            else:
+                lines.append(part)
+        probe.remove()
+        em = points / 72 / figure.get_figheight()
+        self.text = f"{separator.rstrip()}\n".join(lines)
+        self.points = points
+        self.height = (1.9 + 1.25 * (len(lines) - 1)) * em
+        self.margin = 0.475 * em

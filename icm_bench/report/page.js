@@ -159,7 +159,7 @@ class Plot {
     const svg = element("svg", {
       viewBox: `0 0 ${width} ${frame.bottom + 44}`,
       role: "group",
-      "aria-label": `${metric.name} against rate, ${this.group.title}. Points can be reached with the tab key.`,
+      "aria-label": `${metric.name} against rate, ${this.group.title}. Left and right go along a curve, up and down to another.`,
     });
     const curves = this.visible();
     this.shown = [];
@@ -277,19 +277,39 @@ class Plot {
       const quality = point.quality === null ? "" : ` at ${point.quality}`;
       const said = `${curve.label}${quality}\n${number(point.bpp, 4)} bpp, ${metric.name} ${text(value)} ${metric.unit}${interval}`;
       const mark = element("path", {
-        class: "point", d: style.marker(x(point.bpp), y(value)), fill: style.fill, stroke: style.color, tabindex: 0, role: "img", "aria-label": said.replaceAll("\n", ", "),
+        class: "point", d: style.marker(x(point.bpp), y(value)), fill: style.fill, stroke: style.color, tabindex: this.shown.length ? -1 : 0, role: "img", "aria-label": said.replaceAll("\n", ", "),
       });
       const show = () => {
         this.show(said, x(point.bpp), y(value));
         this.exemplify(curve, point);
       };
       const hide = () => { this.tip.hidden = true; };
-      this.shown.push({ x: x(point.bpp), y: y(value), show });
-      mark.addEventListener("focus", show);
+      const place = { x: x(point.bpp), y: y(value), curve: curve.index, mark, show };
+      this.shown.push(place);
+      mark.addEventListener("focus", () => {
+        for (const each of this.shown) each.mark.setAttribute("tabindex", each === place ? 0 : -1);
+        show();
+      });
       mark.addEventListener("blur", hide);
-      mark.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+      mark.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") hide();
+        else this.step(event, place);
+      });
       svg.append(mark);
     }
+  }
+
+  // All points are one stop of the tab key: arrows go along a curve, and to the nearest point of the curve before or after.
+  step(event, from) {
+    const [along, across] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [0, 0];
+    if (!along && !across) return;
+    event.preventDefault();
+    const curves = [...new Set(this.shown.map((each) => each.curve))];
+    const curve = curves.at((curves.indexOf(from.curve) + across) % curves.length);
+    const places = this.shown.filter((each) => each.curve === curve);
+    const far = (place) => Math.abs(place.x - from.x);
+    const to = along ? places[places.indexOf(from) + along] : places.reduce((best, each) => (far(each) < far(best) ? each : best));
+    if (to) to.mark.focus();
   }
 
   showNearest(svg, event) {

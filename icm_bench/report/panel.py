@@ -11,7 +11,6 @@ import numpy as np
 
 from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.curves.result import main_metric
-from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
 from icm_bench.report import plot
 from icm_bench.report.look import SIZES, plain, styled
@@ -64,10 +63,10 @@ def draw_few_at_a_time(results: Sequence[Result], metric: str, scale: Scale, loo
             handles, names = axes.get_legend_handles_labels()
             axes.legend(handles[: len(shown)], names[: len(shown)], fontsize=look.points - 1)
         _name_axes(figure, cells, plot.axis_label(metric), look)
-        note = f"black: {labels[anchor.codec]}; grey: the other curves"
+        note = [f"black: {labels[anchor.codec]}", "grey: the other curves"]
         if (drawn[0].meta.get("uncompressed") or {}).get(metric) is not None:
-            note += "; dotted: the uncompressed images"
-        plot.describe(figure, drawn, metric, look, bands=False, hidden=hidden, more=note)
+            note.append("dotted: the uncompressed images")
+        plot.describe(figure, [(drawn, metric)], look, bands=False, hidden=hidden, more=note)
     return figure
 
 
@@ -104,15 +103,14 @@ def draw_panels(results: Sequence[Result], panels: Panels, scale: Scale, look: L
         columns = min(len(legend), 2 if look.size == "column" else 5)
         n_curves = max(len(curves) for curves, _ in titled.values())
         has_bands = panels != "categories" and look.bands and n_curves <= plot.MOST_WITH_BANDS
-        shown = (
-            [replace(each, detector=NO_DETECTOR) for each in results] if panels == "detectors" else results
-        )
+        # No BD-rate is of a category: what is left out is said of all of them.
+        shown = [(results, "map")] if panels == "categories" else list(titled.values())
         names = figure.legend(
             legend.values(), legend, loc="upper center", ncols=columns, fontsize=look.points - 1
         )
         inches = names.get_window_extent().height / figure.dpi
         figure.set_figheight(figure.get_figheight() + inches)
-        plot.describe(figure, shown, "map", look, bands=has_bands, hidden=hidden)
+        plot.describe(figure, shown, look, bands=has_bands, hidden=hidden)
         # Between the title and the panels, both of which know nothing of it.
         layout: Any = figure.get_layout_engine()
         left, bottom, width, height = layout.get()["rect"]

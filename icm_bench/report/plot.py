@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,8 +18,8 @@ from icm_bench.curves.result import main_metric
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError, UsageError
 from icm_bench.file import replacing
-from icm_bench.report.look import SIZES, Limits, Look, Panels, Scale, plain, strip_of, styled
-from icm_bench.report.style import COLORS, labels_of, style_of
+from icm_bench.report.look import SIZES, Limits, Look, Panels, Scale, Strip, plain, styled
+from icm_bench.report.style import COLORS, detector_label, labels_of, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +78,7 @@ def plot(
         axes.set_ylabel(axis_label(metric))
         figure = axes.get_figure()
         if is_own and isinstance(figure, Figure):
-            describe(figure, drawn, metric, look, bands=has_bands, hidden=hidden)
+            describe(figure, [(drawn, metric)], look, bands=has_bands, hidden=hidden)
         _add_legend(axes, drawn, metric, is_crowded=is_crowded)
     return axes
 
@@ -162,9 +161,7 @@ def _draw(
 def save(figure: Figure, target: Any, ending: str) -> None:
     """Write a figure to a file; the same curves give the same bytes."""
     undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with styled(), warnings.catch_warnings():
-        # Names from elsewhere may have letters that the font has not: a box stands for them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with styled():
         figure.savefig(target, format=ending, dpi=160, metadata=undated.get(ending, {}))
 
 
@@ -307,25 +304,30 @@ def _set(setter: Any, limits: Limits, name: str) -> None:
 
 def describe(
     figure: Figure,
-    drawn: Sequence[Result],
-    metric: str,
+    shown: Sequence[tuple[Sequence[Result], str]],
     look: Look,
     *,
     bands: bool,
     hidden: int,
-    more: str | None = None,
+    more: Sequence[str] = (),
 ) -> None:
-    """Write above a plot what was measured, and below it what the plot shows of that; nothing where it is bare."""
+    """Write above a plot what was measured, and below it what the plot shows of that; nothing where it is bare.
+
+    ``shown`` holds each panel's curves with the metric that it shows of them.
+    """
     if look.bare:
         return
-    dataset, first = drawn[0].meta["dataset"], drawn[0]
-    detector = "" if first.detector == NO_DETECTOR else f", {first.detector}"
-    n_images = f", {dataset['images']} images" if "images" in dataset else ""
-    title = plain(f"{first.task} on {first.dataset}{n_images}{detector}")
-    parts = [more] if more else []
-    if any(metric in result.meta.get("intervals", {}) for result in drawn):
+    first, curves = shown[0][0][0], [(result, metric) for drawn, metric in shown for result in drawn]
+    title = [f"{first.task} on {first.dataset}"]
+    if "images" in first.meta["dataset"]:
+        title.append(f"{first.meta['dataset']['images']} images")
+    detectors = {result.detector for result, _ in curves} - {NO_DETECTOR}
+    if len(detectors) == 1:
+        title.append(detector_label(*detectors))
+    parts = list(more)
+    if any(metric in result.meta.get("intervals", {}) for result, metric in curves):
         parts.append("shaded: 95 % intervals" if bands else "intervals not drawn")
-    n_dips = sum(_n_dips(result, metric) for result in drawn)
+    n_dips = sum(_n_dips(result, metric) for result, metric in curves)
     if n_dips:
         parts.append(f"{n_dips} point{'s' if n_dips > 1 else ''} left out of BD-rates: no rise with rate")
     if hidden:
@@ -335,11 +337,14 @@ def describe(
     except PackageNotFoundError:
         parts.append("icm-bench")
     # A strip of the figure's own at either edge: a plot of several panels names its axes there as well.
-    top, bottom = strip_of(figure, look.points + 1), strip_of(figure, look.points - 2)
-    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - top - bottom))  # type: ignore[union-attr, call-arg]
-    figure.text(0.01, 1 - top / 4, title, fontsize=look.points + 1, va="top")
-    note = plain("; ".join(parts))
-    figure.text(0.99, bottom / 4, note, fontsize=look.points - 2, color="0.4", ha="right", va="bottom")
+    top = Strip(figure, title, ", ", look.points + 1)
+    bottom = Strip(figure, parts, "; ", look.points - 2)
+    rect = (0, bottom.height, 1, 1 - top.height - bottom.height)
+    figure.get_layout_engine().set(rect=rect)  # type: ignore[union-attr, call-arg]
+    figure.text(0.01, 1 - top.margin, top.text, fontsize=top.points, va="top")
+    figure.text(
+        0.99, bottom.margin, bottom.text, fontsize=bottom.points, color="0.4", ha="right", va="bottom"
+    )
 
 
 def _n_dips(result: Result, metric: str) -> int:

@@ -315,11 +315,11 @@ def test_focus_shows_a_point_and_controls_change_the_plot(
 def test_curves_are_shown_all_none_or_one_alone_and_bands_of_six_at_most(
     results: Path, tmp_path: Path, browse: Browse
 ) -> None:
-    for index in range(6):
+    for index in range(15):
         write_curve(results, f"codec{index}", 1 + 0.1 * index)
     script = """
       const plot = document.querySelector("[data-plot]");
-      const seen = {};
+      const seen = { stops: plot.querySelectorAll(".point[tabindex='0']").length };
       const shown = () => plot.querySelectorAll(".point").length;
       const [all, none, ...solo] = plot.querySelectorAll("button");
       seen.bands = plot.querySelectorAll("polygon").length;
@@ -330,32 +330,57 @@ def test_curves_are_shown_all_none_or_one_alone_and_bands_of_six_at_most(
       const at = { clientX: mark.x + mark.width / 2 + 9, clientY: mark.y + mark.height / 2 };
       plot.querySelector(".plot svg").dispatchEvent(new PointerEvent("pointermove", at));
       seen.tip = plot.querySelector(".tip").textContent.split(",")[0];
+      plot.querySelector(".point[tabindex='0']").focus();
+      seen.walk = [document.activeElement.getAttribute("aria-label")];
+      for (const key of ["ArrowLeft", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "Home"]) {
+        document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key }));
+        seen.walk.push(document.activeElement.getAttribute("aria-label"));
+      }
+      seen.stops_then = plot.querySelectorAll(".point[tabindex='0']").length;
       document.body.dataset.seen = JSON.stringify(seen);
     """
     seen = seen_by(browse, write(results, tmp_path), script)
     assert seen["bands"] == 0
-    assert (seen["none"], seen["solo"], seen["all"]) == (0, [4, 1], 32)
+    assert (seen["none"], seen["solo"], seen["all"]) == (0, [4, 1], 17 * 4)
     assert seen["tip"].endswith("bpp")
+    # The tab key passes a plot in one step; arrows go along a curve and from curve to curve, around.
+    assert (seen["stops"], seen["stops_then"]) == (1, 1)
+    walk = [label.partition(" bpp")[0] for label in seen["walk"]]
+    assert walk == [
+        "codec0 at 5, 0.1000",
+        "codec0 at 5, 0.1000",
+        "codec0 at 10, 0.2000",
+        "codec1 at 10, 0.2200",
+        "codec0 at 10, 0.2000",
+        "JPEG at 10, 0.2000",
+        "JPEG at 10, 0.2000",
+    ]
 
 
 @needs_browser
-def test_nothing_overflows_a_page_of_400_pixels(results: Path, tmp_path: Path, browse: Browse) -> None:
-    for index in range(9):
+@pytest.mark.parametrize("sandbox", ["allow-scripts allow-same-origin", "allow-same-origin"])
+def test_nothing_overflows_a_page_of_400_pixels_with_and_without_scripts(
+    results: Path, tmp_path: Path, browse: Browse, sandbox: str
+) -> None:
+    for index in range(15):
         write_curve(results, f"a-codec-of-a-very-long-name-{index}:option=of-a-long-value", 1 + 0.1 * index)
     script = """
       const frame = document.createElement("iframe");
       frame.style.width = "400px";
+      frame.sandbox = SANDBOX;
       frame.srcdoc = "<!doctype html>" + document.documentElement.outerHTML.replaceAll("scripted", "");
       if (window === window.top) document.body.append(frame);
       frame.addEventListener("load", () => {
         const root = frame.contentDocument.documentElement;
-        document.body.dataset.seen = `${root.clientWidth} ${root.scrollWidth}`;
+        const stills = root.querySelectorAll("img.still").length;
+        document.body.dataset.seen = `${root.clientWidth} ${root.scrollWidth} ${stills}`;
       });
     """
-    document, _ = browse(write(results, tmp_path), script)
-    found = re.search(r'data-seen="(\d+) (\d+)"', document)
+    document, _ = browse(write(results, tmp_path), script.replace("SANDBOX", repr(sandbox)))
+    found = re.search(r'data-seen="(\d+) (\d+) (\d+)"', document)
     assert found is not None
     assert int(found[2]) <= int(found[1]) <= 400
+    assert int(found[3]) == (0 if "scripts" in sandbox else 2)
 
 
 def test_a_curve_with_a_name_that_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.result import Result, find
 from icm_bench.error import UsageError
 from icm_bench.report import style
-from icm_bench.report.look import SIZES, Look
-from icm_bench.report.panel import draw_panels
+from icm_bench.report.look import SIZES, Look, Size
+from icm_bench.report.panel import draw_few_at_a_time, draw_panels
 from icm_bench.report.plot import draw_group, lowest_that_matters, plot
 from icm_bench.report.style import COLORS, check_labels, labels_of, one_of, style_of
 
@@ -135,6 +135,37 @@ def test_the_names_of_many_curves_lie_below_the_title_and_above_the_panels() -> 
     assert all(names.y0 >= axes.get_window_extent().y1 for axes in figure.axes)
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("has_panels_by_size", [False, True])
+def test_what_is_said_above_and_below_a_plot_stays_within_it(size: Size, has_panels_by_size: bool) -> None:
+    curves = [
+        replace(curve, detector=f"onnx:model={'a-long-name-' * 3}c6ad358f")
+        for curve in find(RESULTS / "coco-partial100" / "detection" / "yolox")
+    ]
+    look = Look(size=size)
+    if has_panels_by_size:
+        figure = draw_panels(curves, "sizes", "log", look)
+    else:
+        figure = draw_few_at_a_time(curves, "map", "log", look)
+    figure.canvas.draw()
+    assert "points outside the axes; icm-bench" in said(figure).replace("\n", " ")
+    for text in figure.texts:
+        lies = text.get_window_extent()
+        assert figure.bbox.x0 <= lies.x0 < lies.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= lies.y0 < lies.y1 <= figure.bbox.y1, text
+        for axes in figure.axes:
+            drawn = axes.get_tightbbox()
+            assert drawn is None or not lies.overlaps(drawn), text
+
+
+def test_points_left_out_are_those_of_the_metric_that_a_panel_shows() -> None:
+    dips = {"bpp": [0.1, 0.2, 0.4, 0.8], "map": [10.0, 20.0, 26.0, 29.0]}
+    dips |= {"map_small": [1.0, 3.0, 2.0, 4.0], "map_large": [50.0, 40.0, 30.0, 60.0]}
+    figure = draw_panels([replace(make("jpeg"), results=dips)], "sizes", "log", Look())
+    assert "3 points left out of BD-rates" in said(figure)
+    assert "left out" not in said(plot([make("jpeg")]).get_figure())
+
+
 def test_a_codec_keeps_its_colour_and_marker_whoever_else_is_drawn() -> None:
     def drawn(*codecs: str) -> tuple[str, str]:
         axes = plot([make(codec) for codec in codecs])
@@ -158,8 +189,6 @@ def test_eight_curves_have_bands_and_nine_have_none_and_both_say_so() -> None:
 
 
 def test_many_curves_are_drawn_a_few_at_a_time_each_once_in_colour(tmp_path: Path) -> None:
-    from icm_bench.report.panel import draw_few_at_a_time
-
     figure = draw_few_at_a_time(list(find(RESULTS / "coco-partial100/detection/yolox")), "map", "log", Look())
     legends = [named(axes) for axes in figure.axes if axes.get_legend()]
     assert len(legends) == 4
