@@ -34,8 +34,8 @@ Planes: TypeAlias = tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uin
 _Plane: TypeAlias = NDArray[np.float64]
 
 
-_STRIP = 512
-"""Rows that are converted at once, an even number."""
+_STRIP = 2**18
+"""About how many pixels are converted at once: intermediate values take thirty times the memory of the planes."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ def to_image(planes: Planes, form: PlaneFormat) -> Image:
     """Return the RGB image of planes Y, Cb and Cr, clipped to 0 to 255, of the size of Y."""
     height, width = planes[0].shape
     image: Image = np.empty((height, width, 3), np.uint8)
-    # In strips: intermediate values take thirty times the memory of the planes.
-    for top in range(0, height, _STRIP):
-        image[top : top + _STRIP] = _strip(planes, form, top, min(height, top + _STRIP))
+    rows = max(2, _STRIP // max(1, width) // 2 * 2)
+    for top in range(0, height, rows):
+        image[top : top + rows] = _strip(planes, form, top, min(height, top + rows))
     return image
 
 

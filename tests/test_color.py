@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from icm_bench import color
 from icm_bench.color import (
     Chroma,
     Matrix,
@@ -157,6 +159,30 @@ def test_samples_out_of_range_are_clipped_not_wrapped() -> None:
     extremes = np.array([[0, 1023]], np.uint16)
     image = to_image((extremes, np.full_like(extremes, 512), np.full_like(extremes, 512)), form)
     assert image.tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("chroma", ["420", "444"])
+@pytest.mark.parametrize("shape", [(37, 29), (300, 7), (2, 640)])
+def test_strips_are_the_rows_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, chroma: Chroma, shape: tuple[int, int]
+) -> None:
+    form = PlaneFormat(chroma, 10)
+    planes = to_planes(np.random.default_rng(5).integers(0, 256, (*shape, 3), np.uint8), form)
+    whole = to_image(planes, form)
+    for n_pixels in (1, 200, 1_000):
+        monkeypatch.setattr(color, "_STRIP", n_pixels)
+        assert np.array_equal(to_image(planes, form), whole)
+
+
+@pytest.mark.parametrize("shape", [(32, 65_536), (65_536, 32), (1_024, 2_048)])
+def test_an_image_of_any_shape_is_converted_in_little_memory(shape: tuple[int, int]) -> None:
+    form = PlaneFormat("420", 10)
+    planes = tuple(np.full(each, 512, np.uint16) for each in form.shapes(*shape[::-1]))
+    tracemalloc.start()
+    to_image((planes[0], planes[1], planes[2]), form)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
 
 
 def test_padding_repeats_the_border() -> None:

@@ -32,6 +32,8 @@ _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
 # One thread for the sake of the pixels: on several, ffmpeg's VVC decoder gives others from one call to the next.
 _STRICT = ("-xerror", "-err_detect", "explode", "-threads", "1")
 _Y4M_HEADER = re.compile(rb"YUV4MPEG2 W(\d+) H(\d+) [^\n]*?C(\w+)[^\n]*\nFRAME\n")
+# A stream of a thousand pictures is refused for its second.
+_FEW = ("-frames:v", "2")
 _PPM_HEADER = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
 
 
@@ -169,7 +171,7 @@ def _decode(data: bytes, container: str, decoder: Sequence[str], sink: Sequence[
     most = limit.of_stream(len(data))
     bounded = (*_STRICT, "-max_pixels", str(most))
     call = Call(
-        [executable(), *_QUIET, *bounded, "-f", container, *decoder, "-i", "coded", *sink, "picture"],
+        [executable(), *_QUIET, *bounded, "-f", container, *decoder, "-i", "coded", *_FEW, *sink, "picture"],
         inputs={"coded": data},
         output="picture",
         telling="first",

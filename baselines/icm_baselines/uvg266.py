@@ -93,6 +93,7 @@ class Uvg266:
             image: The image.
             offsets: What is added to the QP of each block, rows x columns of the blocks that cover the image.
         """
+        vvc.check_largest_side(image)
         columns, rows, raw = _STILL.planes(image)
         told: tuple[str, ...] = ()
         inputs = {"image.yuv": raw}

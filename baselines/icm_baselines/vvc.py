@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import envelope, ffmpeg, nal
 from icm_baselines import scale as scaling
-from icm_baselines.option import short_label, whole
+from icm_baselines.option import check_sides, short_label, whole
 from icm_baselines.scale import Percent
 from icm_baselines.still import Still
 from icm_bench import limit
@@ -19,6 +19,7 @@ from icm_bench.image import Image
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 _STILL = Still(PlaneFormat(chroma="420", bit_depth=10, matrix="bt709", range="limited"), "vvc")
+_LARGEST_SIDE = 25_328  # level 6.3 allows 25,332, of which coded sides are multiples of 8; ffmpeg's decoder insists
 _LARGEST_SLICE_TYPE = 11  # nal_unit_type of VCL units, table 5 of H.266
 
 _PICTURE_PARAMETERS = 16
@@ -97,7 +98,11 @@ class Vvc:
         return short_label("VVC", options, named="preset")
 
     def encode(self, image: Image) -> bytes:
-        """Return the bitstream of an image."""
+        """Return the bitstream of an image.
+
+        Raises:
+            CodecError: A side is longer than the highest level allows.
+        """
         return scaling.encode(image, self._percent, self._encode_coded_size)
 
     def s_per_megapixel(self) -> float:
@@ -131,8 +136,18 @@ class Vvc:
         return 26 + sum(fields.values())
 
     def _encode_coded_size(self, image: Image) -> bytes:
+        check_largest_side(image)
         encoder = ("-c:v", "libvvenc", "-preset", self._preset, "-qp", str(self._qp), "-qpa", "0")
         return _STILL.encode(image, (*encoder, "-vvenc-params", _SETTINGS, "-threads", "1"))
+
+
+def check_largest_side(image: Image) -> None:
+    """Refuse an image that ffmpeg's decoder would not read again.
+
+    Raises:
+        CodecError: A side is longer than the highest level allows.
+    """
+    check_sides(image, _LARGEST_SIDE, _LARGEST_SIDE, where="VVC")
 
 
 def is_slice(unit: bytes) -> bool:

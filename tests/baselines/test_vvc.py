@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import tempfile
 from pathlib import Path
 
@@ -70,6 +71,28 @@ def test_every_missing_byte_is_noticed() -> None:
     for length in range(len(data) - 12, len(data)):
         with pytest.raises(CodecError):
             codec.decode(data[:length])
+
+
+def test_an_image_larger_than_the_decoder_reads_is_refused_with_the_limit() -> None:
+    codec = Vvc(63, preset="faster")
+    widest = np.zeros((16, 25_328, 3), np.uint8)
+    assert codec.decode(codec.encode(widest)).shape == widest.shape
+    for shape in ((1, 25_329, 3), (25_329, 1, 3)):
+        with pytest.raises(CodecError, match="VVC: codes images of 25328x25328 pixels at most, not one of"):
+            codec.encode(np.zeros(shape, np.uint8))
+
+
+def test_of_a_stream_of_many_pictures_no_more_than_two_are_decoded(tmp_path: Path) -> None:
+    packed = envelope.unpack(Vvc(63, preset="faster").encode(np.zeros((512, 512, 3), np.uint8)))
+    many = envelope.Envelope(packed.stream * 40, 0, 0).pack()
+    # No file may hold more than three pictures; ffmpeg, which inherits the limit, would write forty.
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 512 * 512 * 3, most[1]))
+    try:
+        with pytest.raises(CodecError, match="does not hold one whole 512x512 picture"):
+            Vvc(63).decode(many)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
 
 
 @pytest.mark.parametrize("quality", [-1, 64, 37.5])
