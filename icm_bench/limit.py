@@ -66,7 +66,13 @@ def of_stream(n_bytes: int) -> int:
 
 
 def check_claim(
-    width: int, height: int, n_bytes: int, *, where: str, pixels_a_byte: int | None = None
+    width: int,
+    height: int,
+    n_bytes: int,
+    *,
+    where: str,
+    pixels_a_byte: int | None = None,
+    usual: int = MAX_PIXELS,
 ) -> None:
     """Refuse a bitstream that claims more pixels than its bytes can hold, before anything is allocated.
 
@@ -76,10 +82,11 @@ def check_claim(
         n_bytes: Its length.
         where: The format.
         pixels_a_byte: The most pixels that a byte of this format can hold, where that is known.
+        usual: The most pixels that its decoder holds in 1 GiB, where the user names no limit.
 
     Raises:
         CodecError: It claims more.
     """
     most = of_stream(n_bytes) if pixels_a_byte is None or chosen() else n_bytes * pixels_a_byte
-    if width * height > min(most, max_pixels()):
+    if width * height > min(most, max_pixels(usual)):
         raise CodecError(f"{n_bytes} bytes claim {width}x{height} pixels", where=where, hint=_HINT)

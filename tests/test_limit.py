@@ -85,6 +85,14 @@ def test_a_few_bytes_that_claim_megapixels_are_refused_at_once(codec: Codec, dat
     assert time.process_time() - began < 1
 
 
+def test_jpeg2000_of_any_length_is_bounded_by_what_its_decoder_takes() -> None:
+    comment = b"\xff\x64" + struct.pack(">HH", 60_000, 0) + bytes(60_000 - 4)
+    long = jpeg2000_of(8_000, 8_000).replace(b"\xff\x52", comment + b"\xff\x52", 1)
+    assert limit.of_stream(len(long)) > 8_000 * 8_000
+    with pytest.raises(CodecError, match="60157 bytes claim 8000x8000 pixels; give --max-pixels"):
+        Jpeg2000(0.5).decode(long)
+
+
 def test_ffmpeg_is_told_how_many_pixels_a_stream_may_claim() -> None:
     codec = Vvc(47, preset="faster")
     data = codec.encode(np.full((1_024, 1_024, 3), 128, np.uint8))

@@ -36,6 +36,10 @@ _REFUSALS = (
 # the blocks of luma, or half.
 _PIXELS_A_BYTE = {"PNG": 1032 // 3, "JPEG": 8 * 64}
 
+# OpenJPEG keeps every sample in four bytes: 20 bytes a pixel with what Pillow makes of them. No byte of an empty code
+# block is needed, so a short stream may claim all that is allowed.
+_MOST_PIXELS = {"JPEG2000": 50_000_000}
+
 
 def encode(image: Image, form: str, options: Mapping[str, object]) -> bytes:
     """Return an image as a file of Pillow's format ``form``, saved with the given options.
@@ -66,7 +70,11 @@ def decode(data: bytes, form: str) -> Image:
             limit.chosen()
             with PillowImage.open(io.BytesIO(data), formats=[form]) as picture:
                 limit.check_claim(
-                    *picture.size, len(data), where=form, pixels_a_byte=_PIXELS_A_BYTE.get(form)
+                    *picture.size,
+                    len(data),
+                    where=form,
+                    pixels_a_byte=_PIXELS_A_BYTE.get(form),
+                    usual=_MOST_PIXELS.get(form, limit.MAX_PIXELS),
                 )
                 picture.load()
                 mode, pixels = picture.mode, np.array(picture)
