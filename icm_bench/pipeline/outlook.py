@@ -168,7 +168,7 @@ def _filled(points: Sequence[Mapping[str, Any]], seconds: Sequence[float | None]
 
 @contextlib.contextmanager
 def marked(plan: Plan) -> Iterator[Path]:
-    """Record a plan beside its stores, and yield a mark to touch that says that it is being run."""
+    """Record a plan beside its stores, and yield a mark that it is being run, to write to what was done last."""
     text = json.dumps(record_of(plan), sort_keys=True)
     path = plan.store.root / _FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
     if not path.exists():
@@ -182,22 +182,19 @@ def marked(plan: Plan) -> Iterator[Path]:
         mark.unlink(missing_ok=True)
 
 
-def recorded(root: Path) -> list[tuple[dict[str, Any], list[tuple[str, float]]]]:
-    """Return the plans that were run into a folder, each with who runs it and the seconds since it said so.
+def recorded(root: Path) -> list[tuple[dict[str, Any], list[tuple[str, str, float]]]]:
+    """Return the plans that were run into a folder, each with who runs it, what it did last, and the seconds since.
 
     Raises:
         StoreError: Nothing was run into the folder, or a record cannot be read.
     """
     found = []
     for path in sorted((root / _FOLDER).glob("*.json")):
-        marks = sorted(path.parent.glob(f"{path.stem}.*.running"))
-        running = [
-            (
-                mark.name.removeprefix(f"{path.stem}.").removesuffix(".running"),
-                time.time() - mark.stat().st_mtime,
-            )
-            for mark in marks
-        ]
+        running = []
+        for mark in sorted(path.parent.glob(f"{path.stem}.*.running")):
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                who = mark.name.removeprefix(f"{path.stem}.").removesuffix(".running")
+                running.append((who, mark.read_text(encoding="utf-8"), time.time() - mark.stat().st_mtime))
         try:
             found.append((json.loads(path.read_text(encoding="utf-8")), running))
         except ValueError as error:

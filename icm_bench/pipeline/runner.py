@@ -313,7 +313,7 @@ def _execute(
         summary.n_jobs += 1
         n_done += 1
         forecast.done(index)
-        mark.touch()
+        mark.write_text(_label(point), encoding="utf-8")
         if progress is not None:
             progress(n_done, len(todo), _label(point), forecast.left_s)
         yield index

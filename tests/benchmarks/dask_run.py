@@ -10,7 +10,6 @@ each worker of the cluster, each time that one of its processes is killed.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from tests.benchmarks.counted import COUNT_FILE, PROVIDERS, tally
 from tests.benchmarks.stand_in import curve_files, environment, parser_of, run_command, watched
-from tests.pipeline.test_cluster import Cluster
+from tests.helpers.dask_cluster import Cluster
 
 GPU = ("--resources", "GPU=1")
 
@@ -29,13 +28,10 @@ GPU = ("--resources", "GPU=1")
 def three_workers(folder: Path) -> Iterator[Cluster]:
     """Start a scheduler and three workers, the last with a GPU, and end them."""
     folder.mkdir()
-    cluster = Cluster(folder)
-    try:
+    with Cluster(folder) as cluster:
         for arguments in ((), (), GPU):
             cluster.add_worker(*arguments)
         yield cluster
-    finally:
-        cluster.end()
 
 
 def shards(folder: Path) -> int:
@@ -93,7 +89,7 @@ def main() -> None:
             client = subprocess.Popen(command(top / "killed", "--dask", cluster.address))
             for victim, share in ((0, 3), (2, 2)):  # a coder, then the one with the GPU
                 wait_for(top / "killed", total // share, client)
-                cluster.workers[victim].send_signal(signal.SIGKILL)
+                cluster.kill(victim)
                 cluster.add_worker(*(GPU if victim == 2 else ()))
                 print(f"worker killed after {shards(top / 'killed')} shards", flush=True)
             if client.wait():

@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from tests.benchmarks.report_speed import lay_out_images
 from tests.benchmarks.stand_in import Watched, environment, run_command, seconds, watched
+from tests.helpers.dask_cluster import Cluster
 
 STEPS = ("read", "encode", "decode", "check", "compare", "detect", "load")
 VTM_CORE_HOURS, VTM_SHARDS, VTM_SLOWEST_S = 221.0, 6 * 625, 8 * 100.0
@@ -77,28 +79,27 @@ def main() -> None:
     _print_extrapolation(costs)
 
 
-def _by_dask(given: argparse.Namespace, top: Path, report: object) -> float:
-    from tests.pipeline.test_cluster import Cluster
-
-    cluster = Cluster(top)
-    try:
+def _by_dask(given: argparse.Namespace, top: Path, report: Callable[..., float]) -> float:
+    with Cluster(top) as cluster:
         for _ in range(given.workers):
             cluster.add_worker()
         pids = tuple(worker.pid for worker in cluster.workers)
         options = ("--limit", str(given.dask), "--dask", cluster.address)
-        return float(report("Dask", given.dask, "dask", *options, also=pids))  # type: ignore[operator]
-    finally:
-        cluster.end()
+        return report("Dask", given.dask, "dask", *options, also=pids)
 
 
 def _print_extrapolation(costs: dict[str, float]) -> None:
-    print("VTM on val2017, 221 core-hours: hours by number of cores")
-    print("cores   coding" + "".join(f"{engine:>9}" for engine in costs) + "   with the last shard")
+    """Print how long VTM would take: what a shard costs is shared by the cores, and the last shard is waited for."""
+    print(
+        f"VTM on val2017: {VTM_CORE_HOURS:.0f} core-hours of coding, {VTM_SHARDS} shards; hours by number of cores"
+    )
+    print(f"| cores | coding / cores | {' | '.join(costs)} | with the slowest shard last |")
+    print("| ---: " * (3 + len(costs)) + "|")
     for cores in (16, 64, 256, 1024):
         hours = VTM_CORE_HOURS / cores
         each = [hours + cost / 3.6e6 * VTM_SHARDS / cores for cost in costs.values()]
-        last = max(each) + VTM_SLOWEST_S / 3600
-        print(f"{cores:5}{hours:9.3f}" + "".join(f"{value:9.3f}" for value in each) + f"{last:12.3f}")
+        values = (hours, *each, max(each) + VTM_SLOWEST_S / 3600)
+        print(f"| {cores} | {' | '.join(f'{value:.2f}' for value in values)} |")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,51 +11,17 @@ import pytest
 from icm_bench import limit
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
+from tests.helpers.dask_cluster import Cluster
 from tests.helpers.small_run import curve_files, measure
 
 pytest.importorskip("distributed", reason="the extra cluster is not installed")
 pytestmark = [pytest.mark.usefixtures("plugins"), pytest.mark.slow]
 
 
-class Cluster:
-    """A scheduler and workers, each a process."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "scheduler.json"
-        self._log = (folder / "log").open("w")
-        self._scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0")
-        deadline = time.monotonic() + 120
-        while not self._file.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        self.workers: list[subprocess.Popen[bytes]] = []
-
-    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        common = ["--scheduler-file", str(self._file), "--no-dashboard", *arguments]
-        return subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{name}", *common], stdout=self._log, stderr=self._log
-        )
-
-    @property
-    def address(self) -> str:
-        return str(json.loads(self._file.read_text())["address"])
-
-    def add_worker(self, *arguments: str) -> None:
-        self.workers.append(self._start("dask_worker", "--nthreads", "1", "--no-nanny", *arguments))
-
-    def end(self) -> None:
-        for process in (*self.workers, self._scheduler):
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        self._log.close()
-
-
 @pytest.fixture
 def cluster(tmp_path: Path, plugins: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path)
-    try:
+    with Cluster(tmp_path) as cluster:
         yield cluster
-    finally:
-        cluster.end()
 
 
 def test_a_cluster_gives_the_bytes_of_one_process_also_where_workers_die(
@@ -72,9 +34,7 @@ def test_a_cluster_gives_the_bytes_of_one_process_also_where_workers_die(
 
     def kill(done: int, *_: object) -> None:
         if done in (3, 6):
-            victim = cluster.workers[len(killed)]
-            victim.send_signal(signal.SIGKILL)
-            killed.append(victim.wait())
+            killed.append(cluster.kill(len(killed)))
             cluster.add_worker()
 
     summary = measure(blobs, tmp_path / "there", dask=cluster.address, progress=kill)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from icm_bench.cli import console
+from icm_bench.cli import console, status
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.error import UsageError
 from icm_bench.pipeline import outlook
@@ -122,6 +123,29 @@ def test_standings_count_what_is_done_and_foresee_the_rest_from_it(blobs: Datase
     assert running == []
 
 
+@pytest.mark.usefixtures("plugins")
+def test_status_has_a_row_for_rate_points_that_stand_alike_and_says_who_is_running(
+    blobs: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
+    def look(done: int, *_: object) -> None:
+        if done == 9:
+            status.status(tmp_path / "runs")
+            seen.append(capsys.readouterr().out)
+
+    measure(blobs.limit(10), tmp_path, workers=1, progress=look)
+    (during,) = seen
+    rows = [[cell.strip() for cell in line.split("|")] for line in during.splitlines()]
+    found = {(row[1], row[2]): row[3:5] for row in rows if len(row) > 5}
+    assert found["uncompressed", ""] == ["2", "0"]
+    assert found["fake", "1, 3, 5, 7, 8"] == ["5", "5"]
+    assert found["jpeg:subsampling=444", "5, 60"] == ["2", "2"]
+    assert re.search(r"^running: \S+-\d+, last shard \(\S+ at \d+\) 0 s ago$", during, re.MULTILINE)
+    status.status(tmp_path / "runs")
+    assert "running" not in capsys.readouterr().out
+
+
 def test_a_forecast_follows_what_points_have_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     cheap = OperatingPoint(Spec.parse("cheap"), 1, "1", s_per_megapixel=1.0)
     dear = dataclasses.replace(cheap, codec=Spec.parse("dear"), s_per_megapixel=10.0)
@@ -178,7 +202,6 @@ def test_options_come_from_a_file_and_the_command_line_wins(
     assert "dataset blobs-9: 9 images" in done.stdout
     assert [line.split()[1] for line in done.stdout.splitlines() if line[:2] == "| "][1:] == [
         "uncompressed",
-        "fake",
         "fake",
         "png",
     ]
