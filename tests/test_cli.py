@@ -437,6 +437,39 @@ def test_doctor_names_each_detector_once_and_says_whether_its_weights_are_here(
     assert doctor.detector(name).state == "ok"
 
 
+def test_every_command_says_which_file_beside_a_curve_is_not_used(run: Run, on_blobs: list[object]) -> None:
+    assert (
+        run(
+            "run",
+            "--codecs",
+            "fake,jpeg",
+            "--qualities",
+            "jpeg=5,20,60",
+            "--qualities",
+            "fake=1,4,8",
+            *on_blobs,
+            "--bootstrap",
+            20,
+        )[0]
+        == 0
+    )
+    folder = Path("results/blobs-4/detection/fake")
+    shutil.copytree("results", "base")
+    for ending in (".resamples.parquet", ".timings.json"):
+        shutil.copy(folder / f"jpeg{ending}", folder / f"fake{ending}")
+    for command in (
+        ("bdrate", "results"),
+        ("plot", "results"),
+        ("report", "results"),
+        ("compare", "base", "results"),
+        ("export", "out.csv", "--to", "tidy"),
+    ):
+        code, _, error = run(*command)
+        assert code == 0
+        for ending in (".resamples.parquet", ".timings.json"):
+            assert f"fake{ending} is not the file that was written with the curve, and is not used" in error
+
+
 def test_curves_go_out_and_come_back_and_conventions_are_not_mixed_unseen(
     run: Run, on_blobs: list[object], tmp_path: Path
 ) -> None:

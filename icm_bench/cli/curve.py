@@ -245,7 +245,7 @@ def _groups(folder: Path, metric: str, selection: Selection, *, force: bool) -> 
 
 
 def found(folder: Path) -> list[Result]:
-    """Return the curves of a folder; say which files are not read, and which beside them are not used.
+    """Return the curves of a folder; say which files are not read.
 
     Raises:
         ResultError: The folder does not exist, or no curve is left.
@@ -258,10 +258,8 @@ def found(folder: Path) -> list[Result]:
         raise errors[0]
     if not results:
         raise ResultError("holds no curves", where=folder, hint="make some with icm-bench run")
-    for line in [f"left out: {error}" for error in errors] + [
-        f"{result.source}: {warning}" for result in results for warning in result.warnings
-    ]:
-        say(line, error=True)
+    for error in errors:
+        say(f"left out: {error}", error=True)
     return results
 
 

@@ -15,6 +15,7 @@ another's is not used.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +42,8 @@ from icm_bench.metrics.metric import MAIN_METRICS
 
 _RESAMPLES = ".resamples.parquet"
 _TIMINGS = ".timings.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ def is_as_written(result: Result) -> bool:
 
 
 def load(path: Path) -> Result:
-    """Read a curve's JSON file, of this schema or an earlier one.
+    """Read a curve's JSON file, of this schema or an earlier one; log what stands beside it and is not used.
 
     Raises:
         ResultError: The file is missing, is not a result file, was changed by hand, or is of a later schema.
@@ -207,6 +210,8 @@ def load(path: Path) -> Result:
     replicates = _beside(path, _RESAMPLES)
     if replicates.is_file() and not _belongs(replicates, meta):
         warnings.append(_foreign(replicates))
+    for warning in warnings:
+        _log.warning("%s: %s", path, warning)
     return Result(
         dataset=meta["dataset"]["name"],
         task=meta["task"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -105,13 +104,16 @@ class Ledger:
         points = plan.ladder(codec)
         digests = [digest_bitstreams(plan, point) for point in points]
         basis = self._basis(points, digests)
-        with contextlib.suppress(ResultError):
+        try:
             found = result.load(path)
             is_whole = bool(found.timings) and not found.warnings and found.why_no_replicates is None
             is_whole = is_whole and result.is_as_written(found)
             has_replicates = (found.replicates is not None) == bool(self._bootstrap)
             if found.meta.get("basis") == basis and is_whole and has_replicates:
                 return found, path
+        except ResultError as error:
+            if path.exists():
+                _log.warning("%s: %s; it is written anew", path, error.what)
         made, replicates = self._measured(codec, points)
         made = replace(made, meta={**made.meta, "bitstreams": digests, "basis": basis})
         made, replicates = reduced(made, replicates)

@@ -493,7 +493,9 @@ def test_an_imported_curve_is_not_replaced_by_a_measured_one(blobs: Dataset, tmp
         measure(blobs, tmp_path, codecs=["fake"], qualities=["fake=1,8"], bootstrap=0)
 
 
-def test_a_run_puts_right_what_differs_from_its_stores(blobs: Dataset, tmp_path: Path) -> None:
+def test_a_run_puts_right_what_differs_from_its_stores(
+    blobs: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     options = {"codecs": ["fake"], "qualities": ["fake=1,8"], "bootstrap": 20}
     (path,) = measure(blobs, tmp_path, **options).values()
     before = curve_files(tmp_path)
@@ -501,16 +503,19 @@ def test_a_run_puts_right_what_differs_from_its_stores(blobs: Dataset, tmp_path:
     text = path.read_text()
     content = json.loads(text)
     content["results"]["map"][0] += 1
-    for damaged, data in (
-        (path, json.dumps(content).encode()),
-        (path, text.replace('"numpy": "', '"numpy": "0').encode()),  # a text, and no number
-        (path, text.replace("\n ", "\n  ").encode()),  # the same content
-        (path, b"{"),
-        (resamples, b"PAR1"),
+    changed = "was changed after it was written: its content does not match its digest; it is written anew"
+    for damaged, data, said in (
+        (path, json.dumps(content).encode(), changed),
+        (path, text.replace('"numpy": "', '"numpy": "0').encode(), changed),  # a text, and no number
+        (path, text.replace("\n ", "\n  ").encode(), ""),  # the same content
+        (path, b"{", "it is written anew"),
+        (resamples, b"PAR1", f"{resamples.name} is not the file that was written with the curve"),
     ):
         assert damaged.read_bytes() != data
         damaged.write_bytes(data)
+        caplog.clear()
         measure(blobs, tmp_path, **options)
+        assert said in caplog.text
         assert curve_files(tmp_path) == before
 
 
