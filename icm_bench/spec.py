@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 from urllib.parse import quote
 
 from icm_bench import registry
@@ -23,6 +23,8 @@ CODEC_SUPPLIED = frozenset({"quality", "device", "programs"})
 
 DETECTOR_SUPPLIED = frozenset({"weights", "device"})
 """What the harness gives a detector's constructor; the rest are the detector's options."""
+
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, order=True)
@@ -158,7 +160,7 @@ def resolve_detector(text: str, *, weights: Path | None) -> tuple[Spec, type[Det
     return spec, cls
 
 
-def arguments(spec: Spec, cls: Callable[..., Any], supplied: frozenset[str]) -> dict[str, Any]:
+def arguments(spec: Spec, cls: type, supplied: frozenset[str]) -> dict[str, Any]:
     """Return a spec's options as keyword arguments of the types that the constructor's annotations name.
 
     Args:
@@ -170,12 +172,13 @@ def arguments(spec: Spec, cls: Callable[..., Any], supplied: frozenset[str]) -> 
         UsageError: An option or its value does not exist.
     """
     parameters = _parameters(cls, supplied)
-    hints = get_type_hints(inspect.getattr_static(cls, "__init__"))
     converted: dict[str, Any] = {}
     for key, value in spec.options:
         if key not in parameters:
             raise unknown(f"option of {spec.name}", key, sorted(parameters))
-        converted[key] = _convert(value, hints.get(key, str), f"{spec.name}:{key}={value}")
+        hint = parameters[key].annotation
+        hint = str if hint is inspect.Parameter.empty else hint
+        converted[key] = _convert(value, hint, f"{spec.name}:{key}={value}")
     return converted
 
 
@@ -200,12 +203,16 @@ def parse_qualities(texts: Iterable[str]) -> dict[str, tuple[Quality, ...]]:
     return ladders
 
 
-def _parameters(cls: Callable[..., Any], supplied: frozenset[str]) -> dict[str, inspect.Parameter]:
-    return {
-        name: parameter
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if name not in supplied and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    }
+def _parameters(cls: type, supplied: frozenset[str]) -> dict[str, inspect.Parameter]:
+    """Return what a constructor takes by name; one that takes ``**options`` takes its base's too."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if constructor := vars(base).get("__init__"):
+            _, *parameters = inspect.signature(constructor, eval_str=True).parameters.values()
+            found = {each.name: each for each in parameters if each.kind not in _ANY} | found
+            if inspect.Parameter.VAR_KEYWORD not in {each.kind for each in parameters}:
+                break
+    return {name: parameter for name, parameter in found.items() if name not in supplied}
 
 
 def _convert(value: str, hint: Any, where: str) -> Any:

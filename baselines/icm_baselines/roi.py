@@ -11,7 +11,8 @@ of ``hevc-roi`` or at QP 37 of ``uvg266-roi``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,12 +56,37 @@ def attenuated(image: Image, share: NDArray[np.float64], alpha: float) -> Image:
 
 
 class _Guided:
-    """What codecs with a region of interest share."""
+    """What codecs with a region of interest share.
+
+    Args:
+        quality: A thousand times the strength plus the plain codec's quality.
+        device: Ignored; the encoder and what finds the region run on the CPU.
+        roi: What finds the region: a detector's name, or ``icm``.
+        weights: Its weights.
+        score: From which score on a detection counts.
+        margin: Pixels around masks or boxes that belong to the region.
+    """
 
     name: ClassVar[str]
     front_of: ClassVar[str] = "map"
-    _region: Region
-    _strength: int
+    always_named: ClassVar[tuple[str, ...]] = ("preset", "roi")
+    STRENGTHS: ClassVar[tuple[int, ...]] = (0, 4, 8, 12)
+    """By how many steps the background's QP is coarser."""
+    _format: ClassVar[str]
+
+    def __init__(
+        self,
+        quality: Quality,
+        *,
+        device: str = "cpu",
+        roi: str = ICM,
+        weights: str = "",
+        score: float = 0.5,
+        margin: int = 8,
+    ) -> None:
+        del device
+        self._strength, self._plain_quality = _split(quality, self.STRENGTHS, self.name)
+        self._region = Region(roi, weights, score, margin, codec=self.name)
 
     @classmethod
     def complete_options(cls, options: Mapping[str, str], *, task: str, provider: str) -> dict[str, str]:
@@ -68,17 +94,31 @@ class _Guided:
         del task
         return checked_options(cls.name, options, provider)
 
+    @classmethod
+    def label(cls, options: Mapping[str, str]) -> str:
+        """Return what a legend calls it: ``VVC medium, roi onnx``."""
+        return short_label(cls._format, options, named="preset", unsaid="weights")
+
     def guide(self) -> Guide:
         """Return what finds the region."""
         return self._region.guide()
 
 
 class _Attenuating(_Guided):
-    """A plain codec behind the attenuation of the background."""
+    """A plain codec behind the attenuation of the background, with the options of a region.
 
-    def __init__(self, quality: Quality, region: Region, spec: str) -> None:
-        alpha, self._plain_quality = _split(quality, ALPHAS, self.name)
-        self._strength, self._region, self._spec = alpha, region, spec
+    Args:
+        quality: A thousand times alpha in percent plus the plain codec's quality.
+        soft: Pixels over which the region fades out.
+        region: See the base.
+    """
+
+    STRENGTHS: ClassVar[tuple[int, ...]] = ALPHAS
+
+    def __init__(self, quality: Quality, *, soft: int = 0, **region: Any) -> None:
+        super().__init__(quality, **region)
+        self._region = replace(self._region, soft=soft)
+        self._spec: str
         self._codec: Jpeg | Vvc
 
     def coded_as(self) -> tuple[str, Quality] | None:
@@ -112,12 +152,7 @@ class JpegRoi(_Attenuating):
 
     Args:
         quality: A thousand times alpha in percent plus libjpeg's quality.
-        device: Ignored; what finds the region runs on the CPU.
-        roi: What finds the region: a detector's name, or ``icm``.
-        weights: Its weights.
-        score: From which score on a detection counts.
-        margin: Pixels around masks or boxes that belong to the region.
-        soft: Pixels over which the region fades out.
+        region: The options of the region.
     """
 
     name: ClassVar[str] = "jpeg-roi"
@@ -128,26 +163,11 @@ class JpegRoi(_Attenuating):
         *(100075, 50095, 80095, 100095),
     )
     always_named: ClassVar[tuple[str, ...]] = ("roi",)
+    _format = "JPEG"
 
-    @classmethod
-    def label(cls, options: Mapping[str, str]) -> str:
-        """Return what a legend calls it: ``JPEG, roi onnx``."""
-        return short_label("JPEG", options, unsaid="weights")
-
-    def __init__(
-        self,
-        quality: Quality,
-        *,
-        device: str = "cpu",
-        roi: str = ICM,
-        weights: str = "",
-        score: float = 0.5,
-        margin: int = 8,
-        soft: int = 0,
-    ) -> None:
-        del device
-        super().__init__(quality, Region(roi, weights, score, margin, soft, self.name), "jpeg")
-        self._codec = Jpeg(self._plain_quality)
+    def __init__(self, quality: Quality, **region: Any) -> None:
+        super().__init__(quality, **region)
+        self._spec, self._codec = "jpeg", Jpeg(self._plain_quality)
 
 
 class VvcRoi(_Attenuating):
@@ -155,13 +175,8 @@ class VvcRoi(_Attenuating):
 
     Args:
         quality: A thousand times alpha in percent plus the QP.
-        device: Ignored; what finds the region runs on the CPU.
         preset: VVenC's speed preset.
-        roi: What finds the region: a detector's name, or ``icm``.
-        weights: Its weights.
-        score: From which score on a detection counts.
-        margin: Pixels around masks or boxes that belong to the region.
-        soft: Pixels over which the region fades out.
+        region: The options of the region.
     """
 
     name: ClassVar[str] = "vvc-roi"
@@ -171,30 +186,11 @@ class VvcRoi(_Attenuating):
         *(80037, 50032, 100037, 20022, 80032, 50027),
         *(100032, 80027, 50022, 100027, 80022, 100022),
     )
-    always_named: ClassVar[tuple[str, ...]] = ("preset", "roi")
+    _format = "VVC"
 
-    @classmethod
-    def label(cls, options: Mapping[str, str]) -> str:
-        """Return what a legend calls it: ``VVC medium, roi onnx``."""
-        return short_label("VVC", options, named="preset", unsaid="weights")
-
-    def __init__(
-        self,
-        quality: Quality,
-        *,
-        device: str = "cpu",
-        preset: Preset = "fast",
-        roi: str = ICM,
-        weights: str = "",
-        score: float = 0.5,
-        margin: int = 8,
-        soft: int = 0,
-    ) -> None:
-        del device
-        super().__init__(
-            quality, Region(roi, weights, score, margin, soft, self.name), f"vvc:preset={preset}"
-        )
-        self._codec = Vvc(self._plain_quality, preset=preset)
+    def __init__(self, quality: Quality, *, preset: Preset = "fast", **region: Any) -> None:
+        super().__init__(quality, **region)
+        self._spec, self._codec = f"vvc:preset={preset}", Vvc(self._plain_quality, preset=preset)
 
 
 class HevcRoi(_Guided, Hevc):
@@ -206,12 +202,8 @@ class HevcRoi(_Guided, Hevc):
 
     Args:
         quality: A thousand times the steps by which the background's QP is coarser, plus the rate factor.
-        device: Ignored; x265 and what finds the region run on the CPU.
         preset: x265's speed preset.
-        roi: What finds the region: a detector's name, or ``icm``.
-        weights: Its weights.
-        score: From which score on a detection counts.
-        margin: Pixels around masks or boxes that belong to the region.
+        region: The options of the region.
     """
 
     name: ClassVar[str] = "hevc-roi"
@@ -221,30 +213,11 @@ class HevcRoi(_Guided, Hevc):
         *(37, 4032, 8027, 12022, 32, 4027),
         *(8022, 27, 4022, 22),
     )
-    always_named: ClassVar[tuple[str, ...]] = ("preset", "roi")
+    _format = "HEVC"
 
-    OFFSETS: ClassVar[tuple[int, ...]] = (0, 4, 8, 12)
-    """By how many steps the background's QP is coarser."""
-
-    def __init__(
-        self,
-        quality: Quality,
-        *,
-        device: str = "cpu",
-        preset: HevcPreset = "slow",
-        roi: str = ICM,
-        weights: str = "",
-        score: float = 0.5,
-        margin: int = 8,
-    ) -> None:
-        self._strength, rate_factor = _split(quality, self.OFFSETS, self.name)
-        super().__init__(rate_factor, device=device, preset=preset)
-        self._region = Region(roi, weights, score, margin, codec=self.name)
-
-    @classmethod
-    def label(cls, options: Mapping[str, str]) -> str:
-        """Return what a legend calls it: ``HEVC slow, roi onnx``."""
-        return short_label("HEVC", options, named="preset", unsaid="weights")
+    def __init__(self, quality: Quality, *, preset: HevcPreset = "slow", **region: Any) -> None:
+        _Guided.__init__(self, quality, **region)
+        Hevc.__init__(self, self._plain_quality, preset=preset)
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
@@ -270,12 +243,8 @@ class Uvg266Roi(_Guided, Uvg266):
 
     Args:
         quality: A thousand times the steps by which the background's QP is coarser, plus the QP.
-        device: Ignored; uvg266 and what finds the region run on the CPU.
         preset: uvg266's speed preset.
-        roi: What finds the region: a detector's name, or ``icm``.
-        weights: Its weights.
-        score: From which score on a detection counts.
-        margin: Pixels around masks or boxes that belong to the region.
+        region: The options of the region.
     """
 
     name: ClassVar[str] = "uvg266-roi"
@@ -285,27 +254,11 @@ class Uvg266Roi(_Guided, Uvg266):
         *(8027, 12022, 32, 4027, 8022, 27),
         *(4022, 22),
     )
-    always_named: ClassVar[tuple[str, ...]] = ("preset", "roi")
+    _format = "uvg266"
 
-    def __init__(
-        self,
-        quality: Quality,
-        *,
-        device: str = "cpu",
-        preset: uvg266.Preset = "medium",
-        roi: str = ICM,
-        weights: str = "",
-        score: float = 0.5,
-        margin: int = 8,
-    ) -> None:
-        self._strength, qp = _split(quality, HevcRoi.OFFSETS, self.name)
-        super().__init__(qp, device=device, preset=preset)
-        self._region = Region(roi, weights, score, margin, codec=self.name)
-
-    @classmethod
-    def label(cls, options: Mapping[str, str]) -> str:
-        """Return what a legend calls it: ``uvg266 medium, roi onnx``."""
-        return short_label("uvg266", options, named="preset", unsaid="weights")
+    def __init__(self, quality: Quality, *, preset: uvg266.Preset = "medium", **region: Any) -> None:
+        _Guided.__init__(self, quality, **region)
+        Uvg266.__init__(self, self._plain_quality, preset=preset)
 
     def coded_as(self) -> tuple[str, Quality] | None:
         """Return the plain codec's point where the background is no coarser."""
