@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+from icm_bench.curves.schema import NAME
 from icm_bench.dataset import Dataset, DatasetProvider, ImageRecord, open_dataset, safe_name
 from icm_bench.datasets.coco import Coco, CocoFormat
 from icm_bench.datasets.folder import Folder
@@ -346,12 +347,14 @@ def test_full_val2017_is_known_by_name_and_counts() -> None:
 
 
 @given(st.text(max_size=30))
+@example("_annotations.coco")
 def test_safe_names_are_safe(text: str) -> None:
     name = safe_name(text)
     assert name
     assert name == Path(name).name
     assert not name.startswith((".", "-"))
     assert name.isascii()
+    assert NAME.fullmatch(name)  # a result file may hold it
 
 
 def test_importing_datasets_does_not_import_torch() -> None:

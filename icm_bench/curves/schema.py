@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias
 
@@ -19,7 +19,7 @@ from icm_bench.spec import Spec
 SCHEMA: Final = 2
 """Version of the result files. 1: first; 2: facts that were read out of names are fields, and digests."""
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 """What datasets may be called, since they name folders."""
 
 _HINT: Final = "remove it, or run again"
@@ -159,6 +159,23 @@ def check_result(content: Mapping[str, Any], path: Path) -> None:
         raise ResultError(
             "was changed after it was written: its content does not match its digest", where=path, hint=_HINT
         )
+
+
+def check_names(dataset: str, specs: Iterable[str]) -> None:
+    """Refuse, before anything is measured, names that no result file may hold.
+
+    Raises:
+        UsageError: The dataset's name, or a codec's or a detector's spec, is none.
+    """
+    for check, hint, names in (
+        (_dataset_name, "give --name", [dataset]),
+        (_spec, "rename the file that it names", specs),
+    ):
+        for name in names:
+            try:
+                check(name)
+            except ValueError as error:
+                raise UsageError(str(error), where=f"'{name}'", hint=hint) from error
 
 
 def check_timings(content: Mapping[str, Any], n_points: int, path: Path) -> None:

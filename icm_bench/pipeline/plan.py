@@ -11,6 +11,7 @@ from typing import Any
 
 from icm_bench import limit
 from icm_bench.codec import Codec, Programs, Quality, coded_as, ladder_of, runs_on, s_per_megapixel
+from icm_bench.curves.schema import check_names
 from icm_bench.dataset import Dataset, ImageRecord
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DamageError, StoreError, UsageError
@@ -350,6 +351,8 @@ def make_plan(
     own = tuple(dict.fromkeys(metrics))
     for name in own:
         load_metric(name)
+    specs = [*(choice.spec for choice in choices), *(point.codec for point in points)]
+    check_names(dataset.name, [str(spec) for spec in specs if spec is not None])
     return Plan(
         dataset,
         task,

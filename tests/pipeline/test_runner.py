@@ -457,6 +457,35 @@ def test_loading_a_codec_is_in_no_images_time(plugins: Path, blobs: Dataset, tmp
     assert load(paths["heavy"]).timings["results"]["encode_s"][0] < 1
 
 
+def test_annotations_that_roboflow_exports_are_measured(
+    blob_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file = shutil.copy(blob_files[1], tmp_path / "_annotations.coco.json")
+    dataset = open_dataset("coco-format", images=blob_files[0], annotations=Path(file), limit=2)
+    paths = measure(dataset, tmp_path, codecs=["fake"], qualities=["fake=1,8"], bootstrap=0)
+    assert load(paths["fake"]).dataset == "_annotations.coco-2"
+
+
+def test_names_that_no_result_file_may_hold_are_refused_before_anything_is_measured(
+    blobs: Dataset, tmp_path: Path, plugins: Path
+) -> None:
+    with pytest.raises(UsageError, match="'my set': is not a name of letters.*give --name"):
+        measure(replace(blobs, name="my set"), tmp_path, codecs=["fake"], qualities=[], bootstrap=0)
+    (plugins / "filed.py").write_text(
+        "from icm_bench.testing import FakeCodec\n"
+        "class Filed(FakeCodec):\n"
+        "    name = 'filed'\n"
+        "    def __init__(self, quality, *, device='cpu', file=''):\n"
+        "        super().__init__(quality)\n"
+    )
+    (plugins / "fakes-1.0.dist-info" / "entry_points.txt").write_text(
+        "[icm_bench.codecs]\nfiled = filed:Filed\n[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
+    )
+    with pytest.raises(UsageError, match="holds characters that cannot be printed"):
+        measure(blobs, tmp_path, codecs=["filed:file=a\x1b[2Jb"], qualities=[], bootstrap=0)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_curves_of_another_dataset_of_the_same_name_are_not_joined(
     blobs: Dataset, blob_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
