@@ -16,9 +16,20 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers.forge import (
+    COMMENT,
+    PROGRAMS,
+    ROOT,
+    WORKFLOWS,
+    Forge,
+    Runner,
+    git,
+    is_taken,
+    load,
+    steps_of,
+)
+
 COMMAND = Path(sys.executable).with_name("icm-bench")
-WORKFLOWS = ROOT / ".github" / "workflows"
 
 CODEC = '''
 import os
@@ -46,62 +57,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine"),
     pytest.mark.skipif(not (ROOT / "action.yml").is_file(), reason="not in a checkout"),
 ]
-
-
-def load(path: Path) -> dict[Any, Any]:
-    content: dict[Any, Any] = yaml.safe_load(path.read_text())
-    return content
-
-
-def steps_of(path: Path) -> list[dict[str, Any]]:
-    content = load(path)
-    if "runs" in content:
-        return list(content["runs"]["steps"])
-    (job,) = content["jobs"].values()
-    return list(job["steps"])
-
-
-class Runner:
-    """Runs the shell steps of an action or a workflow in a folder."""
-
-    def __init__(self, path: Path, folder: Path) -> None:
-        self._steps = {step["name"]: step for step in steps_of(path) if "run" in step}
-        self._folder = folder
-        self.summary, self.output = folder / "summary.md", folder / "output.txt"
-
-    def __call__(self, name: str, **values: str) -> subprocess.CompletedProcess[str]:
-        step = self._steps[name]
-        assert set(values) == set(step.get("env", {})), "every variable of the step, and no other"
-        files = {"GITHUB_STEP_SUMMARY": str(self.summary), "GITHUB_OUTPUT": str(self.output)}
-        # As a runner calls it.
-        return subprocess.run(
-            ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
-            cwd=self._folder,
-            env={**os.environ, **files, **values},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-
-
-def is_taken(path: str, globs: str) -> bool:
-    """Tell whether a file is among those that a runner's globs take: the last one that fits it decides."""
-    taken = False
-    for pattern in globs.split():
-        # Two stars stand for any folders, one for a part of a name.
-        parts = re.escape(pattern.removeprefix("!")).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*")
-        if re.fullmatch(parts.replace(r"\*", "[^/]*"), path):
-            taken = not pattern.startswith("!")
-    return taken
-
-
-def git(folder: Path, *arguments: str) -> str:
-    settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(
-        ["git", *settings, *arguments], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -225,7 +180,7 @@ def test_a_pull_request_that_loses_is_told_so_and_fails(
 
 
 def test_values_of_others_reach_scripts_through_variables_alone() -> None:
-    for path in (ROOT / "action.yml", WORKFLOWS / "report.yml", WORKFLOWS / "report-comment.yml"):
+    for path in (ROOT / "action.yml", WORKFLOWS / "report.yml", COMMENT):
         for step in steps_of(path):
             assert "${{" not in step.get("run", ""), step.get("name")
 
@@ -241,7 +196,7 @@ def test_the_workflow_that_runs_foreign_code_may_only_read() -> None:
 
 
 def test_the_workflow_that_may_write_runs_no_foreign_code() -> None:
-    path = WORKFLOWS / "report-comment.yml"
+    path = COMMENT
     content = load(path)
     assert content[True] == {
         "workflow_run": {"workflows": [load(WORKFLOWS / "report.yml")["name"]], "types": ["completed"]}
@@ -271,22 +226,39 @@ def documented() -> dict[Any, Any]:
 
 
 def test_the_documented_workflow_is_the_one_that_comments_wait_for_and_runs_once_a_push() -> None:
-    (waited_for,) = load(WORKFLOWS / "report-comment.yml")[True]["workflow_run"]["workflows"]
-    for content in (documented(), load(WORKFLOWS / "report.yml")):
+    (waited_for,) = load(COMMENT)[True]["workflow_run"]["workflows"]
+    own = load(WORKFLOWS / "report.yml")
+    for content in (documented(), own):
         assert content["name"] == waited_for
         # A push to a pull request's branch is of the pull request alone.
         assert content[True] == {"push": {"branches": ["main"]}, "pull_request": None}
+        assert content["permissions"] == {"contents": "read"}
+    (checkout, _, upload), (own_checkout, own_action, own_upload) = (
+        content["jobs"]["report"]["steps"] for content in (documented(), own)
+    )
+    assert (checkout, upload["uses"]) == (own_checkout, own_upload["uses"])
+    assert own_action == {"uses": "./"}
+    assert upload["if"] == own_upload["if"] == "always()"
+    (download,) = [step for step in steps_of(COMMENT) if "uses" in step]
+    assert {each["with"]["name"] for each in (upload, own_upload, download)} == {"icm-bench-report"}
+    made = load(ROOT / "action.yml")["outputs"]["folder"]["value"]
+    assert upload["with"]["path"] == own_upload["with"]["path"] == made
 
 
-def test_every_foreign_action_is_pinned_by_its_commit() -> None:
-    texts = [
-        path.read_text()
-        for path in (ROOT / "action.yml", *WORKFLOWS.glob("*.yml"), ROOT / "docs/regression.md")
-    ]
-    used = [name for text in texts for name in re.findall(r"uses: (\S+)", text)]
-    foreign = [name for name in used if not name.startswith(("./", "OWNER/"))]
-    assert len(foreign) > 10
-    assert [name for name in foreign if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []
+def test_every_foreign_action_is_pinned_by_its_commit_the_same_everywhere() -> None:
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
+    texts = [path.read_text() for path in (ROOT / "action.yml", *WORKFLOWS.glob("*.yml"), *pages)]
+    used = [found for text in texts for found in re.findall(r"uses: (\S+)(?: # (\S+))?", text)]
+    foreign = {each for each in used if not each[0].startswith(("./", "OWNER/"))}
+    assert len(foreign) > 5
+    for name, release in foreign:
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name), name
+        assert re.fullmatch(r"v\d+(\.\d+)+", release), name
+    # Parts of one repository, such as those of the cache, are of one commit.
+    commits = {
+        ("/".join(name.partition("@")[0].split("/")[:2]), name.partition("@")[2]) for name, _ in foreign
+    }
+    assert len(commits) == len({name for name, _ in commits})
 
 
 @pytest.mark.parametrize(
@@ -331,7 +303,7 @@ def test_actionlint_finds_no_fault() -> None:
 def comment(tmp_path: Path) -> Runner:
     folder = tmp_path / "comment"
     (folder / "downloaded").mkdir(parents=True)
-    return Runner(WORKFLOWS / "report-comment.yml", folder)
+    return Runner(COMMENT, folder)
 
 
 NAMES = [
@@ -447,33 +419,31 @@ def test_without_a_report_or_with_a_link_in_its_place_no_comment_is_written(
     assert not (tmp_path / "comment/comment.md").exists()
 
 
-GH = """#!/bin/sh
-printf '%s\\n' "$*" >> "$CALLS"
-case "$*" in
-  *"--method GET"*pulls*) cat "$PULLS" ;;
-  *--paginate*) cat "$COMMENTS" ;;
-esac
-"""
-
 Posted = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], list[str]]
 
 
 @pytest.fixture
-def posted(comment: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Posted:
-    """Run the posting step beside a forge that answers so; return what was written to it."""
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a runner's programs in place; return the folder in which they record what they are told."""
     if shutil.which("jq") is None:
         pytest.skip("no jq on this machine")
-    binary = tmp_path / "bin" / "gh"
-    binary.parent.mkdir()
-    binary.write_text(GH)
-    binary.chmod(0o755)
-    monkeypatch.setenv("PATH", os.pathsep.join([str(binary.parent), os.environ["PATH"]]))
-    for name in ("CALLS", "PULLS", "COMMENTS"):
+    (tmp_path / "bin").mkdir()
+    for name, content in PROGRAMS.items():
+        (tmp_path / "bin" / name).write_text(content)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))
+    for name in ("CALLS", "PULLS", "COMMENTS", "INSTALLED"):
         monkeypatch.setenv(name, str(tmp_path / name))
+    return tmp_path
+
+
+@pytest.fixture
+def posted(comment: Runner, records: Path) -> Posted:
+    """Run the posting step beside a forge that answers so; return what was written to it."""
 
     def call(pulls: Sequence[Mapping[str, Any]], comments: Sequence[Mapping[str, Any]]) -> list[str]:
-        (tmp_path / "PULLS").write_text(json.dumps(pulls))
-        (tmp_path / "COMMENTS").write_text(json.dumps(comments))
+        (records / "PULLS").write_text(json.dumps(pulls))
+        (records / "COMMENTS").write_text(json.dumps(comments))
         done = comment(
             "Post or update it",
             GH_TOKEN="none",
@@ -483,8 +453,8 @@ def posted(comment: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             HEAD_SHA="abc",
         )
         assert done.returncode == 0, done.stderr
-        assert not (tmp_path / "comment/evil").exists()
-        calls = (tmp_path / "CALLS").read_text().splitlines()
+        assert not (records / "comment/evil").exists()
+        calls = (records / "CALLS").read_text().splitlines()
         assert "head=stranger:a branch; $(touch evil)" in calls[0]
         return [line for line in calls if "POST" in line or "PATCH" in line]
 
@@ -516,15 +486,15 @@ def test_a_commit_that_is_no_longer_the_head_is_not_commented_on(posted: Posted)
     assert posted([], []) == []
 
 
-MODEL_CODEC = '''
+OWN_CODEC = '''
 from pathlib import Path
 from icm_bench.testing import FakeCodec
 
-class Padded(FakeCodec):
+class Own(FakeCodec):
     """Appends as many bytes as its weights and its compiled part say, and never changes its version."""
 
-    name = "padded"
-    qualities = (1, 3, 5)
+    name = "my-codec"
+    qualities = (1, 2, 3, 4)
 
     def encode(self, image):
         share = float(Path("model.pt").read_text()) + float(Path("coder.cpp").read_text().split()[-1])
@@ -536,133 +506,67 @@ class Padded(FakeCodec):
 '''
 
 
-class Forge:
-    """Runs the action's own steps on the events of a repository, with the caches between them."""
-
-    def __init__(self, folder: Path, inputs: Mapping[str, str]) -> None:
-        action = load(ROOT / "action.yml")
-        self._folder = folder
-        self._run = Runner(ROOT / "action.yml", folder)
-        self._steps = action["runs"]["steps"]
-        defaults = {name: str(each.get("default", "")) for name, each in action["inputs"].items()}
-        self._inputs = {f"inputs.{name}": value for name, value in {**defaults, **inputs}.items()}
-        self._caches: dict[str, dict[str, Path]] = {}
-        self.measured = ""
-
-    def __call__(self, event: str, base: str, head: str) -> str:
-        """Run what a workflow does on an event of a commit; return its conclusion."""
-        git(self._folder, "checkout", "-q", head)
-        shutil.rmtree(self._folder / "runs", ignore_errors=True)
-        pull = event == "pull_request"
-        values = self._inputs | {
-            "github.event_name": event,
-            "github.event.pull_request.base.sha": base if pull else "",
-            "github.event.before": "" if pull else base,
-            "github.sha": git(self._folder, "rev-parse", "HEAD"),
-            "hashFiles(inputs.sources)": self._digest(),
-        }
-        for step in self._steps:
-            if step.get("if") and not self._holds(step["if"], values):
-                continue
-            if "actions/cache" in step.get("uses", ""):
-                key = re.sub(
-                    r"\$\{\{(.*?)\}\}", lambda found: self._value(found[1], values), step["with"]["key"]
-                )
-                self._cache(step, key, values)
-            elif "run" in step and step["name"] != "Install":
-                self._run.output.unlink(missing_ok=True)
-                found = {
-                    name: re.sub(r"\$\{\{(.*?)\}\}", lambda found: self._value(found[1], values), text)
-                    for name, text in step.get("env", {}).items()
-                }
-                done = self._run(step["name"], **found)
-                if step["name"] == "Measure":
-                    self.measured = done.stdout
-                if done.returncode:
-                    return "failure"
-                written = self._run.output.read_text() if self._run.output.exists() else ""
-                for line in written.splitlines():
-                    values[f"steps.{step['id']}.outputs.{line.partition('=')[0]}"] = line.partition("=")[2]
-        return "success"
-
-    def _cache(self, step: Mapping[str, Any], key: str, values: dict[str, str]) -> None:
-        paths = step["with"]["path"].split()
-        if "restore" in step["uses"]:
-            for path, copy in self._caches.get(key, {}).items():
-                shutil.copytree(copy, self._folder / path)
-            if "id" in step:
-                values[f"steps.{step['id']}.outputs.cache-hit"] = "true" if key in self._caches else ""
-                values[f"steps.{step['id']}.outputs.cache-primary-key"] = key
-            return
-        kept = {
-            path: self._folder.parent / "cache" / str(len(self._caches)) / Path(path).name for path in paths
-        }
-        for path, copy in kept.items():
-            shutil.copytree(self._folder / path, copy)
-        self._caches[key] = kept
-
-    def _digest(self) -> str:
-        files = [path for path in self._folder.rglob("*") if path.is_file()]
-        names = sorted(str(path.relative_to(self._folder)) for path in files)
-        taken = [name for name in names if is_taken(name, self._inputs["inputs.sources"])]
-        # A real runner keeps its own files elsewhere.
-        return str(
-            [(name, (self._folder / name).read_bytes()) for name in taken if not name.endswith(".txt")]
-        )
-
-    def _value(self, expression: str, values: Mapping[str, str]) -> str:
-        if "!=" in expression:
-            return str(self._holds(expression, values)).lower()
-        known = [values.get(part.strip(), "") for part in expression.split("||")]
-        return next(filter(None, known), "")
-
-    def _holds(self, expression: str, values: Mapping[str, str]) -> bool:
-        name, operator, text = re.split(r"\s*(==|!=)\s*", expression.strip())
-        return (values.get(name, "") == text.strip("'")) == (operator == "==")
-
-
 @pytest.mark.slow
-def test_changes_to_a_codecs_repository_are_measured_compared_and_judged(
-    action: Runner, plugins: Path, blob_files: tuple[Path, Path], tmp_path: Path
+def test_the_documented_workflows_measure_compare_judge_and_comment_once_a_push(
+    action: Runner, plugins: Path, blob_files: tuple[Path, Path], tmp_path: Path, records: Path
 ) -> None:
     folder = tmp_path / "repository"
-    (plugins / "padded_codec.py").write_text(MODEL_CODEC)
-    inputs = {"codecs": "padded", "detector": "fake", "limit": "8"}
-    inputs |= {"images": str(blob_files[0]), "annotations": str(blob_files[1])}
-    forge = Forge(folder, inputs)
-    (folder / "model.pt").write_text("0.5")
-    (folder / "coder.cpp").write_text("// 0.1")
+    (plugins / "padded_codec.py").write_text(OWN_CODEC)
+    entries = plugins / "fakes-1.0.dist-info" / "entry_points.txt"
+    entries.write_text(
+        entries.read_text().replace("padded = padded_codec:Padded", "my-codec = padded_codec:Own")
+    )
+    # What is documented, on a few small images.
+    inputs = {
+        "detector": "fake",
+        "limit": "4",
+        "images": str(blob_files[0]),
+        "annotations": str(blob_files[1]),
+    }
+    forge = Forge(folder, documented(), inputs, records)
 
-    def commit(name: str, content: str) -> str:
-        git(folder, "checkout", "-q", "main")
-        git(folder, "checkout", "-q", "-b", name.replace(".", "-") + content.strip("/ "))
-        (folder / name).write_text(content)
+    def commit(branch: str, start: str, **files: str) -> str:
+        git(folder, "checkout", "-q", "-B", branch, start)
+        for name, content in files.items():
+            (folder / name.replace("_", ".")).write_text(content)
         git(folder, "add", "-A")
-        git(folder, "commit", "-q", "-m", name)
+        git(folder, "commit", "-q", "-m", branch)
         return git(folder, "rev-parse", "HEAD")
 
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", "codec")
-    base = git(folder, "rev-parse", "HEAD")
-    assert forge("push", "0" * 40, base) == "success"
-    assert (
-        "against itself, since nothing was measured before it: 1 identical"
-        in (folder / "summary.md").read_text()
-    )
-    report = folder / "runs/report/out/report.json"
+    def verdicts() -> dict[str, str]:
+        report = forge.artifacts["icm-bench-report"] / "report.json"
+        return {row["codec"]: row["verdict"] for row in json.loads(report.read_text())["rows"]}
 
-    def verdict() -> str:
-        (row,) = json.loads(report.read_text())["rows"]
-        return str(row["verdict"])
+    base = commit("main", "main", model_pt="0.5", coder_cpp="// 0.1")
+    assert forge.push("main", "0" * 40) == ["success"]
+    assert verdicts() == {"my-codec": "identical", "jpeg": "identical"}
+    said = (forge.artifacts["icm-bench-report"] / "report.md").read_text()
+    assert "against itself, since nothing was measured before it: 2 identical" in said
+    assert forge.comments == []
+    installed = f"-m pip install --quiet --constraint {ROOT}/constraints.txt --editable {ROOT} .\n"
+    assert (records / "INSTALLED").read_text() == installed
 
-    larger = commit("model.pt", "0.9")
-    assert forge("pull_request", base, larger) == "failure"
-    assert "encoded 24" in forge.measured
-    assert verdict() == "worse"
-    page = (report.parent / "report.html").read_text()
+    # Weights that cost more: measured again, and refused, with a comment.
+    heavier = commit("heavier", "main", model_pt="0.9")
+    assert forge.push("heavier", base) == ["failure"]
+    assert re.search(r"encoded [1-9]", forge.measured)
+    assert verdicts() == {"my-codec": "worse", "jpeg": "identical"}
+    page = (forge.artifacts["icm-bench-report"] / "report.html").read_text()
     assert "No image loses objects: what became worse are the bits." in page
+    (comment,) = forge.comments
+    assert "### Worse: 1 worse, 1 identical" in comment
+    assert "`my-codec" in comment
 
-    compiled = commit("coder.cpp", "// 0.01")
-    assert forge("pull_request", base, compiled) == "success"
-    assert "encoded 24" in forge.measured
-    assert verdict() == "better"
+    # A compiled part that costs less: measured again, and let pass; the comment is brought up to date.
+    commit("lighter", "main", coder_cpp="// 0.01")
+    assert forge.push("lighter", base) == ["success"]
+    assert re.search(r"encoded [1-9]", forge.measured)
+    assert verdicts() == {"my-codec": "better", "jpeg": "identical"}
+    (comment,) = forge.comments
+    assert "### No regression: 1 better, 1 identical" in comment
+
+    # Words alone: nothing is measured again, and what was worse still is.
+    commit("heavier", heavier, README_md="words")
+    assert forge.push("heavier", base) == ["failure"]
+    assert "nothing was left to measure" in forge.measured
+    assert verdicts() == {"my-codec": "worse", "jpeg": "identical"}

@@ -40,6 +40,8 @@ def test_the_tour_runs_from_top_to_bottom_and_stores_what_it_shows(tmp_path: Pat
     client.NotebookClient(anew, timeout=500, resources={"metadata": {"path": str(tmp_path)}}).execute()
     for before, after in zip(codes, (cell for cell in anew.cells if cell.cell_type == "code"), strict=True):
         assert [kinds(output) for output in before.outputs] == [kinds(output) for output in after.outputs]
+        shown = [output.data["text/plain"] for output in (*before.outputs, *after.outputs)]
+        assert not [text for text in shown if re.search(r"\b(nan|none|inf)\b", text, re.IGNORECASE)]
     assert not list(tmp_path.iterdir()), "the tour writes to a temporary folder alone"
 
 
