@@ -92,7 +92,7 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
         for key, (one, other) in stated.items()
         if one != other
     ] + [
-        f"{key} is '{ours.get(key, UNKNOWN)}' in one and '{theirs.get(key, UNKNOWN)}' in the other"
-        for key in _SHORT
-        if ours.get(key, UNKNOWN) != theirs.get(key, UNKNOWN) or ours.get(key, UNKNOWN) == UNKNOWN
+        f"{key} is unknown in both" if one == other else f"{key} is '{one}' in one and '{other}' in the other"
+        for key, one, other in ((key, ours.get(key, UNKNOWN), theirs.get(key, UNKNOWN)) for key in _SHORT)
+        if one != other or one == UNKNOWN
     ]

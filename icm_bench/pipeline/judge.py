@@ -111,9 +111,14 @@ def _check_truth(dataset: Dataset, task: Task) -> None:
             hint="give --annotations FILE in COCO format, or --truth pseudo",
         )
     if not dataset.n_objects:
+        n_annotations = len(dataset.ground_truth["annotations"])
+        why = (
+            f"its {n_annotations} annotations are crowds, which do not count"
+            if n_annotations
+            else "it has none"
+        )
         raise DatasetError(
-            f"has no object to measure {task} on: its {len(dataset.ground_truth['annotations'])} annotations are "
-            "crowds, which do not count",
+            f"has no object to measure {task} on: {why}",
             where=f"dataset '{dataset.name}'",
             hint="annotate objects, take more images, or measure --task fidelity",
         )
