@@ -99,8 +99,14 @@ def detector(name: str) -> Finding:
     except IcmBenchError as error:
         return Finding("detector", name, "absent", str(error))
     tasks = f"does {' and '.join(cls.tasks)}"
-    if issubclass(cls, FetchesWeights) and not cls.cached_weights().is_file():
-        return Finding("detector", name, "absent", f"{tasks}; its weights are fetched on first use")
+    if issubclass(cls, FetchesWeights):
+        if not cls.cached_weights().is_file():
+            return Finding("detector", name, "absent", f"{tasks}; its weights are fetched on first use")
+        return Finding("detector", name, "ok", tasks)
+    try:
+        cls()
+    except IcmBenchError as error:
+        return Finding("detector", name, "absent", f"{tasks}; yours to name: {error.hint or error}")
     return Finding("detector", name, "ok", tasks)
 
 

@@ -429,6 +429,9 @@ def test_doctor_names_each_detector_once_and_says_whether_its_weights_are_here(
     monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path))
     found = {name: doctor.detector(name) for name in registry.names("detector")}
     assert found["fake"].state == "ok"
+    for name in ("onnx", "yolox"):
+        assert found[name].state == "absent"
+        assert "yours to name: give --detector-weights" in found[name].detail
     assert found["detectron2"].state == ("ok" if find_spec("detectron2") else "absent")
     name = "fasterrcnn_resnet50_fpn"
     assert found[name].state == "absent"
