@@ -265,20 +265,16 @@ class ZooCodec:
 
     @cached_property
     def _model(self) -> Any:
+        from icm_bench.network.checkpoint import damage_refused
+
         where = printable(self._path)
         data = self._read()
         if self._verified(data) != self._sha256:
             raise CodecError(
                 "the weights have changed since they were hashed", where=where, hint="start again"
             )
-        try:
+        with damage_refused(where, CodecError):
             state = _read_state(data, self._path)
-        except Exception as error:  # the readers raise whatever the damage leads to: EOFError, KeyError, ...
-            raise CodecError(
-                f"the weights are damaged, or hold more than tensors ({first_line(error)})",
-                where=where,
-                hint="fetch them again, or save the model's state dictionary alone",
-            ) from error
         try:
             return _build(self.name, state).to(self._device)
         except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError) as error:

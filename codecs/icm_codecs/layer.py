@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Literal, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What recipes and weights files hold as a table, such as how large networks are."""
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Self:
+        """Return what :meth:`as_dict` was called on, lists as tuples.
+
+        Raises:
+            TypeError: An entry is unknown, missing or of another kind.
+            ValueError: An entry is impossible, or they contradict each other.
+        """
+        made = cls(**{key: _as_tuples(value) for key, value in entries.items()})
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """Raise ``ValueError`` where entries contradict each other."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def _as_tuples(value: Any) -> Any:
+    """Return lists within lists, as JSON and TOML have them, as tuples."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 class Modulation(nn.Module):

@@ -34,10 +34,19 @@ class Networks(Protocol):
         ...
 
 
-class OfCheckpoint:
-    """Networks whose learned values a checkpoint counts."""
+_Stored = TypeVar("_Stored", bound="StoredNetworks")
 
-    _model: StoredNetworks
+
+class OfCheckpoint(Generic[_Stored]):
+    """A checkpoint's networks on one device.
+
+    Args:
+        model: The checkpoint, on the device.
+        device: "cpu", "cuda".
+    """
+
+    def __init__(self, model: _Stored, device: str) -> None:
+        self._model, self._device = model, device
 
     @property
     def n_parameters(self) -> int:
@@ -45,20 +54,33 @@ class OfCheckpoint:
         return self._model.n_parameters()
 
 
+class Unpacked(Protocol):
+    """A bitstream, taken apart."""
+
+    @property
+    def header_bytes(self) -> int:
+        """How many of its bytes are not the entropy coder's."""
+        ...
+
+
 class FrameCoder(Networks, Protocol):
+    """What decodes a codec's frames."""
+
+    def entropy_decode(self, frame: Any) -> Any:
+        """Return what a frame says."""
+        ...
+
+    def synthesise(self, frame: Any, latents: Any) -> Image:
+        """Turn that into the image."""
+        ...
+
+
+class LadderCoder(FrameCoder, Protocol):
     """What decodes the frames of a ladder."""
 
     @property
     def n_qualities(self) -> int:
         """How many rate points the weights serve."""
-        ...
-
-    def entropy_decode(self, frame: Frame) -> Any:
-        """Return what a frame says."""
-        ...
-
-    def synthesise(self, frame: Frame, latents: Any) -> Image:
-        """Turn that into the image."""
         ...
 
 
@@ -91,6 +113,7 @@ def checked_quality(quality: int, n_qualities: int, codec: str) -> int:
 
 _Networks = TypeVar("_Networks", bound=Networks)
 _Coder = TypeVar("_Coder", bound=FrameCoder)
+_LadderCoder = TypeVar("_LadderCoder", bound=LadderCoder)
 
 
 class LearnedCodec(ABC, Generic[_Networks]):
@@ -202,10 +225,53 @@ class LearnedCodec(ABC, Generic[_Networks]):
         )
 
 
-class LadderCodec(LearnedCodec[_Coder]):
-    """A learned codec whose weights serve a ladder of rate points, numbered from 1."""
+class FramedCodec(LearnedCodec[_Coder]):
+    """A learned codec whose bitstream is a frame around what its entropy coder has written."""
+
+    def decode(self, data: bytes) -> Image:
+        """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
+
+        Raises:
+            CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
+        """
+        frame = self._unpack(data)
+        return self._coder.synthesise(frame, self._coder.entropy_decode(frame))
+
+    def latents(self, data: bytes) -> Any:
+        """Return what the bitstream says, without turning it into an image.
+
+        Raises:
+            CodecError: As for :meth:`decode`.
+        """
+        return self._coder.entropy_decode(self._unpack(data))
+
+    def header_bytes(self, data: bytes) -> int:
+        """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
+        return self._unpack(data).header_bytes
+
+    @abstractmethod
+    def _unpack(self, data: bytes) -> Unpacked:
+        """Return the frame of a bitstream of these weights."""
+
+
+class LadderCodec(FramedCodec[_LadderCoder]):
+    """A learned codec whose weights serve a ladder of rate points, numbered from 1.
+
+    Args:
+        quality: The rate point.
+        device: Where the networks run: "cpu", "cuda".
+        weights: A file that the training wrote, instead of the shipped one.
+
+    Raises:
+        UsageError: There is no such quality.
+    """
 
     qualities: ClassVar[tuple[Quality, ...]]
+    _shipped: ClassVar[Path]
+
+    def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
+        shipped = None if weights else self.qualities
+        self._set(quality, device, Path(weights) if weights else self._shipped, shipped=shipped)
 
     def _set(self, quality: Quality, device: str, path: Path, *, shipped: Sequence[Quality] | None) -> None:
         known = range(1, MOST_QUALITIES + 1) if shipped is None else shipped
@@ -222,19 +288,6 @@ class LadderCodec(LearnedCodec[_Coder]):
         """
         height, width = checked_size(image, self.name)
         return Frame(self._model_id, self._quality, width, height, self._payload(image)).pack()
-
-    def decode(self, data: bytes) -> Image:
-        """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
-
-        Raises:
-            CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
-        """
-        frame = self._unpack(data)
-        return self._coder.synthesise(frame, self._coder.entropy_decode(frame))
-
-    def header_bytes(self, data: bytes) -> int:
-        """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
-        return self._unpack(data).header_bytes
 
     @abstractmethod
     def _payload(self, image: Image) -> bytes:

@@ -70,7 +70,7 @@ def what_it_says(codec: Any, data: bytes) -> dict[str, NDArray[Any]]:
     if isinstance(codec, VvcFiltered):
         standard = Vvc(37)
         return {"unfiltered": standard.decode(data), "qp": np.array(standard.quality_of(data))}
-    found = codec.code(data) if isinstance(codec, ContentWeighted) else codec.latents(data)
+    found = codec.latents(data)
     return {name: np.asarray(values) for name, values in found._asdict().items() if values is not None}
 
 

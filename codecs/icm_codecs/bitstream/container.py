@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from icm_bench.error import CodecError
@@ -35,8 +36,23 @@ _CHECK_BYTES = 3
 _HINT = "give the bytes that encode returned, whole"
 
 
+class Packed(ABC):
+    """A bitstream, taken apart."""
+
+    payload: bytes
+
+    @abstractmethod
+    def pack(self) -> bytes:
+        """Return the bitstream."""
+
+    @property
+    def header_bytes(self) -> int:
+        """How many bytes of the bitstream are not payload."""
+        return len(self.pack()) - len(self.payload)
+
+
 @dataclass(frozen=True)
-class Frame:
+class Frame(Packed):
     """One image's bitstream, taken apart.
 
     Attributes:
@@ -56,11 +72,6 @@ class Frame:
     def pack(self) -> bytes:
         """Return the bitstream."""
         return framed(bytes([_FORMAT + self.quality]) + self.model, self.width, self.height, self.payload)
-
-    @property
-    def header_bytes(self) -> int:
-        """How many bytes of the bitstream are not payload."""
-        return len(self.pack()) - len(self.payload)
 
 
 def unpack(data: bytes) -> Frame:

@@ -13,6 +13,7 @@ change nothing. The bound is checked when a network is built.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,35 @@ class ExactLayer:
                 window = padded[:, :, row : row + height, column : column + width]
                 total = total + weight[:, :, row, column] @ window.reshape(n, -1, height * width)
         return total.reshape(n, -1, height, width)
+
+
+def check_range(layers: Iterable[ExactLayer]) -> None:
+    """Raise ``CodecError`` where float64 does not hold every partial sum of the layers exactly."""
+    if max(layer.largest_sum() for layer in layers) >= EXACT_BOUND:
+        raise CodecError("the weights leave the range of exact arithmetic", hint="export them again")
+
+
+def n_values(layers: Iterable[ExactLayer], *others: Tensor) -> int:
+    """Count the learned values of layers and other tensors."""
+    own = sum(layer.weight.numel() + layer.bias.numel() for layer in layers)
+    return own + sum(tensor.numel() for tensor in others)
+
+
+def doubled(hyper: Tensor, gain: Tensor, layers: Sequence[ExactLayer], quality: int) -> Tensor:
+    """Scale a hyper-latent, and send it through layers after each of which depth to space doubles the resolution.
+
+    Args:
+        hyper: N x hyper x h x w, whole numbers within ``HYPER_BOUND``, of any type.
+        gain: One for each channel, in units of ``2**-ACTIVATION_BITS``.
+        layers: The convolutions.
+        quality: Whose biases are taken, from 0.
+    """
+    bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
+    x = (bounded * gain.to(bounded)[:, None, None]).clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
+    for layer in layers:
+        x = rounding_shift(layer.apply(x, quality), layer.shift).clamp(0, ACTIVATION_BOUND)
+        x = functional.pixel_shuffle(x, 2)
+    return x
 
 
 def exact_layers(network: Any) -> tuple[ExactLayer, ExactLayer, ExactLayer]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from icm_codecs.bitstream.integer_layer import rounding_shift
 from icm_codecs.bitstream.quiet import quiet_import
 
 with quiet_import():
@@ -45,6 +46,11 @@ class ScaleLadder:
     def scale(self, index: int) -> float:
         """Return the standard deviation of one index, in quantisation steps."""
         return self.lowest * math.exp(self.step * index)
+
+    def indices(self, outputs: Tensor, places: int) -> Tensor:
+        """Return the indices, int64, that a network's outputs mean, integers in units of ``2**-places``."""
+        index = rounding_shift(outputs.double() * self.per_unit, places)
+        return index.clamp(0, self.n_scales - 1).long()
 
 
 SCALES = ScaleLadder()

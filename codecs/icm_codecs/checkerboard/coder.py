@@ -38,18 +38,16 @@ class CheckerboardLatents(NamedTuple):
     latent: Tensor
 
 
-class CheckerboardCoder(OfCheckpoint):
+class CheckerboardCoder(OfCheckpoint[CheckerboardCheckpoint]):
     """A checkpoint's networks at one rate point, counted from 0, on one device; ``name`` is the codec's.
 
     Raises:
         UsageError: The checkpoint has no such rate point.
     """
 
-    _model: CheckerboardCheckpoint
-
     def __init__(self, model: CheckerboardCheckpoint, quality: int, device: str, *, name: str) -> None:
-        self._model, self._quality, self._device, self._name = model, quality, device, name
-        checked_quality(quality, self.n_qualities, name)
+        super().__init__(model, device)
+        self._quality, self._name = checked_quality(quality, self.n_qualities, name), name
         self._quantiser = Quantiser(model.laplacians, model.rdoq_lambda, device)
 
     @property

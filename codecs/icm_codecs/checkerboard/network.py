@@ -10,15 +10,15 @@ for a continuum of rates, are taken from :mod:`icm_codecs.tucodec`; a *position*
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_codecs.bitstream.quiet import quiet_import
-from icm_codecs.layer import round_through
+from icm_codecs.layer import Entries, round_through
 from icm_codecs.tucodec.network import (
     SCALES,
     Estimate,
@@ -41,7 +41,7 @@ _QUIET = 0.3
 
 
 @dataclass(frozen=True)
-class CheckerboardShape:
+class CheckerboardShape(Entries):
     """How large the networks are.
 
     Attributes:
@@ -72,23 +72,6 @@ class CheckerboardShape:
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} is not odd")
         _ = self.transforms
-
-    @classmethod
-    def from_dict(cls, entries: dict[str, Any]) -> CheckerboardShape:
-        """Return the shape of a recipe's or a file's entries, lists as tuples.
-
-        Raises:
-            TypeError: An entry is unknown or missing.
-            ValueError: An entry is impossible.
-        """
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()
-        }
-        return cls(**values)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
 
     @property
     def latent(self) -> int:

@@ -13,17 +13,16 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from icm_bench.error import CodecError
 from icm_codecs.bitstream.integer_layer import (
     ACTIVATION_BITS,
     ACTIVATION_BOUND,
-    EXACT_BOUND,
-    HYPER_BOUND,
     MEAN_BITS,
     ExactLayer,
+    check_range,
+    doubled,
     fixed_point,
+    n_values,
     rounding_shift,
 )
 from icm_codecs.checkerboard.network import CONTEXT_BOUND, CheckerboardNetwork, ContextPass, checkerboard
@@ -77,10 +76,9 @@ class ExactPass:
             x = x + _apply(self.earlier, _context(earlier), quality)
         last = self.output
         index, mean = last.apply(x.clamp(0, ACTIVATION_BOUND), quality).chunk(2, dim=1)
-        index = rounding_shift(index * SCALES.per_unit, last.shift + ACTIVATION_BITS)
         mean = rounding_shift(mean, last.shift + ACTIVATION_BITS - MEAN_BITS)
         bounded = mean.clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
-        return index.clamp(0, SCALES.n_scales - 1).long(), bounded.long()
+        return SCALES.indices(index, last.shift + ACTIVATION_BITS), bounded.long()
 
 
 @dataclass(frozen=True)
@@ -107,8 +105,7 @@ class ExactEntropyModel:
     passes: tuple[ExactPass, ...]
 
     def __post_init__(self) -> None:
-        if max(layer.largest_sum() for layer in self.layers().values()) >= EXACT_BOUND:
-            raise CodecError("the weights leave the range of exact arithmetic", hint="export them again")
+        check_range(self.layers().values())
 
     @classmethod
     def of(cls, network: CheckerboardNetwork, positions: Sequence[float]) -> ExactEntropyModel:
@@ -134,14 +131,11 @@ class ExactEntropyModel:
 
     def n_values(self) -> int:
         """Count the learned values."""
-        layers = sum(layer.weight.numel() + layer.bias.numel() for layer in self.layers().values())
-        return layers + self.gain.numel() + self.hyper_scale.numel()
+        return n_values(self.layers().values(), self.gain, self.hyper_scale)
 
     def hyper_index(self, quality: int) -> Tensor:
         """Return the hyper-latent's scale indices, int64, 0 to 63, one a channel."""
-        half = 1 << (ACTIVATION_BITS - 1)
-        index = (self.hyper_scale[quality] * SCALES.per_unit + half) >> ACTIVATION_BITS
-        return index.clamp(0, SCALES.n_scales - 1)
+        return SCALES.indices(self.hyper_scale[quality], ACTIVATION_BITS)
 
     def walk(self, hyper: Tensor, quality: int, size: tuple[int, int], code: CodePass) -> Tensor:
         """Go through the latent in the order of decoding; return it, latent x rows x columns int64, 2^-8 steps.
@@ -152,7 +146,8 @@ class ExactEntropyModel:
             size: Rows and columns of the latent.
             code: Is given each pass's scale indices and means, and gives its symbols.
         """
-        features = self._features(hyper[None], quality)[..., : size[0], : size[1]]
+        features = doubled(hyper[None], self.gain[quality], (self.first, self.second), quality)
+        features = features[..., : size[0], : size[1]]
         anchors = checkerboard(*size, device=hyper.device)
         latent = torch.zeros((1, sum(self.groups), *size), dtype=torch.float64, device=hyper.device)
         passes, start = iter(self.passes), 0
@@ -166,14 +161,6 @@ class ExactEntropyModel:
                 decoded[0][:, places] = (symbols * 2**MEAN_BITS + mean).double()
             start += group
         return latent[0].long()
-
-    def _features(self, hyper: Tensor, quality: int) -> Tensor:
-        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
-        gain = self.gain[quality].to(bounded)[:, None, None]
-        x = (bounded * gain).clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
-        for layer in (self.first, self.second):
-            x = functional.pixel_shuffle(_apply(layer, x, quality).clamp(0, ACTIVATION_BOUND), 2)
-        return x
 
 
 def at(values: Tensor | nn.Parameter, positions: Tensor) -> Tensor:

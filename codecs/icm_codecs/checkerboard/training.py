@@ -18,7 +18,14 @@ from torch import Tensor
 from icm_bench.network.target import Target
 from icm_codecs.checkerboard.checkpoint import save_checkpoint, start_from
 from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape, add_noise
-from icm_codecs.training.recipe import check, check_shares, check_tables, table_of
+from icm_codecs.training.recipe import (
+    check,
+    check_lambdas,
+    check_shares,
+    check_tables,
+    loss_and_shape,
+    table_of,
+)
 from icm_codecs.training.ssim_loss import with_structure
 from icm_codecs.training.task import RecipeTeachers, TaughtModel, with_detectors
 from icm_codecs.tucodec.network import interpolate
@@ -52,8 +59,7 @@ class CheckerboardLoss:
     entropy_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.lambdas or self.lambdas[0] <= 0 or list(self.lambdas) != sorted(set(self.lambdas)):
-            raise ValueError("lambdas are not positive, or do not rise")
+        check_lambdas(self.lambdas)
         check_shares(unfiltered=self.unfiltered, structure=self.structure)
         if self.stage not in get_args(Stage):
             raise ValueError(f"stage is {self.stage!r}, not one of {', '.join(get_args(Stage))}")
@@ -97,16 +103,10 @@ class CheckerboardModel(TaughtModel):
 
     @classmethod
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
-        """Build the untrained networks from a recipe's tables.
-
-        Raises:
-            ValueError: An entry is unknown, missing or impossible; the message says which.
-        """
+        """Build the untrained networks from a recipe's tables."""
         check_tables(tables, "task", "ladder")
-        loss = table_of(CheckerboardLoss, tables.get("loss", {}), "loss")
-        sizes = {**tables.get("network", {}), "rate_points": len(loss.lambdas)}
+        loss, shape = loss_and_shape(tables, CheckerboardLoss, CheckerboardShape, rate_points="lambdas")
         ladder = table_of(Ladder, tables.get("ladder", {}), "ladder")
-        shape = table_of(CheckerboardShape, sizes, "network")
         return cls(shape, loss, RecipeTeachers.from_recipe(tables), ladder)
 
     @property
@@ -165,9 +165,5 @@ class CheckerboardModel(TaughtModel):
         save_checkpoint(self.network, path, with_detectors(facts, self._teachers), self._positions)
 
     def start_from(self, path: Path) -> None:
-        """Set the parameters to those of a weights file, of this codec's or, for the transforms alone, of tucodec's.
-
-        Raises:
-            CodecError: The file is missing, damaged, or of another kind or shape.
-        """
+        """Set the parameters to those of a weights file of this codec's or, of the transforms alone, of tucodec's."""
         start_from(self.network, path)

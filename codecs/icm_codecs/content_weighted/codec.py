@@ -23,9 +23,7 @@ from icm_bench.image import Image
 from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.content_weighted.coder import Code, ContentWeightedCoder
-
-_SHIPPED = Path(__file__).parents[1] / "weights" / "content-weighted.safetensors"
+    from icm_codecs.content_weighted.coder import ContentWeightedCoder
 
 
 class ContentWeighted(LadderCodec["ContentWeightedCoder"]):
@@ -42,18 +40,7 @@ class ContentWeighted(LadderCodec["ContentWeightedCoder"]):
 
     name: ClassVar[str] = "content-weighted"
     qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 5, 6)
-
-    def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
-        shipped = None if weights else self.qualities
-        self._set(quality, device, Path(weights) if weights else _SHIPPED, shipped=shipped)
-
-    def code(self, data: bytes) -> Code:
-        """Return what the bitstream says, without turning it into an image.
-
-        Raises:
-            CodecError: As for :meth:`decode`.
-        """
-        return self._coder.entropy_decode(self._unpack(data))
+    _shipped: ClassVar[Path] = Path(__file__).parents[1] / "weights" / "content-weighted.safetensors"
 
     def _payload(self, image: Image) -> bytes:
         return self._coder.entropy_code(self._coder.analyse(image))

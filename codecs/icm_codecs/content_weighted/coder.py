@@ -38,7 +38,7 @@ class Code(NamedTuple):
     bits: NDArray[np.bool_]
 
 
-class ContentWeightedCoder(OfCheckpoint):
+class ContentWeightedCoder(OfCheckpoint[ContentWeightedCheckpoint]):
     """A checkpoint's networks at one rate point, on one device.
 
     Args:
@@ -50,12 +50,9 @@ class ContentWeightedCoder(OfCheckpoint):
         UsageError: The checkpoint has no such rate point.
     """
 
-    _model: ContentWeightedCheckpoint
-
     def __init__(self, model: ContentWeightedCheckpoint, quality: int, device: str) -> None:
-        self._model = model
-        self._quality = checked_quality(quality, model.shape.qualities, "content-weighted")
-        self._device = device
+        super().__init__(model, device)
+        self._quality = checked_quality(quality, self.n_qualities, "content-weighted")
 
     @property
     def n_qualities(self) -> int:

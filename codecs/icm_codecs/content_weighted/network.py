@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.layer import Modulation, start_convolutions, start_residuals
+from icm_codecs.layer import Entries, Modulation, start_convolutions, start_residuals
 
 STRIDE = 8
 """Pixels to a position of the code, in each direction."""
@@ -29,7 +29,7 @@ _FINEST = 32
 
 
 @dataclass(frozen=True)
-class ContentWeightedShape:
+class ContentWeightedShape(Entries):
     """How large the networks are.
 
     Attributes:
@@ -63,10 +63,6 @@ class ContentWeightedShape:
         broken = [requirement for requirement, holds in requirements.items() if not holds]
         if broken:
             raise ValueError(f"it must hold that {broken[0]}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
 
     @property
     def bit_planes(self) -> int:

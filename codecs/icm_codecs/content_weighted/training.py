@@ -28,7 +28,7 @@ from icm_codecs.content_weighted.network import (
     importance_mask,
     level_of,
 )
-from icm_codecs.training.recipe import check, table_of
+from icm_codecs.training.recipe import check, loss_and_shape
 from icm_codecs.training.ssim_loss import with_structure
 
 
@@ -112,14 +112,9 @@ class ContentWeightedModel(nn.Module):
 
     @classmethod
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
-        """Build the untrained networks from ``[network]``, the shape, and ``[loss]``, :class:`ContentWeightedLoss`.
-
-        Raises:
-            ValueError: An entry is unknown, missing or impossible; the message says which.
-        """
-        loss = table_of(ContentWeightedLoss, tables.get("loss", {}), "loss")
-        sizes = {**tables.get("network", {}), "qualities": len(loss.targets)}
-        return cls(table_of(ContentWeightedShape, sizes, "network"), loss)
+        """Build the untrained networks from ``[network]``, the shape, and ``[loss]``, :class:`ContentWeightedLoss`."""
+        loss, shape = loss_and_shape(tables, ContentWeightedLoss, ContentWeightedShape, qualities="targets")
+        return cls(shape, loss)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return scalars by name for a batch N x 3 x H x W in 0..1, sides multiples of 8.
@@ -157,11 +152,7 @@ class ContentWeightedModel(nn.Module):
         save_checkpoint(path, self.shape, networks, contexts, facts)
 
     def start_from(self, path: Path) -> None:
-        """Set the parameters to those of a weights file, as a training's start.
-
-        Raises:
-            CodecError: The file is missing, damaged, or of another kind or shape.
-        """
+        """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
         checkpoint = load_checkpoint(path)
         check_same_shape(checkpoint.shape, self.shape, path)
         self.encoder.load_state_dict(checkpoint.encoder.state_dict())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -54,7 +53,7 @@ class Filter:
 def save_checkpoint(network: FilterNetwork, path: Path, facts: Mapping[str, str]) -> None:
     """Write a trained filter as a weights file, all or nothing."""
     tensors: dict[str, Tensor] = network_tensors(_NETWORK, network)
-    write_tensors(path, tensors, {**facts, "shape": asdict(network.shape)}, FORMAT)
+    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> Filter:
@@ -65,8 +64,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Filter:
     """
     with reading(path):
         facts, tensors = read_tensors(path, FORMAT)
-        shape = {**facts["shape"], "blocks": tuple(facts["shape"]["blocks"])}
-        network = FilterNetwork(FilterShape(**shape))
+        network = FilterNetwork(FilterShape.from_dict(facts["shape"]))
         return Filter(load_into(network, _NETWORK, tensors, device), device)
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icm_codecs.layer import Entries
+
 STRIDE = 8
 """What the sides of images are multiples of."""
 
@@ -24,7 +26,7 @@ _MEAN_QP, _QP_UNIT = 37.0, 15.0
 
 
 @dataclass(frozen=True)
-class FilterShape:
+class FilterShape(Entries):
     """How large the network is.
 
     Attributes:

@@ -21,7 +21,7 @@ from icm_bench.spec import create_codec, resolve_codec
 from icm_codecs.filtered.checkpoint import save_checkpoint, start_from
 from icm_codecs.filtered.network import HIGHEST_QP, LOWEST_QP, FilterNetwork, FilterShape
 from icm_codecs.pixel import to_image, to_tensor
-from icm_codecs.training.recipe import check, check_tables, table_of
+from icm_codecs.training.recipe import check, check_tables, loss_and_shape
 from icm_codecs.training.task import RecipeTeachers, TaughtModel, with_detectors
 
 _DOUBLES = 6.0
@@ -69,14 +69,9 @@ class FilterModel(TaughtModel):
 
     @classmethod
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
-        """Build the untrained network from a recipe's tables.
-
-        Raises:
-            ValueError: An entry is unknown, missing or impossible; the message says which.
-        """
+        """Build the untrained network from a recipe's tables."""
         check_tables(tables, "task")
-        loss = table_of(FilterLoss, tables.get("loss", {}), "loss")
-        shape = table_of(FilterShape, tables.get("network", {}), "network")
+        loss, shape = loss_and_shape(tables, FilterLoss, FilterShape)
         return cls(shape, loss, RecipeTeachers.from_recipe(tables))
 
     @property
@@ -112,11 +107,7 @@ class FilterModel(TaughtModel):
         save_checkpoint(self.network, path, with_detectors(facts, self._teachers))
 
     def start_from(self, path: Path) -> None:
-        """Set the parameters to those of a weights file.
-
-        Raises:
-            CodecError: The file is missing, damaged, or of another kind or shape.
-        """
+        """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
         start_from(self.network, path)
 
     def _coded(self, image: Tensor, qps: Tensor) -> Tensor:

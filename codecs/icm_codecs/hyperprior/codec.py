@@ -15,9 +15,7 @@ from icm_bench.image import Image
 from icm_codecs.learned import LadderCodec
 
 if TYPE_CHECKING:
-    from icm_codecs.hyperprior.coder import HyperpriorCoder, Latents  # the one in a string alone
-
-_SHIPPED = Path(__file__).parents[1] / "weights" / "hyperprior.safetensors"
+    from icm_codecs.hyperprior.coder import HyperpriorCoder
 
 
 class Hyperprior(LadderCodec["HyperpriorCoder"]):
@@ -34,18 +32,7 @@ class Hyperprior(LadderCodec["HyperpriorCoder"]):
 
     name: ClassVar[str] = "hyperprior"
     qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
-
-    def __init__(self, quality: Quality, *, device: str = "cpu", weights: str = "") -> None:
-        shipped = None if weights else self.qualities
-        self._set(quality, device, Path(weights) if weights else _SHIPPED, shipped=shipped)
-
-    def latents(self, data: bytes) -> Latents:
-        """Return what the bitstream says, without turning it into an image.
-
-        Raises:
-            CodecError: As for :meth:`decode`.
-        """
-        return self._coder.entropy_decode(self._unpack(data))
+    _shipped: ClassVar[Path] = Path(__file__).parents[1] / "weights" / "hyperprior.safetensors"
 
     def _payload(self, image: Image) -> bytes:
         return self._coder.entropy_code(*self._coder.analyse(image))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -61,19 +61,11 @@ class Grid(NamedTuple):
 _Checkpoint = TypeVar("_Checkpoint", bound=HyperpriorCheckpoint)
 
 
-class HyperpriorNetworks(OfCheckpoint, Generic[_Checkpoint]):
-    """A checkpoint's networks on one device, and how their latents are coded.
-
-    Args:
-        model: The checkpoint, on the device.
-        device: "cpu", "cuda".
-    """
-
-    _model: _Checkpoint
+class HyperpriorNetworks(OfCheckpoint[_Checkpoint]):
+    """A checkpoint's networks on one device, and how their latents are coded."""
 
     def __init__(self, model: _Checkpoint, device: str) -> None:
-        self._model = model
-        self._device = device
+        super().__init__(model, device)
         hyper = model.shape.hyper
         self._quantiser = Quantiser(model.conditional, model.rdoq_lambda, device)
         self._priors = [model.prior.select(q * hyper, (q + 1) * hyper) for q in range(model.shape.qualities)]

@@ -11,7 +11,7 @@ is the paper's network for low rates, ``width = 192, latent = 320`` the one for 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -21,7 +21,7 @@ from torch.nn import functional
 from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
-from icm_codecs.layer import per_channel, round_through
+from icm_codecs.layer import Entries, per_channel, round_through
 from icm_codecs.training.klt_start import begin_with, markov_transforms
 
 with quiet_import():
@@ -32,7 +32,7 @@ _START_SCALE = 1.7
 
 
 @dataclass(frozen=True)
-class HyperpriorShape:
+class HyperpriorShape(Entries):
     """How large the networks are.
 
     Attributes:
@@ -58,10 +58,6 @@ class HyperpriorShape:
         """Return how many channels of the latent a quality sends: all."""
         del quality
         return self.latent
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the fields by name."""
-        return cast("dict[str, int]", asdict(self))
 
 
 class Analysis(nn.Module):

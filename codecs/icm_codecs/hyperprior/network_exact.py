@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icm_bench.error import CodecError
 from icm_codecs.bitstream.integer_layer import (
     ACTIVATION_BITS,
-    ACTIVATION_BOUND,
-    EXACT_BOUND,
-    HYPER_BOUND,
     ExactLayer,
+    check_range,
+    doubled,
     fixed_point,
-    rounding_shift,
+    n_values,
 )
 from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.network import HyperSynthesis
@@ -45,8 +43,7 @@ class ExactSynthesis(ABC):
     layers: tuple[ExactLayer, ExactLayer, ExactLayer]
 
     def __post_init__(self) -> None:
-        if max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
-            raise CodecError("the weights leave the range of exact arithmetic", hint="export them again")
+        check_range(self.layers)
 
     @classmethod
     @abstractmethod
@@ -60,7 +57,7 @@ class ExactSynthesis(ABC):
 
     def n_values(self) -> int:
         """Count the learned values."""
-        return self.gain.numel() + sum(layer.weight.numel() + layer.bias.numel() for layer in self.layers)
+        return n_values(self.layers, self.gain)
 
     @abstractmethod
     def copy_to(self, network: Any) -> None:
@@ -80,14 +77,7 @@ class ExactSynthesis(ABC):
 
     def _last_sum(self, hyper: Tensor, quality: int) -> Tensor:
         """Return what the last layer gives, in units of ``2**-_places``, not yet shifted."""
-        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
-        x = (bounded * self.gain[quality].to(bounded)[:, None, None]).clamp(
-            -ACTIVATION_BOUND, ACTIVATION_BOUND
-        )
-        for layer in self.layers[:2]:
-            x = rounding_shift(layer.apply(x, quality), layer.shift).clamp(0, ACTIVATION_BOUND)
-            x = functional.pixel_shuffle(x, 2)
-        return self.layers[2].apply(x, quality)
+        return self.layers[2].apply(doubled(hyper, self.gain[quality], self.layers[:2], quality), quality)
 
     @property
     def _places(self) -> int:
@@ -95,8 +85,7 @@ class ExactSynthesis(ABC):
 
     def _indices(self, values: Tensor) -> Tensor:
         """Return scale indices, int64, from sums of the last layer."""
-        index = rounding_shift(values * SCALES.per_unit, self._places)
-        return index.clamp(0, SCALES.n_scales - 1).long()
+        return SCALES.indices(values, self._places)
 
 
 def as_convolution(weight: Tensor) -> Tensor:

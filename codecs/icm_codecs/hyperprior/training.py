@@ -12,7 +12,7 @@ from torch import Tensor
 from icm_codecs.hyperprior.checkpoint import save_checkpoint, start_from
 from icm_codecs.hyperprior.network import HyperpriorNetwork, HyperpriorShape
 from icm_codecs.learned import MOST_QUALITIES
-from icm_codecs.training.recipe import Loss, check, table_of
+from icm_codecs.training.recipe import Loss, check, loss_and_shape
 
 
 class HyperpriorModel(HyperpriorNetwork):
@@ -30,13 +30,8 @@ class HyperpriorModel(HyperpriorNetwork):
 
     @classmethod
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
-        """Build the untrained networks from ``[network]`` (width, latent) and ``[loss]`` (lambdas, balance).
-
-        Raises:
-            ValueError: An entry is unknown, missing or impossible.
-        """
-        loss = table_of(Loss, tables.get("loss", {}), "loss")
-        sizes = {**tables.get("network", {}), "qualities": len(loss.lambdas)}
+        """Build the untrained networks from ``[network]`` (width, latent) and ``[loss]`` (lambdas, balance)."""
+        loss, shape = loss_and_shape(tables, Loss, HyperpriorShape, qualities="lambdas")
         batch = tables.get("optimisation", {}).get("batch", len(loss.lambdas))
         check(
             {
@@ -45,7 +40,7 @@ class HyperpriorModel(HyperpriorNetwork):
                 "batch is a multiple of the number of lambdas": batch % len(loss.lambdas) == 0,
             }
         )
-        return cls(table_of(HyperpriorShape, sizes, "network"), loss)
+        return cls(shape, loss)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return ``loss``, and ``bpp`` and ``psnr`` of each quality as ``bpp/1`` and so on.
@@ -75,9 +70,5 @@ class HyperpriorModel(HyperpriorNetwork):
         save_checkpoint(self, path, facts)
 
     def start_from(self, path: Path) -> None:
-        """Set the parameters to those of a weights file.
-
-        Raises:
-            CodecError: The file is missing, damaged, or of another kind or shape.
-        """
+        """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
         start_from(self, path)

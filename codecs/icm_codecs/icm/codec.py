@@ -174,14 +174,6 @@ class Icm(LadderCodec[Any]):
             )
         return self._coder.region(image)
 
-    def latents(self, data: bytes) -> Any:
-        """Return what the bitstream says, ``hyper`` and ``latent`` at least, without turning it into an image.
-
-        Raises:
-            CodecError: As for :meth:`decode`.
-        """
-        return self._coder.entropy_decode(self._unpack(data))
-
     def _payload(self, image: Image) -> bytes:
         payload: bytes = self._coder.entropy_code(*self._coder.analyse(image))
         return payload

@@ -11,7 +11,7 @@ scales and shifts features inside the transforms. The latent has stride 16, the 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -23,6 +23,7 @@ from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
 from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
 from icm_codecs.icm.roi import RoiLevels, RoiNetwork, contexts_of, n_contexts
 from icm_codecs.layer import (
+    Entries,
     Modulation,
     ResidualBlock,
     per_channel,
@@ -36,7 +37,7 @@ _MEMORY = 0.999
 
 
 @dataclass(frozen=True)
-class IcmShape:
+class IcmShape(Entries):
     """How large the networks are.
 
     Attributes:
@@ -69,10 +70,6 @@ class IcmShape:
     detail_wide: int = 64
     roi: int = 0
     residual_points: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the fields by name."""
-        return cast("dict[str, int]", asdict(self))
 
     @property
     def hyper_wider(self) -> int:

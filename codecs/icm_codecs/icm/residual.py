@@ -12,15 +12,14 @@ Nothing of it is learned by gradient descent; :func:`fit` measures it on a few i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.icm.roi import are_steps, as_tuples
+from icm_codecs.icm.roi import are_steps
+from icm_codecs.layer import Entries
 
 SIDE = 8
 """Pixels to a block, in each direction."""
@@ -33,7 +32,7 @@ _LEAST_SENSITIVITY = 1e-4
 
 
 @dataclass(frozen=True)
-class ResidualPoints:
+class ResidualPoints(Entries):
     """The rates that the residual layer adds above those of the networks.
 
     Attributes:
@@ -44,29 +43,16 @@ class ResidualPoints:
     steps: tuple[float, ...] = ()
     coarser: tuple[tuple[int, ...], ...] = ()
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return what :meth:`as_dict` was called on.
-
-        Raises:
-            TypeError: An entry is unknown or of another kind.
-            ValueError: They contradict each other.
-        """
-        points = cls(**{name: as_tuples(value) for name, value in values.items()})
+    def check(self) -> None:
+        """Raise ``ValueError`` where steps do not fall, or those of a level do not rise."""
         falls = (
-            list(points.steps) == sorted(set(points.steps), reverse=True)
-            and min(points.steps, default=1.0) > 0.0
+            list(self.steps) == sorted(set(self.steps), reverse=True) and min(self.steps, default=1.0) > 0.0
         )
-        if not falls or len(points.steps) != len(points.coarser) or not all(map(are_steps, points.coarser)):
+        if not falls or len(self.steps) != len(self.coarser) or not all(map(are_steps, self.coarser)):
             raise ValueError("there must be falling steps, and rising ones by level for each")
-        return points
 
     def __len__(self) -> int:
         return len(self.steps)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
 
 
 class ResidualTransform(nn.Module):

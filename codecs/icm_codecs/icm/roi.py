@@ -9,20 +9,21 @@ steps of their own are old practice (JPEG 2000 has them); the network, the level
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from icm_codecs.layer import Entries
 
 MOST_COARSENING = 63
 """How much coarser a step can be, in scale indices: nothing is left of any scale then."""
 
 
 @dataclass(frozen=True)
-class RoiLevels:
+class RoiLevels(Entries):
     """How the probability of an object becomes a step.
 
     Attributes:
@@ -35,31 +36,22 @@ class RoiLevels:
     first: tuple[int, ...] = (0, 4, 8, 14)
     second: tuple[tuple[int, ...], ...] = ()
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return what :meth:`as_dict` was called on; entries may be missing.
-
-        Raises:
-            TypeError: An entry is unknown or of another kind.
-            ValueError: They contradict each other.
-        """
-        levels = cls(**{name: as_tuples(value) for name, value in values.items()})
-        if not levels.is_possible():
-            raise ValueError(
-                "there must be a rising step for each level, and a falling probability between two"
-            )
-        return levels
-
     def __len__(self) -> int:
         return len(self.first)
 
-    def is_possible(self) -> bool:
-        """Tell whether there are steps for every level, and no two levels are in the wrong order."""
+    def check(self) -> None:
+        """Raise ``ValueError`` where a step is missing, or two levels are in the wrong order."""
         every = (self.first, *self.second)
-        if any(len(steps) != len(self.probabilities) + 1 for steps in every):
-            return False
         falls = list(self.probabilities) == sorted(self.probabilities, reverse=True)
-        return falls and all(map(are_steps, every)) and all(0.0 < value < 1.0 for value in self.probabilities)
+        if not (
+            all(len(steps) == len(self.probabilities) + 1 for steps in every)
+            and falls
+            and all(map(are_steps, every))
+            and all(0.0 < value < 1.0 for value in self.probabilities)
+        ):
+            raise ValueError(
+                "there must be a rising step for each level, and a falling probability between two"
+            )
 
     def of(self, logits: Tensor) -> Tensor:
         """Return the levels, int64, of what :class:`RoiNetwork` gives, of the same shape."""
@@ -73,19 +65,10 @@ class RoiLevels:
         second = (self.first,) * (qualities - len(self.second)) + self.second
         return torch.tensor([(self.first,) * qualities, second])
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
-
 
 def are_steps(places: Sequence[int]) -> bool:
     """Tell whether steps do not become finer from level to level, and stay within :data:`MOST_COARSENING`."""
     return list(places) == sorted(places) and 0 <= places[0] <= places[-1] <= MOST_COARSENING
-
-
-def as_tuples(value: Any) -> Any:
-    """Return lists, and lists within lists, as tuples."""
-    return tuple(as_tuples(each) for each in value) if isinstance(value, list | tuple) else value
 
 
 class RoiNetwork(nn.Module):

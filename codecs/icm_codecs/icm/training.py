@@ -57,11 +57,7 @@ class IcmModel(IcmNetwork):
 
     @classmethod
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
-        """Build the untrained networks from a recipe's tables: see :mod:`icm_codecs.icm.recipe`.
-
-        Raises:
-            ValueError: An entry is unknown, missing or impossible; the message says which.
-        """
+        """Build the untrained networks from a recipe's tables: see :mod:`icm_codecs.icm.recipe`."""
         return cls(recipe_of(tables))
 
     @property

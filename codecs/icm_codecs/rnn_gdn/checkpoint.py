@@ -9,14 +9,20 @@ from typing import Any
 
 import torch
 
-from icm_codecs.bitstream.weights_file import check_same_shape, read_tensors, reading, write_tensors
+from icm_codecs.bitstream.weights_file import (
+    StoredNetworks,
+    check_same_shape,
+    read_tensors,
+    reading,
+    write_tensors,
+)
 from icm_codecs.rnn_gdn.network import RnnNetwork, RnnShape
 
 _FORMAT = "rnn-gdn-1"
 
 
 @dataclass(frozen=True)
-class RnnCheckpoint:
+class RnnCheckpoint(StoredNetworks):
     """Trained networks, ready for use.
 
     Attributes:
@@ -26,10 +32,6 @@ class RnnCheckpoint:
 
     network: RnnNetwork
     facts: Mapping[str, Any]
-
-    def n_parameters(self) -> int:
-        """Count the learned values."""
-        return sum(value.numel() for value in self.network.parameters())
 
 
 def save_checkpoint(network: RnnNetwork, path: Path, facts: Mapping[str, str]) -> None:

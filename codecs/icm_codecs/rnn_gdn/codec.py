@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.learned import LearnedCodec, checked_size
+from icm_codecs.learned import FramedCodec, checked_size
 
 if TYPE_CHECKING:
     from icm_codecs.rnn_gdn.coder import RnnCoder
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ITERATIONS = 16
 
 
-class RnnGdn(LearnedCodec["RnnCoder"]):
+class RnnGdn(FramedCodec["RnnCoder"]):
     """A progressive codec: recurrent networks that code again and again what is still missing of the image.
 
     Args:
@@ -84,16 +84,6 @@ class RnnGdn(LearnedCodec["RnnCoder"]):
         segments = write_segments(planes, self._coding)
         return ProgressiveFrame(self._coding, self._model_id, width, height, segments).pack()
 
-    def decode(self, data: bytes) -> Image:
-        """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
-
-        Raises:
-            CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
-        """
-        from icm_codecs.rnn_gdn.container import unpack
-
-        return self._image(unpack(data))
-
     def decode_prefix(self, data: bytes) -> Image:
         """Return the image of the iterations that are whole in a bitstream's first bytes, however many those are.
 
@@ -102,7 +92,8 @@ class RnnGdn(LearnedCodec["RnnCoder"]):
         """
         from icm_codecs.rnn_gdn.container import unpack_prefix
 
-        return self._image(unpack_prefix(data))
+        frame = self._own(unpack_prefix(data))
+        return self._coder.synthesise(frame, self._coder.entropy_decode(frame))
 
     def truncate(self, data: bytes, iterations: int) -> bytes:
         """Return the bitstream of a bitstream's first iterations: what encoding with so many would have given.
@@ -111,9 +102,7 @@ class RnnGdn(LearnedCodec["RnnCoder"]):
             CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
             UsageError: The bitstream has not so many iterations.
         """
-        from icm_codecs.rnn_gdn.container import unpack
-
-        frame = self._own(unpack(data))
+        frame = self._unpack(data)
         if iterations not in range(1, len(frame.segments) + 1):
             raise UsageError(
                 f"the bitstream cannot be cut to {iterations} iterations",
@@ -122,16 +111,10 @@ class RnnGdn(LearnedCodec["RnnCoder"]):
             )
         return frame.shortened(iterations).pack()
 
-    def header_bytes(self, data: bytes) -> int:
-        """Return how many bytes of the bitstream are no iteration's bits: format, model, size, lengths and checks."""
+    def _unpack(self, data: bytes) -> ProgressiveFrame:
         from icm_codecs.rnn_gdn.container import unpack
 
-        return self._own(unpack(data)).header_bytes
-
-    def _image(self, frame: ProgressiveFrame) -> Image:
-        from icm_codecs.rnn_gdn.coder import read_segments
-
-        return self._coder.image(read_segments(self._own(frame)), frame.height, frame.width)
+        return self._own(unpack(data))
 
     def _own(self, frame: ProgressiveFrame) -> ProgressiveFrame:
         if frame.model != self._model_id:

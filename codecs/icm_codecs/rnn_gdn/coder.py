@@ -10,6 +10,7 @@ from torch import Tensor
 
 from icm_bench.error import UsageError
 from icm_bench.image import Image
+from icm_codecs.learned import OfCheckpoint
 from icm_codecs.pixel import padded, to_image, to_tensor
 from icm_codecs.rnn_gdn.checkpoint import RnnCheckpoint
 from icm_codecs.rnn_gdn.container import Coding, ProgressiveFrame, raw_bytes
@@ -17,18 +18,8 @@ from icm_codecs.rnn_gdn.context import ContextModel, Plane
 from icm_codecs.rnn_gdn.network import BITS, STRIDE, State
 
 
-class RnnCoder:
-    """A checkpoint's networks on one device.
-
-    Args:
-        model: The checkpoint, on the device.
-        device: "cpu", "cuda".
-    """
-
-    def __init__(self, model: RnnCheckpoint, device: str) -> None:
-        self._network = model.network
-        self._device = device
-        self.n_parameters = model.n_parameters()
+class RnnCoder(OfCheckpoint[RnnCheckpoint]):
+    """A checkpoint's networks on one device: see the base."""
 
     def planes(self, image: Image, iterations: int) -> list[Plane]:
         """Return the bits of each iteration.
@@ -38,7 +29,7 @@ class RnnCoder:
         Raises:
             UsageError: The networks were trained for fewer iterations.
         """
-        most = self._network.shape.iterations
+        most = self._model.network.shape.iterations
         if iterations > most:
             raise UsageError(f"has no quality {iterations}", where="rnn-gdn", hint=f"choose 1 to {most}")
         with torch.inference_mode():
@@ -52,26 +43,30 @@ class RnnCoder:
         encoder_state: State = ()
         decoder_state: State = ()
         for iteration in range(1, iterations + 1):
-            values, encoder_state = self._network.encoder(residual, encoder_state)
+            values, encoder_state = self._model.network.encoder(residual, encoder_state)
             bits = _signs(values > 0.0)
             yield bits
             if iteration < iterations:
-                output, decoder_state = self._network.decoder(bits, decoder_state)
-                seen = self._network.add(seen, output)
+                output, decoder_state = self._model.network.decoder(bits, decoder_state)
+                seen = self._model.network.add(seen, output)
                 residual = image - seen
 
-    def image(self, planes: Iterable[Plane], height: int, width: int) -> Image:
-        """Return the image, height x width x 3, of one iteration's bits or more."""
+    def entropy_decode(self, frame: ProgressiveFrame) -> list[Plane]:
+        """Return the bits of each of a frame's iterations."""
+        return read_segments(frame)
+
+    def synthesise(self, frame: ProgressiveFrame, planes: Iterable[Plane]) -> Image:
+        """Return the image, of the frame's size, of one iteration's bits or more."""
         with torch.inference_mode():
-            return to_image(self._decoded(planes) + 0.5, height, width)
+            return to_image(self._decoded(planes) + 0.5, frame.height, frame.width)
 
     def _decoded(self, planes: Iterable[Plane]) -> Tensor:
         seen = None
         state: State = ()
         for plane in planes:
             bits = _signs(torch.from_numpy(plane).to(self._device)[None] > 0)
-            output, state = self._network.decoder(bits, state)
-            seen = self._network.add(seen, output)
+            output, state = self._model.network.decoder(bits, state)
+            seen = self._model.network.add(seen, output)
         if seen is None:
             raise ValueError("there is no iteration")
         return seen

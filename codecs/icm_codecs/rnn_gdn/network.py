@@ -8,14 +8,15 @@ hidden state) and their initial values are our choice.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_codecs.bitstream.quiet import quiet_import
+from icm_codecs.layer import Entries
 
 with quiet_import():
     from compressai.layers import GDN
@@ -37,7 +38,7 @@ Reconstruction = Literal["additive", "one-shot"]
 
 
 @dataclass(frozen=True)
-class RnnShape:
+class RnnShape(Entries):
     """How large the networks are, and which of the variants they form.
 
     Attributes:
@@ -63,10 +64,6 @@ class RnnShape:
         broken = [requirement for requirement, holds in requirements.items() if not holds]
         if broken:
             raise ValueError(f"it must hold that {broken[0]}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
 
 
 class CellState(NamedTuple):

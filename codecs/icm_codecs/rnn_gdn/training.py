@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from icm_codecs.rnn_gdn.checkpoint import save_checkpoint, start_from
 from icm_codecs.rnn_gdn.network import BITS, STRIDE, RnnNetwork, RnnShape
-from icm_codecs.training.recipe import check, table_of
+from icm_codecs.training.recipe import check, loss_and_shape
 
 _BPP = BITS / STRIDE**2
 
@@ -70,12 +70,8 @@ class RnnModel(nn.Module):
 
         ``[network]`` has the fields of :class:`~icm_codecs.rnn_gdn.network.RnnShape`, ``[loss]`` none or ``stages``, a
         list of pairs as in the constructor, and ``drawn``.
-
-        Raises:
-            ValueError: An entry is unknown or impossible; the message says which.
         """
-        loss = table_of(RnnLoss, tables.get("loss", {}), "loss")
-        shape = table_of(RnnShape, tables.get("network", {}), "network")
+        loss, shape = loss_and_shape(tables, RnnLoss, RnnShape)
         return cls(shape, [(start, iterations) for start, iterations in loss.stages], loss.drawn)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from icm_codecs.training.trainable import HasOwnRates
 
 Batch = tuple[Tensor, list[Target]]
 
-LOG_STEPS = 50
+_LOG_STEPS = 50
 """Steps from one point of the curves to the next."""
 
 _LAST = "last.ckpt"
@@ -82,11 +82,6 @@ class Training(lightning.LightningModule):
             with_objects=self.source.has_objects,
         )
         return DataLoader(crops, batch_size=None)
-
-    @property
-    def is_logged(self) -> bool:
-        """Whether this step is drawn in the curves."""
-        return (self.global_step + 1) % LOG_STEPS == 0
 
     def _learned(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -158,7 +153,7 @@ def fit(
             max_epochs=-1,
             callbacks=[checkpoint, _Snapshots(optimisation.snapshots, last, weights, export)],
             logger=TensorBoardLogger(str(output), name="tensorboard", version=""),
-            log_every_n_steps=LOG_STEPS,
+            log_every_n_steps=_LOG_STEPS,
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ _RECIPES = Path(__file__).parents[1] / "recipes"
 _SHARED_TABLES = frozenset({"name", "codec", "objective", "network", "loss", "optimisation", "coding"})
 
 _Table = TypeVar("_Table")
+_Shape = TypeVar("_Shape")
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,8 @@ class Loss:
     background: float = 1.0
 
     def __post_init__(self) -> None:
-        lambdas = self.lambdas
-        check(
-            {
-                "lambdas are numbers": all(isinstance(value, int | float) for value in lambdas),
-                "lambdas are positive and rise": bool(lambdas)
-                and lambdas[0] > 0
-                and list(lambdas) == sorted(set(lambdas)),
-                "background is from 0 to 1": 0.0 <= self.background <= 1.0,
-            }
-        )
+        check_lambdas(self.lambdas)
+        check({"background is from 0 to 1": 0.0 <= self.background <= 1.0})
 
     def quality_weights(self) -> tuple[float, ...]:
         """Return each quality's share of the loss, 1 on average."""
@@ -136,6 +129,25 @@ def table_of(kind: type[_Table], values: Mapping[str, Any], name: str) -> _Table
         raise ValueError(f"[{name}] has a missing entry, or one of the wrong type: {error}") from error
 
 
+def loss_and_shape(
+    tables: Mapping[str, Any], loss: type[_Table], shape: type[_Shape], **counted: str
+) -> tuple[_Table, _Shape]:
+    """Return what a recipe's ``[loss]`` and ``[network]`` say.
+
+    Args:
+        tables: The recipe's.
+        loss: The dataclass of the one.
+        shape: The dataclass of the other.
+        counted: Fields of the shape that count a list of the loss, as in ``qualities="lambdas"``.
+
+    Raises:
+        ValueError: An entry is unknown, missing or impossible; the message says which.
+    """
+    said = table_of(loss, tables.get("loss", {}), "loss")
+    counts = {name: len(getattr(said, listed)) for name, listed in counted.items()}
+    return said, table_of(shape, {**tables.get("network", {}), **counts}, "network")
+
+
 def check_tables(tables: Mapping[str, Any], *own: str) -> None:
     """Raise ``ValueError`` where a recipe has tables beside those of every codec and a codec's own."""
     unknown = set(tables) - _SHARED_TABLES - set(own)
@@ -148,6 +160,18 @@ def check(requirements: Mapping[str, bool]) -> None:
     broken = [requirement for requirement, holds in requirements.items() if not holds]
     if broken:
         raise ValueError(f"it must hold that {broken[0]}")
+
+
+def check_lambdas(lambdas: Sequence[float]) -> None:
+    """Raise ``ValueError`` where lambdas are no positive numbers that rise."""
+    check(
+        {
+            "lambdas are numbers": all(isinstance(value, int | float) for value in lambdas),
+            "lambdas are positive and rise": bool(lambdas)
+            and lambdas[0] > 0
+            and list(lambdas) == sorted(set(lambdas)),
+        }
+    )
 
 
 def check_shares(**shares: float) -> None:

@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, ClassVar
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
 from icm_bench.image import Image
-from icm_codecs.learned import LearnedCodec, checked_size
+from icm_codecs.learned import FramedCodec, checked_size
 from icm_codecs.tucodec.container import RateFrame, unpack
 from icm_codecs.tucodec.rate import meet
 
 if TYPE_CHECKING:
-    from icm_codecs.tucodec.coder import Latents, TucodecCoder
+    from icm_codecs.tucodec.coder import TucodecCoder
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "tucodec.safetensors"
 _MOST_BPP = 24.0
 
 
-class Tucodec(LearnedCodec["TucodecCoder"]):
+class Tucodec(FramedCodec["TucodecCoder"]):
     """A learned image codec that meets a target rate image by image.
 
     Convolutional networks, Laplacians whose scales a hyperprior tells, and a post-filter, as the paper has them;
@@ -72,27 +72,6 @@ class Tucodec(LearnedCodec["TucodecCoder"]):
             return RateFrame(self._model_id, position, width, height, payload).pack()
 
         return meet(self._bpp * width * height / 8.0, code, self._coder.last_position)
-
-    def decode(self, data: bytes) -> Image:
-        """Return the image, of exactly the size that was encoded, whatever the quality of this instance.
-
-        Raises:
-            CodecError: The bytes are empty, truncated, damaged, or of another codec or other weights.
-        """
-        frame = self._unpack(data)
-        return self._coder.synthesise(frame, self._coder.entropy_decode(frame))
-
-    def latents(self, data: bytes) -> Latents:
-        """Return what the bitstream says, without turning it into an image.
-
-        Raises:
-            CodecError: As for :meth:`decode`.
-        """
-        return self._coder.entropy_decode(self._unpack(data))
-
-    def header_bytes(self, data: bytes) -> int:
-        """Return how many bytes of the bitstream are not the entropy coder's: format, model, size and check."""
-        return self._unpack(data).header_bytes
 
     def _open(self) -> TucodecCoder:
         from icm_codecs.tucodec.checkpoint import load_checkpoint

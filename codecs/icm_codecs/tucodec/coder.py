@@ -27,19 +27,8 @@ class Latents(NamedTuple):
     latent: Tensor
 
 
-class TucodecCoder(OfCheckpoint):
-    """A checkpoint's networks on one device.
-
-    Args:
-        model: The checkpoint, on the device.
-        device: "cpu", "cuda".
-    """
-
-    _model: TucodecCheckpoint
-
-    def __init__(self, model: TucodecCheckpoint, device: str) -> None:
-        self._model = model
-        self._device = device
+class TucodecCoder(OfCheckpoint[TucodecCheckpoint]):
+    """A checkpoint's networks on one device: see the base."""
 
     @property
     def last_position(self) -> int:

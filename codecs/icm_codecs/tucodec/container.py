@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icm_codecs.bitstream.container import framed, unframed
+from icm_codecs.bitstream.container import Packed, framed, unframed
 
 _FORMAT = 0x70
 
 
 @dataclass(frozen=True)
-class RateFrame:
+class RateFrame(Packed):
     """One image's bitstream, taken apart.
 
     Attributes:
@@ -41,11 +41,6 @@ class RateFrame:
         """Return the bitstream."""
         head = ((_FORMAT << 8) + self.position).to_bytes(2, "big") + self.model
         return framed(head, self.width, self.height, self.payload)
-
-    @property
-    def header_bytes(self) -> int:
-        """How many bytes of the bitstream are not payload."""
-        return len(self.pack()) - len(self.payload)
 
 
 def unpack(data: bytes) -> RateFrame:

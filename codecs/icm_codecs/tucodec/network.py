@@ -14,7 +14,7 @@ gains in their logarithm. The analysis does not know the position, so an encoder
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -24,6 +24,7 @@ from torch.nn import functional
 from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.bitstream.table import ScaleLadder
 from icm_codecs.layer import (
+    Entries,
     Modulation,
     ResidualBlock,
     round_through,
@@ -57,7 +58,7 @@ Rates are always estimated with noise."""
 
 
 @dataclass(frozen=True)
-class TucodecShape:
+class TucodecShape(Entries):
     """How large the networks are.
 
     Attributes:
@@ -87,10 +88,6 @@ class TucodecShape:
             raise ValueError(f"stride {self.stride} is neither 8 nor 16")
         if min(self.as_dict().values()) < 1:
             raise ValueError("channels are not positive")
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the fields by name."""
-        return cast("dict[str, int]", asdict(self))
 
     @property
     def block(self) -> int:

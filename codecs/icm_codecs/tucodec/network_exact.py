@@ -10,19 +10,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from icm_bench.error import CodecError
 from icm_codecs.bitstream.integer_layer import (
     ACTIVATION_BITS,
-    ACTIVATION_BOUND,
-    EXACT_BOUND,
-    HYPER_BOUND,
     ExactLayer,
+    check_range,
     copy_layers,
+    doubled,
     exact_layers,
     fixed_point,
-    rounding_shift,
+    n_values,
 )
 from icm_codecs.tucodec.network import SCALES, ScaleSynthesis
 
@@ -48,8 +45,7 @@ class ExactScales:
     hyper_scale: Tensor
 
     def __post_init__(self) -> None:
-        if max(layer.largest_sum() for layer in self.layers) >= EXACT_BOUND:
-            raise CodecError("the weights leave the range of exact arithmetic", hint="export them again")
+        check_range(self.layers)
 
     @classmethod
     def of(cls, network: ScaleSynthesis) -> ExactScales:
@@ -71,8 +67,7 @@ class ExactScales:
 
     def n_values(self) -> int:
         """Count the learned values."""
-        layers = sum(layer.weight.numel() + layer.bias.numel() for layer in self.layers)
-        return layers + self.gain.numel() + self.hyper_scale.numel()
+        return n_values(self.layers, self.gain, self.hyper_scale)
 
     def hyper_index(self, position: int) -> Tensor:
         """Return the hyper-latent's scale indices, int64, 0 to 63, one a channel.
@@ -80,9 +75,7 @@ class ExactScales:
         Args:
             position: In units of ``2**-STEP_BITS`` of a rate point, from 0.
         """
-        units = interpolate_exactly(self.hyper_scale, position) * SCALES.per_unit
-        half = 1 << (ACTIVATION_BITS - 1)
-        return ((units + half) >> ACTIVATION_BITS).clamp(0, SCALES.n_scales - 1)
+        return SCALES.indices(interpolate_exactly(self.hyper_scale, position), ACTIVATION_BITS)
 
     def apply(self, hyper: Tensor, position: int) -> Tensor:
         """Return the latent's scale indices, int64, 0 to 63: N x latent x 4h x 4w.
@@ -91,18 +84,12 @@ class ExactScales:
             hyper: N x hyper x h x w, whole numbers within ``HYPER_BOUND``, of any type.
             position: In units of ``2**-STEP_BITS`` of a rate point, from 0.
         """
-        bounded = hyper.double().clamp(-HYPER_BOUND, HYPER_BOUND)
-        gain = interpolate_exactly(self.gain, position).to(bounded)
-        x = (bounded * gain[:, None, None]).clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
         first, second, third = (
             ExactLayer(layer.weight, interpolate_exactly(layer.bias, position)[None], layer.shift)
             for layer in self.layers
         )
-        for layer in (first, second):
-            x = rounding_shift(layer.apply(x, 0), layer.shift).clamp(0, ACTIVATION_BOUND)
-            x = functional.pixel_shuffle(x, 2)
-        index = rounding_shift(third.apply(x, 0) * SCALES.per_unit, third.shift + ACTIVATION_BITS)
-        return index.clamp(0, SCALES.n_scales - 1).long()
+        x = doubled(hyper, interpolate_exactly(self.gain, position), (first, second), 0)
+        return SCALES.indices(third.apply(x, 0), third.shift + ACTIVATION_BITS)
 
 
 def interpolate_exactly(values: Tensor, position: int) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from icm_codecs.training.recipe import table_of
+from icm_codecs.training.recipe import check_lambdas, check_shares, loss_and_shape
 from icm_codecs.training.ssim_loss import with_structure
 from icm_codecs.tucodec.checkpoint import save_checkpoint, start_from
 from icm_codecs.tucodec.network import StandIn, TucodecNetwork, TucodecShape, interpolate
@@ -43,11 +43,8 @@ class TucodecLoss:
     structure_from: int = 0
 
     def __post_init__(self) -> None:
-        if not self.lambdas or self.lambdas[0] <= 0 or list(self.lambdas) != sorted(set(self.lambdas)):
-            raise ValueError("lambdas are not positive, or do not rise")
-        for name, share in (("unfiltered", self.unfiltered), ("structure", self.structure)):
-            if not 0.0 <= share <= 1.0:
-                raise ValueError(f"{name} is {share}, not from 0 to 1")
+        check_lambdas(self.lambdas)
+        check_shares(unfiltered=self.unfiltered, structure=self.structure)
         if self.stand_in not in get_args(StandIn):
             raise ValueError(f"stand_in is {self.stand_in!r}, not one of {', '.join(get_args(StandIn))}")
 
@@ -73,14 +70,9 @@ class TucodecModel(nn.Module):
 
     @classmethod
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
-        """Build the untrained networks from a recipe's ``[network]`` and ``[loss]``.
-
-        Raises:
-            ValueError: An entry is unknown, missing or impossible; the message says which.
-        """
-        loss = table_of(TucodecLoss, tables.get("loss", {}), "loss")
-        sizes = {**tables.get("network", {}), "rate_points": len(loss.lambdas)}
-        return cls(table_of(TucodecShape, sizes, "network"), loss)
+        """Build the untrained networks from a recipe's ``[network]`` and ``[loss]``."""
+        loss, shape = loss_and_shape(tables, TucodecLoss, TucodecShape, rate_points="lambdas")
+        return cls(shape, loss)
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return ``loss``, and the means over the batch of ``bpp``, ``psnr`` and ``psnr_unfiltered``.

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 from scipy import ndimage
 
 from icm_bench.datasets.coco_category import CATEGORIES
-from icm_bench.detector import Prediction, Task
+from icm_bench.detector import Prediction
 from icm_bench.detectors.box import Detections, Floats
 from icm_bench.detectors.network_input import InputForm
-from icm_bench.detectors.onnx_model import OnnxModel
 from icm_bench.error import DetectorError
 from icm_bench.image import Image
+from icm_bench_example_detectors.coco_model import MAX_DETECTIONS, CocoModel
 
 _SIDE = 512
 _STRIDE = 4
-_NMS_IOU = 0.6
 _LOWEST_SCORE = 0.01
-_MAX_DETECTIONS = 100
 
 
-class CenterNet:
+class CenterNet(CocoModel):
     """CenterNet with MobileNetV3 for COCO's 80 categories, 512x512, from an ONNX file.
 
     Args:
@@ -39,12 +34,10 @@ class CenterNet:
     """
 
     name: ClassVar[str] = "centernet_mobilenetv3"
-    tasks: ClassVar[tuple[Task, ...]] = ("detection",)
-    categories: ClassVar[Mapping[int, str]] = CATEGORIES
-    published: ClassVar[Mapping[Task, float]] = MappingProxyType({})
+    rule: ClassVar[str] = "centernet 1"
 
     def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None:
-        self._model = OnnxModel(weights, device=device, detector=self.name)
+        super().__init__(weights=weights, device=device)
         n = _SIDE // _STRIDE
         forms = [(1, _SIDE, _SIDE, 3)], [(1, n, n, len(CATEGORIES)), (1, n, n, 4)]
         if (
@@ -57,7 +50,6 @@ class CenterNet:
                 hint="give the ONNX file of CenterNet",
             )
         self._form = InputForm((_SIDE, _SIDE), "stretch", pixel_max=255, channels_last=True)
-        self._version = f"centernet 1, {self._model.version}, {device}"
 
     def predict(self, image: Image) -> list[Prediction]:
         """Return at most 100 boxes in the image's pixels, best score first.
@@ -67,15 +59,8 @@ class CenterNet:
         """
         pixels, placement = self._form.prepare(image)
         heat, edges = self._model.run({self._model.inputs[0].name: pixels}).values()
-        found = _peaks(heat[0], edges[0]).best(_MAX_DETECTIONS)
-        found = replace(found, boxes=placement.to_image(found.boxes)).clipped(
-            placement.width, placement.height
-        )
-        return found.best(_MAX_DETECTIONS, iou=_NMS_IOU).rows(dict(enumerate(CATEGORIES)))
-
-    def version(self) -> str:
-        """Name this rule, ONNX Runtime's, Pillow's and the weights' version, and the device."""
-        return self._version
+        found = _peaks(heat[0], edges[0]).best(MAX_DETECTIONS)
+        return self._rows(found, placement)
 
 
 def _peaks(heat: Floats, edges: Floats) -> Detections:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 
 from icm_bench.datasets.coco_category import CATEGORIES
-from icm_bench.detector import Prediction, Task
+from icm_bench.detector import Prediction
 from icm_bench.detectors.box import Detections, Floats, grid
 from icm_bench.detectors.network_input import InputForm
-from icm_bench.detectors.onnx_model import OnnxModel
 from icm_bench.error import DetectorError
 from icm_bench.image import Image
+from icm_bench_example_detectors.coco_model import CocoModel
 
 _SIDE = 416
 _STRIDES = (8, 16, 32)
 _BINS = 11
 _MEAN = (103.53, 116.28, 123.675)
 _STD = (57.375, 57.12, 58.395)
-_NMS_IOU = 0.6
 _LOWEST_SCORE = 0.02
-_MAX_DETECTIONS = 100
 
 
-class NanoDet:
+class NanoDet(CocoModel):
     """NanoDet-g for COCO's 80 categories, 416x416, from an ONNX file.
 
     Args:
@@ -41,12 +36,10 @@ class NanoDet:
     """
 
     name: ClassVar[str] = "nanodet_g"
-    tasks: ClassVar[tuple[Task, ...]] = ("detection",)
-    categories: ClassVar[Mapping[int, str]] = CATEGORIES
-    published: ClassVar[Mapping[Task, float]] = MappingProxyType({})
+    rule: ClassVar[str] = "nanodet 1"
 
     def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None:
-        self._model = OnnxModel(weights, device=device, detector=self.name)
+        super().__init__(weights=weights, device=device)
         n_cells = [(_SIDE // stride) ** 2 for stride in _STRIDES]
         wanted = [(1, n, columns) for n in n_cells for columns in (len(CATEGORIES), 4 * _BINS)]
         if [port.shape for port in self._model.outputs] != wanted or len(self._model.inputs) != 1:
@@ -56,7 +49,6 @@ class NanoDet:
                 hint="give the ONNX file of NanoDet-g",
             )
         self._form = InputForm((_SIDE, _SIDE), "stretch", channels="bgr", pixel_max=255, mean=_MEAN, std=_STD)
-        self._version = f"nanodet 1, {self._model.version}, {device}"
 
     def predict(self, image: Image) -> list[Prediction]:
         """Return at most 100 boxes in the image's pixels, best score first.
@@ -69,14 +61,7 @@ class NanoDet:
         scores = np.concatenate([output[0] for output in outputs[0::2]])
         bins = np.concatenate([output[0] for output in outputs[1::2]])
         found = Detections.above(_boxes(bins), scores, _LOWEST_SCORE)
-        found = replace(found, boxes=placement.to_image(found.boxes)).clipped(
-            placement.width, placement.height
-        )
-        return found.best(_MAX_DETECTIONS, iou=_NMS_IOU).rows(dict(enumerate(CATEGORIES)))
-
-    def version(self) -> str:
-        """Name this rule, ONNX Runtime's, Pillow's and the weights' version, and the device."""
-        return self._version
+        return self._rows(found, placement)
 
 
 def _boxes(bins: Floats) -> Floats:

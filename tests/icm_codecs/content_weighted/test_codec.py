@@ -353,7 +353,7 @@ def test_it_is_a_codec_that_loads_reports_and_can_be_weighed(codec: ContentWeigh
 def test_decoder_recovers_the_encoders_code(codec: ContentWeighted) -> None:
     image = photograph(97, 61)
     sent = codec._coder.analyse(image)
-    received = codec.code(codec.encode(image))
+    received = codec.latents(codec.encode(image))
     assert np.array_equal(sent.level, received.level)
     assert np.array_equal(sent.bits, received.bits)
     assert received.bits.any()
@@ -368,7 +368,7 @@ def test_maps_that_keep_least_and_most_come_back(rule: str, bias: float, tmp_pat
     model.save(tmp_path / "extreme.safetensors", {})
     codec = ContentWeighted(1, weights=str(tmp_path / "extreme.safetensors"))
     image = photograph(40, 33)
-    sent, received = codec._coder.analyse(image), codec.code(codec.encode(image))
+    sent, received = codec._coder.analyse(image), codec.latents(codec.encode(image))
     least, most = (0, 30) if rule == "floor" else (2, 32)
     assert np.array_equal(sent.bits, received.bits)
     kept = n_kept(torch.from_numpy(received.level), model.shape).numpy()
@@ -399,11 +399,11 @@ def test_one_thread_and_two_and_a_fresh_process_recover_the_same_code(
         "from icm_codecs.content_weighted.codec import ContentWeighted\n"
         "torch.set_num_threads(2)\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "code = ContentWeighted(1, weights=sys.argv[2]).code((folder / 'stream').read_bytes())\n"
+        "code = ContentWeighted(1, weights=sys.argv[2]).latents((folder / 'stream').read_bytes())\n"
         "np.savez(folder / 'code.npz', level=code.level, bits=code.bits)\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path), str(weights)], check=True, timeout=300)
-    seen, own = np.load(tmp_path / "code.npz"), codec.code(data)
+    seen, own = np.load(tmp_path / "code.npz"), codec.latents(data)
     assert np.array_equal(seen["level"], own.level)
     assert np.array_equal(seen["bits"], own.bits)
 

@@ -391,7 +391,7 @@ def test_bits_survive_a_drift_of_every_float_network(narrow: Path) -> None:
     data = RnnGdn(8, weights=str(narrow), coding="adaptive").encode(photograph(64, 64))
     steady, drifted = RnnGdn(1, weights=str(narrow)), RnnGdn(1, weights=str(narrow))
     torch.manual_seed(2)
-    for parameter in drifted._coder._network.parameters():
+    for parameter in drifted._coder._model.network.parameters():
         parameter.mul_(1 + 1e-4 * torch.randn_like(parameter))
     difference = np.abs(drifted.decode(data).astype(int) - steady.decode(data))
     assert difference.max() <= 4
