@@ -221,11 +221,12 @@ class DatasetProvider(Protocol):
 
     Attributes:
         name: The provider's name on the command line.
-        default_detectors: The detector to take for a task where the user names none, by task.
+        default_detectors: The detector to take for a task where the user names none, by task; a class that inherits
+            from this one may leave it out.
     """
 
     name: ClassVar[str]
-    default_detectors: ClassVar[Mapping[Task, str]]
+    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType({})
 
     @classmethod
     def open(

@@ -22,13 +22,25 @@ USUAL_ANCHOR = "vvc"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One codec against the anchor of its group.
+class OfGroup:
+    """What is said of a codec of a group of curves.
 
     Attributes:
         dataset: The dataset's name.
         task: What accuracy is measured on.
         detector: The detector's spec.
+    """
+
+    dataset: str
+    task: str
+    detector: str
+
+
+@dataclass(frozen=True)
+class Comparison(OfGroup):
+    """One codec against the anchor of its group.
+
+    Attributes:
         metric: The column of the results that was compared.
         codec: The codec's spec.
         anchor: The anchor's spec.
@@ -37,9 +49,6 @@ class Comparison:
         mixed: In which conventions the two curves' rates differ; an estimate of such a pair means little.
     """
 
-    dataset: str
-    task: str
-    detector: str
     metric: str
     codec: str
     anchor: str
@@ -74,13 +83,10 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class FixedAccuracy:
+class FixedAccuracy(OfGroup):
     """What rate a codec needs for an accuracy.
 
     Attributes:
-        dataset: The dataset's name.
-        task: What accuracy is measured on.
-        detector: The detector's spec.
         metric: The column of the results.
         codec: The codec's spec.
         target: The accuracy as it was asked for: absolute, or negative for points below the uncompressed images'.
@@ -88,9 +94,6 @@ class FixedAccuracy:
         mixed: In which conventions the codec's rates differ from those of the group's first.
     """
 
-    dataset: str
-    task: str
-    detector: str
     metric: str
     codec: str
     target: float

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from icm_bench.dataset import Dataset, ImageRecord, need, refuse, safe_name
+from icm_bench.dataset import Dataset, DatasetProvider, ImageRecord, need, refuse, safe_name
 from icm_bench.datasets.annotation import read_ground_truth
 from icm_bench.datasets.folder import list_folder
 from icm_bench.detector import Task
@@ -45,11 +45,10 @@ class Coco:
         return replace(found, name=f"{cls.name}-partial{len(found.images)}")
 
 
-class CocoFormat:
+class CocoFormat(DatasetProvider):
     """Any images with annotations in COCO's object format; named after the annotation file."""
 
     name: ClassVar[str] = "coco-format"
-    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType({})
 
     @classmethod
     def open(

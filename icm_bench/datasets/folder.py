@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar
 
-from icm_bench.dataset import Dataset, ImageRecord, need, refuse, safe_name
-from icm_bench.detector import Task
+from icm_bench.dataset import Dataset, DatasetProvider, ImageRecord, need, refuse, safe_name
 from icm_bench.error import DatasetError, system_errors
 from icm_bench.image import image_size, printable, read_bytes
 
@@ -28,11 +26,10 @@ _N_NAMED = 3
 _log = logging.getLogger(__name__)
 
 
-class Folder:
+class Folder(DatasetProvider):
     """A plain folder of images without ground truth; named after the folder."""
 
     name: ClassVar[str] = "folder"
-    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType({})
 
     @classmethod
     def open(

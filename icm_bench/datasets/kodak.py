@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar, Final
 
-from icm_bench.dataset import Dataset, ImageRecord, need, refuse
-from icm_bench.detector import Task
+from icm_bench.dataset import Dataset, DatasetProvider, ImageRecord, need, refuse
 from icm_bench.download import Patience, Progress, download
 from icm_bench.error import DatasetError
 from icm_bench.image import pixel_digest, printable, read_image
@@ -214,11 +211,10 @@ IMAGES: Final = (
 """``kodim01`` to ``kodim24``."""
 
 
-class Kodak:
+class Kodak(DatasetProvider):
     """The 24 images of the Kodak set as ``kodim01.png`` to ``kodim24.png`` in one folder; no ground truth."""
 
     name: ClassVar[str] = "kodak"
-    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType({})
 
     @classmethod
     def open(

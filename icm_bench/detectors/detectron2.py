@@ -24,7 +24,7 @@ from icm_bench.datasets.cityscapes_category import CATEGORIES as CITYSCAPES
 from icm_bench.datasets.coco_category import CATEGORIES as COCO
 from icm_bench.detector import Prediction, Task
 from icm_bench.detectors.array_pickle import read_pickled_state
-from icm_bench.detectors.device import open_device
+from icm_bench.detectors.device import network_errors, open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.download import download
 from icm_bench.error import DetectorError, DownloadError, UsageError, unknown
@@ -193,23 +193,15 @@ class Detectron2:
     def _infer(self, image: Image) -> Any:
         height, width = image.shape[:2]
         channels = image[:, :, ::-1] if self._is_bgr else image
-        try:
-            with (
-                torch.no_grad(),
-                torch.backends.cudnn.flags(
-                    enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-                ),
-            ):
-                resized = self._resize.get_transform(channels).apply_image(channels)
-                pixels = torch.from_numpy(resized.astype("float32").transpose(2, 0, 1).copy())
-                (found,) = self._network([{"image": pixels, "height": height, "width": width}])
-                return found["instances"].to("cpu")
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise DetectorError(
-                f"the network failed on an image of {width}x{height} ({first_line(error)})",
-                where=f"detector '{self.name}'",
-                hint="leave out extreme sizes, or free memory on the device",
-            ) from error
+        with (
+            network_errors(self.name, image),
+            torch.no_grad(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            resized = self._resize.get_transform(channels).apply_image(channels)
+            pixels = torch.from_numpy(resized.astype("float32").transpose(2, 0, 1).copy())
+            (found,) = self._network([{"image": pixels, "height": height, "width": width}])
+            return found["instances"].to("cpu")
 
 
 def zoo_model(variant: str | None) -> ZooModel:

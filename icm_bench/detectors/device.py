@@ -1,10 +1,28 @@
-"""Where a detector computes."""
+"""Where a detector computes, and what it says where it cannot."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 
 from icm_bench.error import DetectorError
+from icm_bench.image import Image, first_line
+
+
+@contextlib.contextmanager
+def network_errors(detector: str, image: Image) -> Iterator[None]:
+    """Raise ``DetectorError`` where a detector's network fails on an image, for instance for want of memory."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError) as error:
+        height, width = image.shape[:2]
+        raise DetectorError(
+            f"the network failed on an image of {width}x{height} ({first_line(error)})",
+            where=f"detector '{detector}'",
+            hint="leave out extreme sizes, or free memory on the device",
+        ) from error
 
 
 def open_device(name: str, detector: str) -> torch.device:

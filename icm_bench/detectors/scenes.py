@@ -26,9 +26,8 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.detector import Prediction, Task
-from icm_bench.detectors.device import open_device
+from icm_bench.detectors.device import network_errors, open_device
 from icm_bench.detectors.mask import run_lengths
-from icm_bench.error import DetectorError
 from icm_bench.image import Image
 from icm_bench.network.checkpoint import Checkpoint, load_into, read_checkpoint
 
@@ -283,16 +282,8 @@ class FasterRcnnScenes:
         Raises:
             DetectorError: The network fails, for instance for want of memory.
         """
-        try:
-            found = self._infer(image)
-        except RuntimeError as error:
-            height, width = image.shape[:2]
-            raise DetectorError(
-                f"the network failed on an image of {width}x{height} ({str(error).strip().splitlines()[0][:160]})",
-                where=f"detector '{self.name}'",
-                hint="leave out extreme sizes, or free memory on the device",
-            ) from error
-        return _rows(found)
+        with network_errors(self.name, image):
+            return _rows(self._infer(image))
 
     def version(self) -> str:
         """Name torchvision's, torch's and the weights' version, and the device."""

@@ -15,10 +15,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.detector import Prediction, Task
-from icm_bench.detectors.device import open_device
+from icm_bench.detectors.device import network_errors, open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError
-from icm_bench.image import Image, first_line, printable
+from icm_bench.image import Image, printable
 from icm_bench.network.checkpoint import cached_checkpoint, fetch_checkpoint, load_into, read_checkpoint
 
 _MASK_THRESHOLD = 0.5
@@ -106,23 +106,14 @@ class _TorchvisionRcnn:
         return self._version
 
     def _infer(self, image: Image) -> dict[str, Tensor]:
-        try:
-            with (
-                torch.inference_mode(),
-                torch.backends.cudnn.flags(
-                    enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-                ),
-            ):
-                pixels = torch.tensor(image, device=self._device).permute(2, 0, 1).contiguous().float() / 255
-                (found,) = self._model([pixels])
-                return {key: tensor.cpu() for key, tensor in found.items()}
-        except (RuntimeError, ValueError, AssertionError) as error:
-            height, width = image.shape[:2]
-            raise DetectorError(
-                f"the network failed on an image of {width}x{height} ({first_line(error)})",
-                where=f"detector '{self.name}'",
-                hint="leave out extreme sizes, or free memory on the device",
-            ) from error
+        with (
+            network_errors(self.name, image),
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            pixels = torch.tensor(image, device=self._device).permute(2, 0, 1).contiguous().float() / 255
+            (found,) = self._model([pixels])
+            return {key: tensor.cpu() for key, tensor in found.items()}
 
 
 class FasterRcnnResNet50Fpn(_TorchvisionRcnn):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def resample_weights(n_images: int, fingerprint: str, n_resamples: int = 1000) -
 
 
 def pooled_bpp(
-    n_bits: NDArray[np.int64], n_pixels: NDArray[np.int64], weights: NDArray[np.int32]
+    n_bits: NDArray[np.number[Any]], n_pixels: NDArray[np.number[Any]], weights: NDArray[np.int32]
 ) -> NDArray[np.float64]:
     """Return the rate of each resample: its total bits over its total pixels, in bits per pixel.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from icm_bench.download import download
-from icm_bench.error import DetectorError
+from icm_bench.error import DetectorError, IcmBenchError
 from icm_bench.image import first_line, printable
 from icm_bench.network.pickle_guard import check_pth
 
@@ -76,6 +77,19 @@ READERS: Final[Mapping[str, Reader]] = MappingProxyType(
 """How files of weights are read, by suffix."""
 
 
+@contextlib.contextmanager
+def damage_refused(where: str, kind: type[IcmBenchError]) -> Iterator[None]:
+    """Raise an error of a kind, which names the file, where a reader of weights fails on what it holds."""
+    try:
+        yield
+    except Exception as error:  # the readers raise whatever the damage leads to: EOFError, KeyError, ...
+        raise kind(
+            f"the weights are damaged, or hold more than tensors ({first_line(error)})",
+            where=where,
+            hint="fetch them again, or save the model's state dictionary alone",
+        ) from error
+
+
 def read_checkpoint(path: Path, readers: Mapping[str, Reader] = READERS) -> Checkpoint:
     """Return the state dictionary in a file.
 
@@ -101,14 +115,8 @@ def read_checkpoint(path: Path, readers: Mapping[str, Reader] = READERS) -> Chec
         raise DetectorError(
             f"the weights cannot be read ({printable(error)})", where=where, hint="check the path"
         ) from error
-    try:
+    with damage_refused(where, DetectorError):
         state = reader(data)
-    except Exception as error:  # the readers raise whatever the damage leads to: EOFError, KeyError, ...
-        raise DetectorError(
-            f"the weights are damaged, or hold more than tensors ({first_line(error)})",
-            where=where,
-            hint="fetch them again, or save the model's state dictionary alone",
-        ) from error
     _check_state(state, where)
     return Checkpoint(state, hashlib.sha256(data).hexdigest())
 

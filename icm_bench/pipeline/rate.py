@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from icm_bench.metrics.bootstrap import pooled_bpp
 from icm_bench.metrics.fidelity import Fidelity
 from icm_bench.pipeline import store
 from icm_bench.pipeline.plan import OperatingPoint, Plan
@@ -66,8 +67,7 @@ class Rates:
 
     def resampled(self, weights: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return bits per pixel of resamples, from resamples x images."""
-        replicated: NDArray[np.float64] = (weights @ self.n_bits) / (weights @ self.n_pixels)
-        return replicated
+        return pooled_bpp(self.n_bits, self.n_pixels, weights)
 
 
 def fidelity_of(plan: Plan, point: OperatingPoint) -> Fidelity:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from icm_bench.curves.comparison import OfGroup
 from icm_bench.curves.curve import Monotone
 from icm_bench.curves.estimate import Estimate, Method
 from icm_bench.curves.replicates import Replicates
@@ -49,13 +50,10 @@ Key: TypeAlias = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(OfGroup):
     """One codec on one dataset, task and detector, on both sides.
 
     Attributes:
-        dataset: The dataset's name.
-        task: What accuracy is measured on.
-        detector: The detector's spec.
         codec: The codec's spec.
         verdict: What became of it.
         reason: What the verdict rests on where the BD-rate alone does not say it, or None.
@@ -72,9 +70,6 @@ class Row:
         n_images: Images that head, or else base, was measured on; None where it does not tell.
     """
 
-    dataset: str
-    task: str
-    detector: str
     codec: str
     verdict: Verdict
     reason: str | None = None

@@ -29,6 +29,7 @@ from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates
 from icm_bench.dataset import Dataset, default_detector, open_dataset
 from icm_bench.detector import Task
+from icm_bench.metrics.bootstrap import pooled_bpp
 from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
 from icm_bench.pipeline import store
 from icm_bench.pipeline.engine import Device
@@ -66,7 +67,7 @@ class Version:
 
     def rates(self, weights: Weights) -> Floats:
         """Return the bits per pixel of each point, points x resamples."""
-        return np.stack([(weights @ bits) / (weights @ self.n_pixels) for bits in self.n_bits])
+        return np.stack([pooled_bpp(bits, self.n_pixels, weights) for bits in self.n_bits])
 
 
 def measured(
