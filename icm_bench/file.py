@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from icm_bench.error import IcmBenchError, ResultError, StoreError
 
@@ -41,6 +43,20 @@ def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Itera
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any, error_type: type[IcmBenchError], indent: int | None = None) -> None:
+    """Write JSON.
+
+    Raises:
+        IcmBenchError: Of that type: a number is not finite, or the file cannot be written.
+    """
+    try:
+        text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    except ValueError as error:
+        raise error_type("holds a figure that is not finite", where=path) from error
+    with replacing(path, error_type) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def below(root: Path, *names: str) -> Path:

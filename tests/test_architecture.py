@@ -77,13 +77,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 """What the modules of a folder may import beside one another. Modules at the top of a package are its own name."""
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
-    # The report shows decoded images and predictions, which lie in the stores of runs.
-    ("icm_bench.report.browser", "icm_bench.pipeline.readback"): "decoded images and predictions",
-    ("icm_bench.report.browser", "icm_bench.pipeline.store"): "the number of images in a shard",
-    # For annotations alone: the table of what the doctor finds.
-    ("icm_bench.report.table", "icm_bench.doctor"): "the type of a finding",
-    # Bitstreams and predictions are exported out of the stores of runs.
-    ("icm_bench.formats.exporter", "icm_bench.pipeline.store"): "reads bitstreams and predictions",
     # Trainings go on images that the harness draws.
     ("icm_codecs.training.images", "icm_bench.datasets.scenes.shard"): "reads drawn scenes",
 }

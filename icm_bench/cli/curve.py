@@ -26,26 +26,24 @@ def bdrate(
     folder: option.ResultsArgument = Path("results"),
     anchor: Annotated[
         str | None,
-        option.comparison(
-            metavar="SPEC", help="The codec to compare with.", show_default="vvc, or the first"
-        ),
+        option.comparison("The codec to compare with.", "SPEC", show_default="vvc, or the first"),
     ] = None,
     metric: option.MetricOption = "map",
     method: option.MethodOption = "pchip",
     monotone: Annotated[
-        option.Monotone, option.comparison(help="What to do where accuracy does not rise with rate.")
+        option.Monotone, option.comparison("What to do where accuracy does not rise with rate.")
     ] = "pareto",
     at: Annotated[
         str,
         option.comparison(
-            metavar="X,...",
-            help="Accuracies at which to give the rate; a negative one counts from the uncompressed images'.",
+            "Accuracies at which to give the rate; a negative one counts from the uncompressed images'.",
+            "X,...",
         ),
     ] = "-1,-2,-5",
-    matrix: Annotated[bool, option.comparison("--matrix", help="Every codec against every other.")] = False,
+    matrix: Annotated[bool, option.comparison("Every codec against every other.", None, "--matrix")] = False,
     across: Annotated[
         option.Across | None,
-        option.comparison(help="One table of all detectors of a dataset and task, with the mean over them."),
+        option.comparison("One table of all detectors of a dataset and task, with the mean over them."),
     ] = None,
     force: option.ForceOption = False,
     codecs: option.CodecsFilter = "",
@@ -53,9 +51,9 @@ def bdrate(
     detectors: option.DetectorsFilter = "",
     labels: option.LabelsOption = None,
     points: Annotated[
-        bool, option.output("--points", help="Print the operating points in place of BD-rates.")
+        bool, option.output("Print the operating points in place of BD-rates.", None, "--points")
     ] = False,
-    format_: Annotated[option.TableFormat, option.output("--format", help="How to print.")] = "table",
+    format_: Annotated[option.TableFormat, option.output("How to print.", None, "--format")] = "table",
 ) -> None:
     """Compare every curve of a folder with the anchor of its dataset, task and detector."""
     from icm_bench.curves.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
@@ -147,27 +145,25 @@ def plot(
     datasets: option.DatasetsFilter = "",
     detectors: option.DetectorsFilter = "",
     labels: option.LabelsOption = None,
-    scale: Annotated[option.Scale, option.output(help="Scale of the rate axis.")] = "log",
+    scale: Annotated[option.Scale, option.output("Scale of the rate axis.")] = "log",
     panels: Annotated[
         option.Panels,
-        option.output(help="One panel, or one for each size of object, category or detector."),
+        option.output("One panel, or one for each size of object, category or detector."),
     ] = "one",
     formats: Annotated[
-        str, option.output("--formats", metavar="ENDING,...", help="png, svg, pdf, separated by commas.")
+        str, option.output("png, svg, pdf, separated by commas.", "ENDING,...", "--formats")
     ] = "png",
     output: Annotated[
         Path | None,
-        option.output(metavar="FOLDER", help="Folder for the plots.", show_default="beside the curves"),
+        option.output("Folder for the plots.", "FOLDER", show_default="beside the curves"),
     ] = None,
-    xlim: Annotated[
-        str, option.output(metavar="LOW,HIGH", help="Lowest and highest rate, bits per pixel.")
-    ] = "",
-    ylim: Annotated[str, option.output(metavar="LOW,HIGH", help="Lowest and highest accuracy.")] = "",
+    xlim: Annotated[str, option.output("Lowest and highest rate, bits per pixel.", "LOW,HIGH")] = "",
+    ylim: Annotated[str, option.output("Lowest and highest accuracy.", "LOW,HIGH")] = "",
     size: Annotated[
-        option.Size, option.output(help="For a screen, or for one or both columns of a paper.")
+        option.Size, option.output("For a screen, or for one or both columns of a paper.")
     ] = "screen",
     bare: Annotated[
-        bool, option.output("--bare", help="Leave out the title and the line that says what was measured.")
+        bool, option.output("Leave out the title and the line that says what was measured.", None, "--bare")
     ] = False,
 ) -> None:
     """Draw accuracy over rate, one plot for each dataset, task and detector."""

@@ -13,7 +13,7 @@ from icm_bench.cli.console import Bar, say
 
 def coco(
     root: Annotated[
-        Path, option.image("--data-root", metavar="FOLDER", help="Where val2017/ and annotations/ go.")
+        Path, option.image("Where val2017/ and annotations/ go.", "FOLDER", "--data-root")
     ] = Path("data/coco"),
 ) -> None:
     """Download COCO val2017 (0.8 GB of images, 241 MB of annotations), over plain http, verified by checksums."""
@@ -23,13 +23,11 @@ def coco(
 
 
 def scenes(
-    folder: Annotated[
-        Path, option.image("--data-root", metavar="FOLDER", help="Where the scenes go.")
-    ] = Path("training/scenes"),
-    count: Annotated[
-        int, option.image(metavar="N", min=100, help="How many, in hundreds: 80 MB each hundred.")
-    ] = 1400,
-    seed: Annotated[int, option.image(metavar="N", help="The seed of the random numbers.")] = 1,
+    folder: Annotated[Path, option.image("Where the scenes go.", "FOLDER", "--data-root")] = Path(
+        "training/scenes"
+    ),
+    count: Annotated[int, option.image("How many, in hundreds: 80 MB each hundred.", "N", min=100)] = 1400,
+    seed: Annotated[int, option.image("The seed of the random numbers.", "N")] = 1,
 ) -> None:
     """Draw scenes to train on; those that are already there are kept."""
     from icm_bench.datasets.scenes.shard import N_SCENES, write_shard
@@ -43,7 +41,7 @@ def scenes(
 
 def kodak(
     root: Annotated[
-        Path, option.image("--data-root", metavar="FOLDER", help="Where kodim01.png to kodim24.png go.")
+        Path, option.image("Where kodim01.png to kodim24.png go.", "FOLDER", "--data-root")
     ] = Path("data/kodak"),
 ) -> None:
     """Download the 24 images of the Kodak set (15 MB), over plain http, verified by checksums."""
@@ -53,21 +51,19 @@ def kodak(
 
 
 def objects(
-    images: Annotated[Path, option.image(metavar="FOLDER", help="Your own images.")],
+    images: Annotated[Path, option.image("Your own images.", "FOLDER")],
     detectors: Annotated[
         str,
         option.detector(
-            "--detectors",
-            metavar="SPEC,...",
-            help="What looks; a spec may name its weights, yolox:weights=FILE.",
+            "What looks; a spec may name its weights, yolox:weights=FILE.", "SPEC,...", "--detectors"
         ),
     ],
     annotations: option.AnnotationsOption = None,
     score: Annotated[
         float,
-        option.detector(metavar="S", min=0.01, max=1.0, help="From which score on a finding is an object."),
+        option.detector("From which score on a finding is an object.", "S", min=0.01, max=1.0),
     ] = 0.3,
-    output: Annotated[Path, option.output(metavar="FILE", help="The file to write.")] = Path("objects.json"),
+    output: Annotated[Path, option.output("The file to write.", "FILE")] = Path("objects.json"),
 ) -> None:
     """Write where objects are in images, in COCO's format: what detectors find, and annotations; to train with."""
     from icm_bench.dataset import open_dataset

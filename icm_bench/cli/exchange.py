@@ -19,28 +19,24 @@ def import_(
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="A file, or a folder of CompressAI-Vision's summaries.")
     ],
-    origin: Annotated[option.Origin, option.coding("--from", help="Whose format it is.")],
-    dataset: Annotated[
-        str | None, option.coding(metavar="NAME", help="The dataset that it was measured on.")
-    ] = None,
-    task: Annotated[Task, option.coding(help="What was measured.")] = "fidelity",
-    detector: Annotated[str, option.coding(metavar="NAME", help="The detector, none for fidelity.")] = "none",
-    codec: Annotated[str | None, option.coding(metavar="NAME", help="What to call the codec.")] = None,
+    origin: Annotated[option.Origin, option.coding("Whose format it is.", None, "--from")],
+    dataset: Annotated[str | None, option.coding("The dataset that it was measured on.", "NAME")] = None,
+    task: Annotated[Task, option.coding("What was measured.")] = "fidelity",
+    detector: Annotated[str, option.coding("The detector, none for fidelity.", "NAME")] = "none",
+    codec: Annotated[str | None, option.coding("What to call the codec.", "NAME")] = None,
     metric: Annotated[
         str,
-        option.coding(
-            metavar="NAME", help="What the accuracy of CompressAI-Vision's files is: map, map50-oic, ..."
-        ),
+        option.coding("What the accuracy of CompressAI-Vision's files is: map, map50-oic, ...", "NAME"),
     ] = "map",
     bpp: Annotated[
-        str | None, option.convention(metavar="WORD", help="How bpp was averaged: pooled, mean or unknown.")
+        str | None, option.convention("How bpp was averaged: pooled, mean or unknown.", "WORD")
     ] = None,
     bits: Annotated[
         str | None,
-        option.convention(metavar="WORD", help="What was counted: bitstream, estimated or unknown."),
+        option.convention("What was counted: bitstream, estimated or unknown.", "WORD"),
     ] = None,
     pixels: Annotated[
-        str | None, option.convention(metavar="WORD", help="Of which image: native, resized or unknown.")
+        str | None, option.convention("Of which image: native, resized or unknown.", "WORD")
     ] = None,
     results: option.ResultsOption = Path("results"),
 ) -> None:
@@ -75,15 +71,11 @@ def published(
     ] = None,
     dataset: Annotated[
         str | None,
-        option.coding(
-            metavar="NAME", help="File them beside curves of this dataset.", show_default="their own"
-        ),
+        option.coding("File them beside curves of this dataset.", "NAME", show_default="their own"),
     ] = None,
     detector: Annotated[
         str | None,
-        option.coding(
-            metavar="NAME", help="File them beside curves of this detector.", show_default="their own"
-        ),
+        option.coding("File them beside curves of this detector.", "NAME", show_default="their own"),
     ] = None,
     results: option.ResultsOption = Path("results"),
 ) -> None:
@@ -104,18 +96,17 @@ def export(
         Path,
         typer.Argument(metavar="DESTINATION", help="A file, or a folder for formats of one file a curve."),
     ],
-    format_: Annotated[option.Target, option.output("--to", help="Whose format.")],
+    format_: Annotated[option.Target, option.output("Whose format.", None, "--to")],
     folder: option.ResultsOption = Path("results"),
     store: Annotated[
         Path | None,
-        option.output(
-            metavar="FOLDER", help="The point's or codec's folder in runs/, for coco and codec-compare."
-        ),
+        option.output("The point's or codec's folder in runs/, for coco and codec-compare.", "FOLDER"),
     ] = None,
 ) -> None:
     """Write curves, predictions or per-image values in other tools' formats."""
     from icm_bench.cli.curve import found
     from icm_bench.formats import exporter
+    from icm_bench.pipeline.export import export_coco, export_codec_compare
 
     if format_ == "tidy":
         exporter.export_tidy(found(folder), destination)
@@ -127,7 +118,7 @@ def export(
     elif store is None:
         raise UsageError("needs a folder of the stores", where=f"--to {format_}", hint="give --store")
     elif format_ == "coco":
-        exporter.export_coco(store, destination)
+        export_coco(store, destination)
     else:
-        exporter.export_codec_compare(store, destination)
+        export_codec_compare(store, destination)
     say(destination)

@@ -6,7 +6,7 @@ import os
 import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -29,54 +29,50 @@ Target: TypeAlias = Literal["tidy", "compressai", "coco", "codec-compare"]
 CODING, IMAGE, DETECTOR = "What is measured", "Images", "Detector"
 """The panels whose options say what is measured, not how or where."""
 
-coding = partial(typer.Option, rich_help_panel=CODING)
-image = partial(typer.Option, rich_help_panel=IMAGE)
-detector = partial(typer.Option, rich_help_panel=DETECTOR)
-machine = partial(typer.Option, rich_help_panel="Machine")
-comparison = partial(typer.Option, rich_help_panel="Comparison")
-convention = partial(typer.Option, rich_help_panel="Conventions")
-selection = partial(typer.Option, rich_help_panel="Selection")
-output = partial(typer.Option, rich_help_panel="Output")
+
+def _option(panel: str, text: str, metavar: str | None = None, *names: str, **rest: Any) -> Any:
+    """Return an option in a panel of the help: its text, what stands for its value, and its names if not its own."""
+    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel, **rest)
+
+
+coding = partial(_option, CODING)
+image = partial(_option, IMAGE)
+detector = partial(_option, DETECTOR)
+machine = partial(_option, "Machine")
+comparison = partial(_option, "Comparison")
+convention = partial(_option, "Conventions")
+selection = partial(_option, "Selection")
+output = partial(_option, "Output")
 
 ResultsArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of the curves.")]
 ResultsOption: TypeAlias = Annotated[
-    Path, output("--results", metavar="FOLDER", envvar="ICM_BENCH_RESULTS", help="Folder of the curves.")
+    Path, output("Folder of the curves.", "FOLDER", "--results", envvar="ICM_BENCH_RESULTS")
 ]
-RunsOption: TypeAlias = Annotated[
-    Path, output("--runs", metavar="FOLDER", help="Folder of bitstreams and predictions.")
-]
+RunsOption: TypeAlias = Annotated[Path, output("Folder of bitstreams and predictions.", "FOLDER", "--runs")]
 MetricOption: TypeAlias = Annotated[
-    str, comparison(metavar="NAME", help="A column of the results: map, map50, psnr-rgb, ...")
+    str, comparison("A column of the results: map, map50, psnr-rgb, ...", "NAME")
 ]
 BaseNameOption: TypeAlias = Annotated[
     str | None,
-    output(metavar="NAME", help="What to call the earlier results.", show_default="as given"),
+    output("What to call the earlier results.", "NAME", show_default="as given"),
 ]
-MethodOption: TypeAlias = Annotated[
-    Method, comparison(help="How a curve is interpolated between its points.")
-]
+MethodOption: TypeAlias = Annotated[Method, comparison("How a curve is interpolated between its points.")]
 ForceOption: TypeAlias = Annotated[
-    bool, comparison("--force", help="Take curves of different rate conventions together, marked.")
+    bool, comparison("Take curves of different rate conventions together, marked.", None, "--force")
 ]
 CodecsFilter: TypeAlias = Annotated[
     str,
-    selection("--codecs", metavar="SPEC,...", help="These codecs alone; a name stands for all its options."),
+    selection("These codecs alone; a name stands for all its options.", "SPEC,...", "--codecs"),
 ]
-DatasetsFilter: TypeAlias = Annotated[
-    str, selection("--datasets", metavar="NAME,...", help="These datasets alone.")
-]
-DetectorsFilter: TypeAlias = Annotated[
-    str, selection("--detectors", metavar="SPEC,...", help="These detectors alone.")
-]
+DatasetsFilter: TypeAlias = Annotated[str, selection("These datasets alone.", "NAME,...", "--datasets")]
+DetectorsFilter: TypeAlias = Annotated[str, selection("These detectors alone.", "SPEC,...", "--detectors")]
 LabelsOption: TypeAlias = Annotated[
     list[str] | None,
-    selection("--labels", metavar="SPEC=LABEL", help="What to call a codec. May be repeated."),
+    selection("What to call a codec. May be repeated.", "SPEC=LABEL", "--labels"),
 ]
-DataRootOption: TypeAlias = Annotated[Path | None, image(metavar="FOLDER", help="The dataset's folder.")]
-ImagesOption: TypeAlias = Annotated[Path | None, image(metavar="FOLDER", help="Your own images.")]
-AnnotationsOption: TypeAlias = Annotated[
-    Path | None, image(metavar="FILE", help="Their annotations in COCO format.")
-]
+DataRootOption: TypeAlias = Annotated[Path | None, image("The dataset's folder.", "FOLDER")]
+ImagesOption: TypeAlias = Annotated[Path | None, image("Your own images.", "FOLDER")]
+AnnotationsOption: TypeAlias = Annotated[Path | None, image("Their annotations in COCO format.", "FILE")]
 
 
 def _set_max_pixels(value: int | None) -> int | None:
@@ -89,15 +85,15 @@ def _set_max_pixels(value: int | None) -> int | None:
 MaxPixelsOption: TypeAlias = Annotated[
     int | None,
     image(
-        metavar="N",
+        "The most pixels of an image; more are taken for an attack.",
+        "N",
         min=1,
         envvar=limit.VARIABLE,
-        help="The most pixels of an image; more are taken for an attack.",
         show_default="80 million",
         callback=_set_max_pixels,
     ),
 ]
-DeviceOption: TypeAlias = Annotated[Device, machine(help="Where networks run.")]
+DeviceOption: TypeAlias = Annotated[Device, machine("Where networks run.")]
 
 
 def detectors(text: str) -> list[str]:

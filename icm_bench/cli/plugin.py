@@ -26,8 +26,13 @@ def doctor() -> None:
     from icm_bench import doctor as examination
     from icm_bench.report import table
 
-    console = Console()
     findings = examination.examine()
-    table.show(table.of_findings(findings), console)
+    shown = table.Table(
+        title="What is usable here",
+        header=("kind", "name", "state", "detail"),
+        rows=tuple((item.kind, item.name, item.state, item.detail) for item in findings),
+        n_text=3,
+    )
+    table.show(shown, Console())
     if any(finding.is_failure for finding in findings):
         raise typer.Exit(1)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from icm_bench.cli import option
 from icm_bench.cli.console import say
 from icm_bench.error import ResultError
-
-if TYPE_CHECKING:
-    pass
 
 
 def compare(
@@ -27,21 +24,18 @@ def compare(
     metric: option.MetricOption = "map",
     tolerance: Annotated[
         float,
-        option.comparison(metavar="PERCENT", min=0, help="The largest BD-rate that does not count as worse."),
+        option.comparison("The largest BD-rate that does not count as worse.", "PERCENT", min=0),
     ] = 0.5,
     method: option.MethodOption = "pchip",
-    format_: Annotated[option.DifferenceFormat, option.output("--format", help="How to print.")] = "text",
+    format_: Annotated[option.DifferenceFormat, option.output("How to print.", None, "--format")] = "text",
     base_name: option.BaseNameOption = None,
     head_name: Annotated[
         str | None,
-        option.output(metavar="NAME", help="What to call the later results.", show_default="as given"),
+        option.output("What to call the later results.", "NAME", show_default="as given"),
     ] = None,
     output: Annotated[
         list[Path] | None,
-        option.output(
-            metavar="FILE",
-            help="Write it to a file too: .txt, .md, .json or .xml (JUnit). May be repeated.",
-        ),
+        option.output("Write it to a file too: .txt, .md, .json or .xml (JUnit). May be repeated.", "FILE"),
     ] = None,
 ) -> None:
     """Compare every curve with its earlier self; exit status 1 where one is worse, beyond chance."""
@@ -95,41 +89,33 @@ def report(
     datasets: option.DatasetsFilter = "",
     detectors: option.DetectorsFilter = "",
     labels: option.LabelsOption = None,
-    output: Annotated[Path, option.output("--output", "-o", metavar="FILE", help="The HTML file.")] = Path(
-        "report.html"
-    ),
+    output: Annotated[Path, option.output("The HTML file.", "FILE", "--output", "-o")] = Path("report.html"),
     base: Annotated[
         str | None,
         option.comparison(
-            metavar="BASE", help="Earlier results to compare with: a folder, or a git revision, REV[:FOLDER]."
+            "Earlier results to compare with: a folder, or a git revision, REV[:FOLDER].", "BASE"
         ),
     ] = None,
     base_name: option.BaseNameOption = None,
     runs: Annotated[
         Path | None,
-        option.image(
-            "--runs",
-            metavar="FOLDER",
-            help="Show images too, from this folder of bitstreams and predictions.",
-        ),
+        option.image("Show images too, from this folder of bitstreams and predictions.", "FOLDER", "--runs"),
     ] = None,
     base_runs: Annotated[
         Path | None,
         option.image(
-            metavar="FOLDER",
-            help="With --base: the earlier bitstreams and predictions, to show what became worse.",
+            "With --base: the earlier bitstreams and predictions, to show what became worse.", "FOLDER"
         ),
     ] = None,
-    n_images: Annotated[
-        int, option.image("--image-count", metavar="N", min=1, help="How many images to show.")
-    ] = 12,
-    former_count: Annotated[int | None, option.image("--pictures", min=1, hidden=True)] = None,
+    n_images: Annotated[int, option.image("How many images to show.", "N", "--image-count", min=1)] = 12,
+    former_count: Annotated[int | None, option.image("", None, "--pictures", min=1, hidden=True)] = None,
     max_pixels: option.MaxPixelsOption = None,  # noqa: ARG001  (set by its callback)
     data_root: option.DataRootOption = None,
     images: option.ImagesOption = None,
     annotations: option.AnnotationsOption = None,
 ) -> None:
     """Write one HTML file of all curves: interactive plots, BD-rates, operating points, versions, images."""
+    from icm_bench.pipeline.readback import stored_in
     from icm_bench.report import browser, page, revision
     from icm_bench.report.selection import Selection, parse_labels
 
@@ -137,7 +123,8 @@ def report(
     if former_count is not None:
         say("--pictures is called --image-count now", error=True)
         n_images = former_count
-    pictures = None if runs is None else page.Pictures(runs, places, n_images, base_runs)
+    earlier_stores = None if base_runs is None else stored_in(base_runs)
+    pictures = None if runs is None else page.Pictures(stored_in(runs), places, n_images, earlier_stores)
     options: dict[str, Any] = {
         "metric": metric,
         "pictures": pictures,

@@ -24,118 +24,100 @@ if TYPE_CHECKING:
 
 def run(
     context: typer.Context,
-    task: Annotated[Task, option.coding(help="What is measured; fidelity needs no detector.")] = "detection",
+    task: Annotated[Task, option.coding("What is measured; fidelity needs no detector.")] = "detection",
     codecs: Annotated[
-        str, option.coding(metavar="SPEC,...", help="Codecs, each name:option=value:...; see icm-bench list.")
+        str, option.coding("Codecs, each name:option=value:...; see icm-bench list.", "SPEC,...")
     ] = "icm,vvc,jpeg",
     qualities: Annotated[
         list[str] | None,
-        option.coding(
-            metavar="SPEC=Q,...", help="Another ladder of rate points for a codec. May be repeated."
-        ),
+        option.coding("Another ladder of rate points for a codec. May be repeated.", "SPEC=Q,..."),
     ] = None,
     bootstrap: Annotated[
-        int, option.coding(metavar="N", min=0, help="Bootstrap replicates for the intervals; 0 for none.")
+        int, option.coding("Bootstrap replicates for the intervals; 0 for none.", "N", min=0)
     ] = 1000,
     metrics: Annotated[
         str,
-        option.coding(
-            metavar="NAME,...", help="Metrics of other packages to measure too; see icm-bench list."
-        ),
+        option.coding("Metrics of other packages to measure too; see icm-bench list.", "NAME,..."),
     ] = "",
-    dataset: Annotated[str, option.image(metavar="NAME", help="A dataset; see icm-bench list.")] = "scenes",
+    dataset: Annotated[str, option.image("A dataset; see icm-bench list.", "NAME")] = "scenes",
     data_root: option.DataRootOption = None,
     images: option.ImagesOption = None,
     annotations: option.AnnotationsOption = None,
     category_map: Annotated[
         str | None,
         option.image(
-            metavar="name|FILE",
-            help="Take the dataset's categories for the detector's: by their names, or by a JSON file.",
+            "Take the dataset's categories for the detector's: by their names, or by a JSON file.",
+            "name|FILE",
         ),
     ] = None,
     name: Annotated[
         str | None,
-        option.image(
-            metavar="NAME", help="What results call your own images.", show_default="the annotations' name"
-        ),
+        option.image("What results call your own images.", "NAME", show_default="the annotations' name"),
     ] = None,
     truth: Annotated[
         option.Truth,
-        option.image(
-            help="Score against annotations, or against the detector's findings on uncompressed images."
-        ),
+        option.image("Score against annotations, or against the detector's findings on uncompressed images."),
     ] = "annotations",
     truth_score: Annotated[
-        float, option.image(metavar="S", help="From which score on a finding of --truth pseudo counts.")
+        float, option.image("From which score on a finding of --truth pseudo counts.", "S")
     ] = 0.5,
     max_pixels: option.MaxPixelsOption = None,  # noqa: ARG001  (set by its callback)
-    limit: Annotated[
-        int | None, option.image(metavar="N", help="Take this many images, always the same ones.")
-    ] = None,
+    limit: Annotated[int | None, option.image("Take this many images, always the same ones.", "N")] = None,
     detector: Annotated[
         str | None,
         option.detector(
-            metavar="SPEC,...",
-            help="Detectors, each name:option=value:...:weights=FILE; see icm-bench list.",
+            "Detectors, each name:option=value:...:weights=FILE; see icm-bench list.",
+            "SPEC,...",
             show_default="the dataset's own",
         ),
     ] = None,
     detector_weights: Annotated[
         Path | None,
-        option.detector(
-            metavar="FILE", help="The weights of the one detector.", show_default="the published ones"
-        ),
+        option.detector("The weights of the one detector.", "FILE", show_default="the published ones"),
     ] = None,
     device: Annotated[
-        str, option.machine(metavar="NAME", help="Where networks run: auto, cpu, cuda, or cuda:1 and so on.")
+        str, option.machine("Where networks run: auto, cpu, cuda, or cuda:1 and so on.", "NAME")
     ] = "auto",
     workers: Annotated[
         int | None,
-        option.machine(metavar="N", min=1, help="Processes that code.", show_default="one a core"),
+        option.machine("Processes that code.", "N", min=1, show_default="one a core"),
     ] = None,
     gpus: Annotated[
         int | None,
-        option.machine(
-            metavar="N", min=0, help="Processes that detect, one a GPU.", show_default="one for each GPU"
-        ),
+        option.machine("Processes that detect, one a GPU.", "N", min=0, show_default="one for each GPU"),
     ] = None,
     dask: Annotated[
         str | None,
-        option.machine(metavar="ADDRESS", help="A Dask scheduler whose workers do the work, or local."),
+        option.machine("A Dask scheduler whose workers do the work, or local.", "ADDRESS"),
     ] = None,
     batch: Annotated[
         int,
-        option.machine(
-            metavar="N", min=1, help="Images that a detector gets at once, where it takes batches."
-        ),
+        option.machine("Images that a detector gets at once, where it takes batches.", "N", min=1),
     ] = 1,
     vtm: Annotated[
         Path | None,
         option.machine(
-            metavar="FOLDER",
-            help="Folder of VTM's executables, on every machine of the run.",
+            "Folder of VTM's executables, on every machine of the run.",
+            "FOLDER",
             show_default="ICM_BENCH_VTM, else PATH",
         ),
     ] = None,
     fresh: Annotated[
-        bool, option.output("--fresh", help="Measure again what was made under other conditions.")
+        bool, option.output("Measure again what was made under other conditions.", None, "--fresh")
     ] = False,
     again: Annotated[
-        str, option.output(metavar="SPEC,...", help="Codecs to measure again, all of them that is on disk.")
+        str, option.output("Codecs to measure again, all of them that is on disk.", "SPEC,...")
     ] = "",
     part: Annotated[
         str | None,
-        option.output(metavar="I/N", help="Measure the I-th of N parts alone, and write no curves."),
+        option.output("Measure the I-th of N parts alone, and write no curves.", "I/N"),
     ] = None,
     dry_run: Annotated[
-        bool, option.output("--dry-run", help="Show what is left to measure and what it takes, and end.")
+        bool, option.output("Show what is left to measure and what it takes, and end.", None, "--dry-run")
     ] = False,
     config: Annotated[  # noqa: ARG001  (read before the others, by its callback)
         Path | None,
-        option.output(
-            metavar="FILE", is_eager=True, callback=read_config, help="Take options from a TOML file."
-        ),
+        option.output("Take options from a TOML file.", "FILE", is_eager=True, callback=read_config),
     ] = None,
     results: option.ResultsOption = Path("results"),
     runs: option.RunsOption = Path("runs"),

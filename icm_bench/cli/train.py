@@ -15,32 +15,26 @@ def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a TOML file.")],
     data: Annotated[
         list[Path],
-        option.image(
-            metavar="FOLDER", help="A folder of images (may be repeated), or what icm-bench data scenes drew."
-        ),
+        option.image("A folder of images (may be repeated), or what icm-bench data scenes drew.", "FOLDER"),
     ],
     annotations: Annotated[
         list[Path] | None,
-        option.image(
-            metavar="FILE", help="The objects in the images of --data, in COCO format; once for each --data."
-        ),
+        option.image("The objects in the images of --data, in COCO format; once for each --data.", "FILE"),
     ] = None,
     detector_weights: Annotated[
         Path | None,
-        option.detector(metavar="FILE", help="The weights of the recipe's frozen detector, if not its own."),
+        option.detector("The weights of the recipe's frozen detector, if not its own.", "FILE"),
     ] = None,
     device: option.DeviceOption = "auto",
-    max_steps: Annotated[
-        int | None, option.machine(metavar="N", min=1, help="Stop here; run again to continue.")
-    ] = None,
+    max_steps: Annotated[int | None, option.machine("Stop here; run again to continue.", "N", min=1)] = None,
     start: Annotated[
         str | None,
-        option.machine(metavar="WEIGHTS", help="Shipped weights, or a file, to start a new training from."),
+        option.machine("Shipped weights, or a file, to start a new training from.", "WEIGHTS"),
     ] = None,
-    output: Annotated[
-        Path, option.output(metavar="FOLDER", help="Folder for checkpoints, curves and weights.")
-    ] = Path("training"),
-    fresh: Annotated[bool, option.output("--fresh", help="Start over instead of resuming.")] = False,
+    output: Annotated[Path, option.output("Folder for checkpoints, curves and weights.", "FOLDER")] = Path(
+        "training"
+    ),
+    fresh: Annotated[bool, option.output("Start over instead of resuming.", None, "--fresh")] = False,
 ) -> None:
     """Train a learned codec by a recipe; resumes where an earlier training was cut off."""
     from icm_bench import registry

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +103,11 @@ def predictions(
     return StoredPoint(result, quality, Store(Path(runs))).predictions()
 
 
+def stored_in(runs: str | Path) -> Callable[[Result, Quality | None], StoredPoint]:
+    """Return what gives an operating point of a curve out of the stores in a folder."""
+    return functools.partial(StoredPoint, store=Store(Path(runs)))
+
+
 @dataclass(frozen=True)
 class StoredPoint:
     """One operating point of a curve in the stores.
@@ -116,14 +122,14 @@ class StoredPoint:
     quality: Quality | None
     store: Store
 
-    def decode(self, image_id: int, shard: int | None = None) -> tuple[Image, int]:
+    def decode(self, image_id: int, place: int | None = None) -> tuple[Image, int]:
         """Return an image as its stored bitstream decodes, and the bitstream's bytes.
 
         Args:
             image_id: The image's id in the dataset.
-            shard: The number of its shard, where it is known.
+            place: How many images of the dataset come before it, where that is known.
         """
-        for path in self._shards(self._coded_folder, shard):
+        for path in self._shards(self._coded_folder, place):
             ids = store.read(path, ["image_id"])["image_id"].to_pylist()
             if image_id not in ids:
                 continue
@@ -143,15 +149,15 @@ class StoredPoint:
             [store.read(path, _PER_IMAGE) for path in self._shards(self._coded_folder, None)]
         )
 
-    def predictions(self, shard: int | None = None, least_score: float = 0.0) -> list[dict[str, Any]]:
+    def predictions(self, place: int | None = None, least_score: float = 0.0) -> list[dict[str, Any]]:
         """Return detections as COCO result rows.
 
         Args:
-            shard: The number of a shard; all of them where None.
+            place: Of the image with so many before it in the dataset, and of its neighbours; of all where None.
             least_score: From what score on.
         """
         rows: list[dict[str, Any]] = []
-        for path in self._shards(self._predicted_folder, shard):
+        for path in self._shards(self._predicted_folder, place):
             table = store.read(path, ["image_id", "predictions"])
             of_images = table["predictions"].combine_chunks()
             found = of_images.flatten()
@@ -184,11 +190,12 @@ class StoredPoint:
         detector = Spec.parse(self.result.detector).file_name
         return self.store.predicted(self.result.stored_as, codec, quality, detector, 0).parent
 
-    def _shards(self, folder: Path, shard: int | None) -> Iterator[Path]:
+    def _shards(self, folder: Path, place: int | None) -> Iterator[Path]:
         if not folder.is_dir():
             hint = "run the measurement with this --runs"
             raise StoreError("no such shards", where=folder, hint=hint)
-        found = store.shards(folder) if shard is None else iter([folder / f"{shard:05d}.parquet"])
+        shard = None if place is None else folder / f"{place // store.SHARD_IMAGES:05d}.parquet"
+        found = store.shards(folder) if shard is None else iter([shard])
         for path in found:
             self._check(path)
             yield path

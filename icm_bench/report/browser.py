@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,6 @@ from icm_bench.error import IcmBenchError, UsageError
 from icm_bench.image import Image
 from icm_bench.metrics.coco_match import MAX_DETECTIONS, match
 from icm_bench.metrics.coco_truth import GroundTruth
-from icm_bench.pipeline.readback import StoredPoint
-from icm_bench.pipeline.store import SHARD_IMAGES, Store
 from icm_bench.report.content import Group
 
 IOU: Final = 0.5
@@ -57,6 +55,22 @@ class Places:
     data_root: Path | None = None
     images: Path | None = None
     annotations: Path | None = None
+
+
+class StoredImages(Protocol):
+    """What is stored of one operating point; ``place`` says how many images of the dataset come before an image."""
+
+    def decode(self, image_id: int, place: int) -> tuple[Image, int]:
+        """Return an image as its stored bitstream decodes, and the bitstream's bytes."""
+        ...
+
+    def predictions(self, place: int | None = None, least_score: float = 0.0) -> list[dict[str, Any]]:
+        """Return detections as COCO result rows: of the image and its neighbours, or of all images."""
+        ...
+
+
+Stores: TypeAlias = Callable[[Result, Quality | None], StoredImages]
+"""Gives what is stored of an operating point of a curve, such as :func:`icm_bench.pipeline.readback.stored_in` does."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +131,12 @@ class Album:
             view["source"] = f"{folder}/{view['source']}"
 
 
-def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album:
+def make_album(group: Group, stores: Stores, places: Places, n_images: int) -> Album:
     """Return the images of a group that lose most, as they were decoded at every operating point.
 
     Args:
         group: Curves whose bitstreams and predictions are in the stores.
-        runs: The stores' folder.
+        stores: The stores.
         places: Where the dataset lies.
         n_images: How many images to show.
 
@@ -134,9 +148,9 @@ def make_album(group: Group, runs: Path, places: Places, n_images: int) -> Album
     dataset = open_measured(group.results[0], places)
     check_dataset(dataset, group.results)
     points = [
-        Point(dataset, runs, result, quality) for result in group.results for quality in result.qualities
+        Point(dataset, stores, result, quality) for result in group.results for quality in result.qualities
     ]
-    original = Point(dataset, runs, group.results[0], None)
+    original = Point(dataset, stores, group.results[0], None)
     chosen = _worst(dataset, original, points)[:n_images]
     objects = truths(dataset, chosen)
     data = {
@@ -181,7 +195,7 @@ class Point:
     """One operating point in the stores; no quality: the uncompressed images."""
 
     dataset: Dataset
-    runs: Path
+    stores: Stores
     result: Result
     quality: Quality | None
 
@@ -194,24 +208,21 @@ class Point:
 
     def detections(self, record: ImageRecord, truth: GroundTruth) -> list[Detection]:
         """Return an image's detections, best first, each with the object that it found."""
-        rows = self._stored.predictions(self._shard(record), LEAST_SCORE)
+        rows = self._stored.predictions(self.dataset.images.index(record), LEAST_SCORE)
         rows = [row for row in rows if row["image_id"] == record.id]
         return pair(truth, rows, self._task)
 
     def decode(self, record: ImageRecord) -> tuple[Image, int]:
         """Return an image as its stored bitstream decodes, and the bitstream's bytes."""
-        return self._stored.decode(record.id, self._shard(record))
+        return self._stored.decode(record.id, self.dataset.images.index(record))
 
     @property
     def _task(self) -> Task:
         return cast("Task", self.result.task)
 
     @cached_property
-    def _stored(self) -> StoredPoint:
-        return StoredPoint(self.result, self.quality, Store(self.runs))
-
-    def _shard(self, record: ImageRecord) -> int:
-        return self.dataset.images.index(record) // SHARD_IMAGES
+    def _stored(self) -> StoredImages:
+        return self.stores(self.result, self.quality)
 
 
 def pair(truth: GroundTruth, rows: Sequence[Mapping[str, Any]], task: str) -> list[Detection]:

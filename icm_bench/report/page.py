@@ -20,7 +20,7 @@ from icm_bench.curves.result import find
 from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.file import replacing
 from icm_bench.report import plot
-from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, make_album
+from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, Stores, make_album
 from icm_bench.report.change import section
 from icm_bench.report.content import (
     Group,
@@ -51,16 +51,16 @@ class Pictures:
     """Where a report finds its pictures.
 
     Attributes:
-        runs: The folder of the stores.
+        stores: The stores.
         places: Where datasets lie.
         n_images: How many images of each dataset, task and detector are shown.
-        base_runs: The folder of the stores of the earlier results, where the report is of a change.
+        base: The stores of the earlier results, where the report is of a change.
     """
 
-    runs: Path
+    stores: Stores
     places: Places
     n_images: int = 12
-    base_runs: Path | None = None
+    base: Stores | None = None
 
 
 def write(
@@ -112,10 +112,9 @@ def write(
     change, worse = None, ""
     if base is not None:
         change = compare(base, results, base_name=base_name, head_name="these results", metric=metric)
-        if pictures is not None and pictures.base_runs is not None:
-            worse = worse_images(
-                change, earlier, selected, Sides(pictures.base_runs, pictures.runs, pictures.places)
-            )
+        if pictures is not None and pictures.base is not None:
+            sides = Sides(pictures.base, pictures.stores, pictures.places)
+            worse = worse_images(change, earlier, selected, sides)
     albums = _albums(groups, pictures)
     made = [album for album in albums if isinstance(album, Album)]
     folder = output.with_name(f"{output.stem}_files")
@@ -179,7 +178,7 @@ def _albums(groups: Sequence[Group], pictures: Pictures | None) -> list[Album | 
     albums: list[Album | IcmBenchError | None] = []
     for group in groups:
         try:
-            albums.append(make_album(group, pictures.runs, pictures.places, pictures.n_images))
+            albums.append(make_album(group, pictures.stores, pictures.places, pictures.n_images))
         except IcmBenchError as error:
             albums.append(type(error)(error.what, where=error.where or group.title, hint=error.hint))
     if not any(isinstance(album, Album) for album in albums):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -19,9 +19,6 @@ from icm_bench.detector import NO_DETECTOR
 from icm_bench.report import escape
 from icm_bench.report.style import labels_of
 from icm_bench.text import printable
-
-if TYPE_CHECKING:
-    from icm_bench.doctor import Finding
 
 MIXED = "†"
 """Marks a figure whose curves count their bits or pixels differently."""
@@ -286,16 +283,6 @@ def labelled(table: Table, results: Sequence[Result], given: Mapping[str, str] |
     header = tuple(map(named, table.header))
     notes = (*table.notes, f"Codecs: {'; '.join(specs)}.") if specs else table.notes
     return replace(table, title=title, header=header, rows=rows, notes=notes)
-
-
-def of_findings(findings: Sequence[Finding]) -> Table:
-    """Return what an examination of the machine found."""
-    return Table(
-        title="What is usable here",
-        header=("kind", "name", "state", "detail"),
-        rows=tuple((item.kind, item.name, item.state, item.detail) for item in findings),
-        n_text=3,
-    )
 
 
 def show(table: Table, console: Console) -> None:

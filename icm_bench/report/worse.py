@@ -6,7 +6,6 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from icm_bench.report.browser import (
     Detection,
     Places,
     Point,
+    Stores,
     as_webp,
     check_dataset,
     open_measured,
@@ -47,8 +47,8 @@ class Sides:
         places: Where the datasets are.
     """
 
-    base: Path
-    head: Path
+    base: Stores
+    head: Stores
     places: Places
 
 
@@ -92,7 +92,8 @@ def _of_curve(base: Result, head: Result, sides: Sides) -> str:
     ladder = [quality for quality in base.qualities if quality is not None and quality in head.qualities]
     points = [
         tuple(
-            Point(dataset, runs, result, quality) for result, runs in ((base, sides.base), (head, sides.head))
+            Point(dataset, stores, result, quality)
+            for result, stores in ((base, sides.base), (head, sides.head))
         )
         for quality in ladder
     ]

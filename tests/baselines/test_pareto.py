@@ -17,6 +17,7 @@ from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from icm_bench.pipeline.front import front, reduced
+from icm_bench.pipeline.readback import stored_in
 from icm_bench.pipeline.runner import Summary, run
 from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
@@ -152,7 +153,7 @@ def test_the_report_shows_the_pictures_of_the_front(
     together: Summary, blob_files: tuple[Path, Path], runs: Path, tmp_path: Path
 ) -> None:
     folder, file = blob_files
-    pictures = Pictures(runs, Places(images=folder, annotations=file), 1)
+    pictures = Pictures(stored_in(runs), Places(images=folder, annotations=file), 1)
     assert write(tmp_path / "results", tmp_path / "report.html", pictures=pictures) == []
     assert "vvc-pareto:preset=faster" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

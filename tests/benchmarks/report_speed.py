@@ -34,6 +34,7 @@ from icm_bench.pipeline import store
 from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.provenance import machine
+from icm_bench.pipeline.readback import stored_in
 from icm_bench.pipeline.runner import run
 from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
@@ -255,7 +256,9 @@ def main() -> None:
         output = Path(temporary) / "report.html"
         places = Places(images=images, annotations=images / "instances.json")
         started, busy = time.perf_counter(), time.process_time()
-        write(folder / "results", output, pictures=Pictures(folder / "runs", places, given.pictures))
+        write(
+            folder / "results", output, pictures=Pictures(stored_in(folder / "runs"), places, given.pictures)
+        )
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
         beside = output.with_name("report_files")
         n_beside = sum(path.stat().st_size for path in beside.iterdir()) if beside.is_dir() else 0
