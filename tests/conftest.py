@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from icm_bench.testing import photograph
 
 OUTSIDE = Path(__file__).parents[2] / "shared" / "data"
 COLORS = {1: (230, 30, 30), 2: (30, 210, 30), 3: (40, 40, 240)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that have most slow tests: begun last, one process would work while the others wait."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    every = Counter(item.path for item in items)
+    items.sort(key=lambda item: (-slow[item.path], -every[item.path]))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,6 +28,7 @@ from tests.helpers.forge import (
     load,
     steps_of,
 )
+from tests.helpers.plugin import install
 
 COMMAND = Path(sys.executable).with_name("icm-bench")
 
@@ -69,8 +70,7 @@ def action(
     monkeypatch.setenv("PATH", os.pathsep.join([str(COMMAND.parent), os.environ["PATH"]]))
     monkeypatch.setenv("PADDED_SHARE", "0.1")
     (plugins / "padded_codec.py").write_text(CODEC)
-    entries = plugins / "fakes-1.0.dist-info" / "entry_points.txt"
-    entries.write_text(entries.read_text().replace("fake =", "padded = padded_codec:Padded\nfake =", 1))
+    install(plugins, "codecs", padded="padded_codec:Padded")
     folder = tmp_path / "repository"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -21,6 +20,7 @@ from PIL import Image as Pillow
 from icm_bench.dataset import VAL2017_ANNOTATIONS, VAL2017_IMAGES
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.testing import photograph
+from tests.helpers.warm import call
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,33 +44,28 @@ PAGES = {
     page: commands((ROOT / page).read_text(encoding="utf-8"))
     for page in ("README.md", "docs/coco.md", "docs/fidelity.md", "docs/training.md")
 }
-COMMANDS = [command for page in PAGES.values() for command in page]
-QUICK = {"run": ["--limit", "2", "--bootstrap", "10"]}
+COMMANDS = list(dict.fromkeys(command for page in PAGES.values() for command in page))
+LADDERS = {
+    "hyperprior": "1,4",
+    "icm": "1,4",
+    "jpeg": "5,20",
+    "jpeg2000": "0.06,0.25",
+    "tucodec": "0.1,0.25",
+    "vvc": "47,42",
+}
+"""Two rate points of each codec, which are as good as all to tell whether a line runs."""
+QUICK = {"run": ["--limit", "2", "--bootstrap", "10", "--workers", "1"]}
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with its committed results, in which the commands run one after the other."""
     folder = tmp_path_factory.mktemp("reader")
-    shutil.copytree(ROOT / "results", folder / "results")
+    shutil.copytree(ROOT / "results", folder / "results", ignore=shutil.ignore_patterns("coco-*"))
     for words in (["init", "-q", "-b", "main"], ["add", "-A", "results"], ["commit", "-q", "-m", "Results"]):
         identity = ["-c", "user.name=reader", "-c", "user.email=reader@example.org"]
         subprocess.run(["git", *identity, *words], cwd=folder, check=True)
     return folder
-
-
-def call(folder: Path, arguments: list[str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "icm_bench.cli", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, "ICM_BENCH_CACHE": str(folder / "cache")},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def coco(folder: Path) -> None:
@@ -139,15 +134,13 @@ def test_each_command_runs_as_printed(line: str, here: Path, shared_data: Callab
     if "kodak" in arguments:
         # No stand-in will do: the dataset knows the checksums of its files.
         shutil.copytree(shared_data("kodak"), here / "data" / "kodak", dirs_exist_ok=True)
-    if "fidelity" in arguments:
-        codecs = arguments[arguments.index("--codecs") + 1].split(",")
-        for codec, ladder in (("vvc", "47,42"), ("jpeg2000", "0.06,0.25")):
-            arguments += ["--qualities", f"{codec}={ladder}"] if codec in codecs else []
-    elif "--dataset" in arguments:
+    if arguments[0] == "run":
+        for codec in arguments[arguments.index("--codecs") + 1].split(","):
+            arguments += ["--qualities", f"{codec}={LADDERS[codec]}"]
+    if "coco" in arguments and arguments[0] == "run":
         name = "maskrcnn_resnet50_fpn" if "segmentation" in arguments else "fasterrcnn_resnet50_fpn"
         arguments[arguments.index("cuda")] = "cpu"
         arguments += ["--detector-weights", str(random_weights(here, name))]
-        arguments += ["--qualities", "vvc=47", "--qualities", "icm=1", "--qualities", "jpeg=5"]
     if "training/scenes" in arguments:
         scenes(here / "training" / "scenes")
     if arguments[:2] == ["data", "scenes"]:
@@ -162,7 +155,7 @@ def test_each_command_runs_as_printed(line: str, here: Path, shared_data: Callab
             start.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "codecs" / "icm_codecs" / "weights" / "icm-mse.safetensors", start)
         arguments += ["--max-steps", "1", "--device", "cpu"]
-    output = call(here, arguments)
+    output = call(here, arguments, {"ICM_BENCH_CACHE": str(here / "cache")})
     if arguments[0] == "run":
         dataset = "kodak" if "kodak" in arguments else "scenes"
         shown = f"fidelity on {dataset}-2: 2 images" if "fidelity" in arguments else "| uncompressed"

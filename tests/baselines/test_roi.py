@@ -23,10 +23,11 @@ from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import UsageError
 from icm_bench.image import Image, decode_image
-from icm_bench.pipeline.runner import Summary, run
+from icm_bench.pipeline.runner import Summary
 from icm_bench.report.style import GUIDED_BY_JUDGE, labels_of
 from icm_bench.spec import resolve_codec
 from icm_bench.testing import photograph
+from tests.helpers.small_run import run_in
 
 LADDERS = ["jpeg=10,30,80", "jpeg-roi:roi=fake=20010,20030,50030,50080,100010,100030,100080"]
 
@@ -49,16 +50,13 @@ def errors(image: Image, decoded: Image) -> tuple[float, float]:
 
 
 def measure(blobs: Dataset, folder: Path, detector: str) -> Summary:
-    return run(
+    return run_in(
         blobs.limit(8),
-        task="detection",
+        folder,
         codecs=["jpeg", "jpeg-roi:roi=fake"],
         detector=detector,
         qualities=LADDERS,
-        results=folder / "results",
-        runs=folder / "runs",
         bootstrap=20,
-        workers=1,
     )
 
 

@@ -19,6 +19,9 @@ from campaign import BASELINES, LEARNED, Tally, decode_all, in_child, mutated, o
 from icm_bench.error import IcmBenchError
 from icm_bench.testing import photograph
 
+CODERS = tuple(f"icm_codecs.{name}.coder" for name in ("content_weighted", "icm", "rnn_gdn", "tucodec"))
+"""What learned codecs import when they open their weights."""
+
 
 def attack(text: str, quality: float, count: int, seed: int, minutes: float) -> Tally | str:
     """Decode mutated streams of a codec in this process; return why where the codec cannot be had."""
@@ -71,7 +74,9 @@ def main() -> int:
     for text in given.codecs:
         began = time.monotonic()
         quality = (LEARNED | BASELINES)[text]
-        outcome = in_child(attack, text, quality, given.count, given.seed, given.minutes)
+        imported = CODERS if text in LEARNED else ()
+        arguments = (text, quality, given.count, given.seed, given.minutes)
+        outcome = in_child(attack, *arguments, imported=imported)
         timed(text, outcome, began)
         failed |= isinstance(outcome, Tally) and not outcome.holds()
     return int(failed)

@@ -18,8 +18,9 @@ from icm_bench.datasets.cityscapes import Cityscapes
 from icm_bench.datasets.cityscapes_category import CATEGORIES
 from icm_bench.datasets.coco_category import CATEGORIES as COCO
 from icm_bench.error import DatasetError, UsageError
-from icm_bench.pipeline.runner import run
 from icm_bench.testing import photograph
+from tests.helpers.plugin import install
+from tests.helpers.small_run import run_in
 
 IMAGES, TRUTH = "leftImg8bit/val", "gtFine/val"
 RED, GREEN = (230, 30, 30), (30, 210, 30)
@@ -171,16 +172,14 @@ def test_a_run_has_cityscapes_values_of_masks_beside_cocos_and_their_intervals(
 ) -> None:
     source = f"from icm_bench.datasets.cityscapes_category import CATEGORIES\n{DETECTOR}"
     (plugins / "street_of_colours.py").write_text(source)
-    with (plugins / "fakes-1.0.dist-info" / "entry_points.txt").open("a") as file:
-        file.write("street = street_of_colours:Street\n")
-    run(
+    install(plugins, "detectors", street="street_of_colours:Street")
+    run_in(
         Cityscapes.open(data_root=street),
-        task=task,
+        tmp_path,
         codecs=["jpeg"],
+        task=task,
         detector="street",
         qualities=["jpeg=5,90"],
-        runs=tmp_path / "runs",
-        results=tmp_path / "results",
         bootstrap=20,
     )
     found = load(tmp_path / "results" / "cityscapes-partial3" / task / "street" / "jpeg.json")

@@ -20,8 +20,9 @@ from icm_bench.error import DatasetError, UsageError
 from icm_bench.image import Image
 from icm_bench.metrics.evaluation import EVALUATIONS
 from icm_bench.metrics.metric import MAIN_METRICS
-from icm_bench.pipeline.runner import run
 from icm_bench.testing import photograph
+from tests.helpers.plugin import install
+from tests.helpers.small_run import run_in
 
 PERSON, BICYCLE, CAR, TRAFFIC_LIGHT = 1, 2, 3, 10
 COLORS = {"person": (230, 30, 30), "bicycle": (30, 210, 30), "car": (40, 40, 240)}
@@ -196,14 +197,7 @@ def test_missing_and_ambiguous_files_are_said(mpeg: Path, validation: Path) -> N
 def test_boxes_are_refused_for_segmentation_before_anything_is_coded(mpeg: Path, tmp_path: Path) -> None:
     dataset = open_dataset("openimages", data_root=mpeg)
     with pytest.raises(UsageError, match="it can score detection"):
-        run(
-            dataset,
-            task="segmentation",
-            codecs=["jpeg"],
-            detector="maskrcnn_resnet50_fpn",
-            runs=tmp_path / "runs",
-            results=tmp_path / "results",
-        )
+        run_in(dataset, tmp_path, codecs=["jpeg"], task="segmentation", detector="maskrcnn_resnet50_fpn")
     assert not (tmp_path / "runs").exists()
 
 
@@ -230,8 +224,7 @@ class Street(FakeDetector):
 def street(plugins: Path) -> Path:
     """Install a detector of coloured regions that calls them by COCO's names."""
     (plugins / "street.py").write_text(DETECTOR)
-    with (plugins / "fakes-1.0.dist-info" / "entry_points.txt").open("a") as file:
-        file.write("street = street:Street\n")
+    install(plugins, "detectors", street="street:Street")
     return plugins
 
 

@@ -23,8 +23,9 @@ from icm_bench.datasets.annotation import covers
 from icm_bench.datasets.openimages import OpenImages
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DatasetError
-from icm_bench.pipeline.runner import run
 from icm_bench.testing import photograph
+from tests.helpers.plugin import install
+from tests.helpers.small_run import run_in
 
 MASKS = "segmentation_validation_masks_5k.csv"
 PUBLISHED = "validation-annotations-object-segmentation.csv"
@@ -200,22 +201,20 @@ class Street(FakeDetector):
 
 def test_a_run_scores_masks_by_the_challenges_rules(mpeg: Path, plugins: Path, tmp_path: Path) -> None:
     (plugins / "street.py").write_text(DETECTOR)
-    with (plugins / "fakes-1.0.dist-info" / "entry_points.txt").open("a") as file:
-        file.write("street = street:Street\n")
+    install(plugins, "detectors", street="street:Street")
     image = (photograph(WIDTH, HEIGHT, seed=1) // 2 + 60).astype(np.uint8)
     image[_ellipse()] = (230, 30, 30)
     Pillow.fromarray(image).save(mpeg / "00aa.jpg", quality=95)
     labels = mpeg / "segmentation_validation_labels_5k.csv"
     for path in (labels, mpeg / "segmentation_validation_bbox_5k.csv", mpeg / MASKS):
         path.write_text(path.read_text().replace("cell_phone", "car"))
-    run(
+    run_in(
         OpenImages.open(data_root=mpeg),
-        task="segmentation",
+        tmp_path,
         codecs=["jpeg"],
+        task="segmentation",
         detector="street",
         qualities=["jpeg=2,90"],
-        runs=tmp_path / "runs",
-        results=tmp_path / "results",
         bootstrap=10,
     )
     place = tmp_path / "results" / "openimages-mpeg-segmentation-partial2" / "segmentation" / "street"

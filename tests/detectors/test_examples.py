@@ -13,9 +13,9 @@ from icm_bench.datasets.coco import Coco
 from icm_bench.error import DetectorError
 from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.pipeline.job import DetectorChoice
-from icm_bench.pipeline.runner import run
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector
+from tests.helpers.small_run import run_in
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 
@@ -91,17 +91,13 @@ def test_the_contract_is_kept(name: str) -> None:
 
 @needs_files
 def test_a_run_takes_them_like_ours(tmp_path: Path) -> None:
-    summary = run(
+    summary = run_in(
         Coco.open(data_root=SHARED / "coco").limit(2),
-        task="detection",
+        tmp_path,
         codecs=["jpeg"],
         detector="nanodet_g",
         weights=DETECTORS / "nanodet_g_coco80.onnx",
         qualities=["jpeg=80"],
-        results=tmp_path / "results",
-        runs=tmp_path / "runs",
-        workers=1,
-        bootstrap=0,
     )
     assert summary.results[0].detector == "nanodet_g"
     assert summary.n_detected == 4

@@ -23,6 +23,8 @@ from icm_bench.error import DetectorError, UsageError
 from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.pipeline.runner import run
 from icm_bench.testing import check_detector
+from tests.helpers.plugin import install
+from tests.helpers.small_run import run_in
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 
@@ -32,7 +34,6 @@ needs_files = pytest.mark.skipif(
     not DETECTORS.is_dir(), reason="exported detectors are not beside the checkout"
 )
 
-IDS = list(CATEGORIES)
 HEIGHT, WIDTH = 64, 96
 N_CELLS = 8 * 12 + 4 * 6 + 2 * 3
 IMAGES: dict[str, tuple[tuple[int | str, ...], str]] = {"images": ((1, 3, HEIGHT, WIDTH), "float")}
@@ -564,25 +565,20 @@ def test_the_contract_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_run_names_the_model_and_keeps_models_apart(tmp_path: Path, blobs: Dataset, plugins: Path) -> None:
-    with (plugins / "fakes-1.0.dist-info" / "entry_points.txt").open("a") as file:
-        file.write("onnx = icm_bench.detectors.onnx:Onnx\n")
+    install(plugins, "detectors", onnx="icm_bench.detectors.onnx:Onnx")
     (tmp_path / "labels.json").write_text(json.dumps((blobs.ground_truth or {})["categories"]))
     found = {}
     for shift in (0.0, 0.1):
         output = np.concatenate([yolo_output()[:, :6], yolo_output()[:, [9]] + np.float32(shift)], axis=1)
         weights = tmp_path / "model.onnx"
         weights.write_bytes(constant_model(IMAGES, {"output0": output}))
-        summary = run(
+        summary = run_in(
             blobs,
-            task="detection",
+            tmp_path,
             codecs=["fake"],
             detector="onnx:categories=labels.json",
             weights=weights,
             qualities=["fake=5"],
-            results=tmp_path / "results",
-            runs=tmp_path / "runs",
-            workers=1,
-            bootstrap=0,
         )
         named = summary.results[0].detector
         assert re.fullmatch(r"onnx:categories=labels\.json:model=model-[0-9a-f]{8}", named)
@@ -595,8 +591,7 @@ def test_a_run_names_the_model_and_keeps_models_apart(tmp_path: Path, blobs: Dat
 def test_categories_that_are_not_the_datasets_are_an_error(
     tmp_path: Path, blobs: Dataset, plugins: Path
 ) -> None:
-    with (plugins / "fakes-1.0.dist-info" / "entry_points.txt").open("a") as file:
-        file.write("onnx = icm_bench.detectors.onnx:Onnx\n")
+    install(plugins, "detectors", onnx="icm_bench.detectors.onnx:Onnx")
     weights = tmp_path / "model.onnx"
     weights.write_bytes(constant_model(IMAGES, {"output": yolox_output()}))
     options: Any = {"weights": weights, "results": tmp_path, "runs": tmp_path, "bootstrap": 0}

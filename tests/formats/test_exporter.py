@@ -16,12 +16,13 @@ from icm_bench.curves.result import Result, load
 from icm_bench.dataset import Dataset
 from icm_bench.error import ResultError, StoreError
 from icm_bench.formats.compressai import import_compressai
-from icm_bench.formats.exporter import export_coco, export_codec_compare, export_compressai, export_tidy
+from icm_bench.formats.exporter import export_compressai, export_tidy
 from icm_bench.formats.foreign import Group
 from icm_bench.formats.tidy import import_tidy
 from icm_bench.metrics.coco_ap import METRICS, GroundTruth, score
 from icm_bench.pipeline import store
-from icm_bench.pipeline.runner import run
+from icm_bench.pipeline.export import export_coco, export_codec_compare
+from tests.helpers.small_run import run_in
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +34,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(blobs: Dataset, folder: Path, plugins: Path) -> Path:
     """A run of a lossy codec and a lossless one, made once."""
     if not (folder / "results").exists():
-        run(
+        run_in(
             blobs,
-            task="detection",
+            folder,
             codecs=["jpeg:subsampling=444", "png"],
             qualities=["jpeg:subsampling=444=40,9"],
-            detector="fake",
-            results=folder / "results",
-            runs=folder / "runs",
             bootstrap=20,
-            workers=1,
         )
     return folder
 

@@ -23,8 +23,8 @@ from icm_bench.metrics.fidelity import Fidelity, distortion, with_decibels
 from icm_bench.metrics.metric import METRICS as KNOWN
 from icm_bench.pipeline import store
 from icm_bench.pipeline.readback import load_results
-from icm_bench.pipeline.runner import run
 from icm_bench.testing import FakeCodec, photograph
+from tests.helpers.small_run import run_in
 
 WEIGHTS = np.array([0.299, 0.587, 0.114])
 
@@ -173,13 +173,7 @@ def measure(dataset: Dataset, folder: Path, **options: object) -> Mapping[str, P
         "bootstrap": 40,
         "workers": 1,
     } | options
-    summary = run(
-        dataset,
-        task="fidelity",
-        results=folder / "results",
-        runs=folder / "runs",
-        **settings,  # type: ignore[arg-type]
-    )
+    summary = run_in(dataset, folder, task="fidelity", **settings)
     return {result.codec: path for result, path in zip(summary.results, summary.paths, strict=True)}
 
 
@@ -264,15 +258,13 @@ def test_a_finished_run_measures_nothing_and_a_lost_comparison_needs_no_encoding
     before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
     shutil.rmtree(tmp_path / "runs" / "compared")  # as in stores that are older than the metrics
     shutil.rmtree(tmp_path / "results")
-    summary = run(
+    summary = run_in(
         photos,
-        task="fidelity",
+        tmp_path,
         codecs=["fake", "jpeg"],
+        task="fidelity",
         qualities=["fake=1,3,5,7", "jpeg=5,20,60,90"],
         bootstrap=40,
-        workers=1,
-        results=tmp_path / "results",
-        runs=tmp_path / "runs",
     )
     assert (summary.n_encoded, summary.n_detected, summary.n_jobs) == (0, 0, 8)
     after = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
@@ -320,16 +312,7 @@ def test_a_lossless_codec_has_similarity_and_no_psnr(photos: Dataset, tmp_path: 
 
 
 def test_a_run_with_a_detector_measures_the_pixels_too(blobs: Dataset, plugins: Path, tmp_path: Path) -> None:
-    summary = run(
-        blobs.limit(4),
-        task="detection",
-        detector="fake",
-        codecs=["fake"],
-        bootstrap=20,
-        workers=1,
-        results=tmp_path / "results",
-        runs=tmp_path / "runs",
-    )
+    summary = run_in(blobs.limit(4), tmp_path, codecs=["fake"], bootstrap=20)
     (result,) = summary.results
     assert set(result.results) >= {"map", "psnr-rgb", "psnr-rgb-pooled", "psnr-luma", "psnr-luma-pooled"}
     assert result.replicates is not None
@@ -337,15 +320,7 @@ def test_a_run_with_a_detector_measures_the_pixels_too(blobs: Dataset, plugins: 
     assert "map" in result.replicates.uncompressed
     assert "psnr-luma" not in result.replicates.uncompressed
     # The stores of one task serve the other: nothing is coded or compared twice.
-    again = run(
-        blobs.limit(4),
-        task="fidelity",
-        codecs=["fake"],
-        bootstrap=0,
-        workers=1,
-        results=tmp_path / "results",
-        runs=tmp_path / "runs",
-    )
+    again = run_in(blobs.limit(4), tmp_path, codecs=["fake"], task="fidelity")
     assert again.n_jobs == 0
     for key in ("bpp", "psnr-rgb", "psnr-luma-pooled"):
         assert again.results[0].results[key] == result.results[key]

@@ -20,10 +20,9 @@ from icm_bench.error import UsageError
 from icm_bench.pipeline import engine, stage
 from icm_bench.pipeline.engine import Device, Pools, resolve_device
 from icm_bench.pipeline.job import DetectorChoice, Job
-from icm_bench.pipeline.runner import run
 from icm_bench.pipeline.worker import process_pool
 from icm_bench.spec import Spec
-from tests.helpers.small_run import curve_files, measure
+from tests.helpers.small_run import curve_files, measure, run_in
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -137,16 +136,7 @@ def test_a_device_is_found_by_its_number_and_shown_alone(monkeypatch: pytest.Mon
 
 
 def test_a_run_without_gpu_work_starts_no_predict_worker(blobs: Dataset, tmp_path: Path) -> None:
-    summary = run(
-        blobs.limit(3),
-        task="fidelity",
-        codecs=["fake"],
-        bootstrap=0,
-        workers=2,
-        gpus=1,
-        results=tmp_path / "results",
-        runs=tmp_path / "runs",
-    )
+    summary = run_in(blobs.limit(3), tmp_path, codecs=["fake"], task="fidelity", workers=2, gpus=1)
     assert summary.workers == 2
 
 

@@ -16,8 +16,9 @@ from icm_bench.dataset import Dataset
 from icm_bench.error import StoreError, UsageError
 from icm_bench.pipeline.given import codec_specs, detector_specs, metric_names
 from icm_bench.pipeline.readback import decoded
-from icm_bench.pipeline.runner import Summary, run
+from icm_bench.pipeline.runner import Summary
 from icm_bench.testing import FakeCodec, FakeDetector
+from tests.helpers.small_run import run_in
 
 
 @pytest.fixture(autouse=True)
@@ -49,16 +50,8 @@ class Sharp(FakeDetector):
 
 
 def measure(dataset: Dataset, folder: Path, codecs: Any, detector: Any = Sharp, **options: Any) -> Summary:
-    return run(
-        dataset.limit(4),
-        task="detection",
-        codecs=codecs,
-        detector=detector,
-        results=folder / "results",
-        runs=folder / "runs",
-        device="cpu",
-        bootstrap=20,
-        **{"workers": 1, **options},
+    return run_in(
+        dataset.limit(4), folder, codecs=codecs, detector=detector, bootstrap=20, **{"workers": 1, **options}
     )
 
 

@@ -13,6 +13,7 @@ from icm_bench.curves.result import Result
 from icm_bench.dataset import Dataset
 from icm_bench.error import ResultError, UsageError
 from icm_bench.pipeline.runner import run
+from tests.helpers.small_run import run_in
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -34,17 +35,8 @@ def measured(monkeypatch: pytest.MonkeyPatch, dataset: Dataset, folder: Path, me
     """Measure the fake codec at two qualities, and a metric of one function."""
     monkeypatch.setattr(registry, "_given", {})
     registry.give("metric", "own", type("Function", (Own,), {"measure": measure}))
-    (result,) = run(
-        dataset,
-        task="detection",
-        codecs=["fake"],
-        detector="fake",
-        qualities=["fake=1,8"],
-        metrics=["own"],
-        results=folder / "results",
-        runs=folder / "runs",
-        bootstrap=20,
-        workers=1,
+    (result,) = run_in(
+        dataset, folder, codecs=["fake"], qualities=["fake=1,8"], metrics=["own"], bootstrap=20
     ).results
     return result
 

@@ -10,9 +10,10 @@ import torch
 from icm_bench.dataset import Dataset
 from icm_bench.error import StoreError
 from icm_bench.pipeline import stage, store
-from icm_bench.pipeline.runner import run
 from icm_bench.pipeline.stage import decode_stored
 from icm_bench.spec import Spec
+from tests.helpers.plugin import install
+from tests.helpers.small_run import run_in
 
 CODEC = '''
 import os
@@ -39,20 +40,15 @@ class Tolerant(Wavering):
 @pytest.fixture
 def coded(plugins: Path, blobs: Dataset, tmp_path: Path) -> Path:
     (plugins / "wavering.py").write_text(CODEC)
-    (plugins / "fakes-1.0.dist-info" / "entry_points.txt").write_text(
-        "[icm_bench.codecs]\nwavering = wavering:Wavering\ntolerant = wavering:Tolerant\n"
-    )
+    install(plugins, "codecs", wavering="wavering:Wavering", tolerant="wavering:Tolerant")
     stage.forget()
     some = blobs.limit(2)
-    run(
+    run_in(
         some,
-        task="fidelity",
+        tmp_path,
         codecs=["wavering", "tolerant"],
+        task="fidelity",
         qualities=["wavering=5", "tolerant=5"],
-        bootstrap=0,
-        workers=1,
-        results=tmp_path / "results",
-        runs=tmp_path / "runs",
     )
     return tmp_path / "runs" / "coded" / some.name
 

@@ -16,20 +16,16 @@ from icm_bench.error import ResultError, StoreError, UsageError
 from icm_bench.pipeline.readback import decoded, load_results, predictions
 from icm_bench.pipeline.runner import Summary
 from icm_bench.testing import FakeCodec, FakeDetector
+from tests.helpers.small_run import run_in
 
 
 @pytest.fixture
 def summary(blobs: Dataset, plugins: Path, tmp_path: Path) -> Summary:
-    return icm_bench.run(
+    return run_in(
         blobs.limit(10),
-        task="detection",
+        tmp_path,
         codecs=["fake", "jpeg"],
-        detector="fake",
         qualities={"fake": [1, 5], "jpeg": [10, 60]},
-        results=tmp_path / "results",
-        runs=tmp_path / "runs",
-        workers=1,
-        device="cpu",
         bootstrap=20,
     )
 

@@ -33,7 +33,8 @@ from icm_bench.pipeline.readback import load_results
 from icm_bench.pipeline.runner import run
 from icm_bench.pipeline.worker import process_pool
 from icm_bench.testing import FakeCodec, FakeDetector
-from tests.helpers.small_run import curve_files
+from tests.helpers.plugin import install
+from tests.helpers.small_run import changed, curve_files, run_in
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -42,15 +43,8 @@ LADDER = ["jpeg:subsampling=444=5,20,60"]
 
 
 def measure(dataset: Dataset, folder: Path, **options: object) -> dict[str, Path]:
-    settings = {"codecs": CODECS, "qualities": LADDER, "bootstrap": 50, "workers": 2} | options
-    summary = run(
-        dataset,
-        task="detection",
-        detector="fake",
-        results=folder / "results",
-        runs=folder / "runs",
-        **settings,  # type: ignore[arg-type]
-    )
+    settings = {"codecs": CODECS, "qualities": LADDER, "bootstrap": 50} | options
+    summary = run_in(dataset, folder, **settings)
     return {result.codec: path for result, path in zip(summary.results, summary.paths, strict=True)}
 
 
@@ -63,7 +57,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uninterrupted(blobs: Dataset, reference: Path) -> Path:
     """A finished run, made once."""
     if not (reference / "results").exists():
-        measure(blobs, reference)
+        measure(blobs, reference, workers=2)
     return reference
 
 
@@ -113,16 +107,7 @@ def test_rate_and_accuracy_rise_along_the_ladder_up_to_the_uncompressed_accuracy
 def test_a_finished_run_measures_nothing_and_writes_nothing(blobs: Dataset, uninterrupted: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
     began = time.process_time()
-    summary = run(
-        blobs,
-        task="detection",
-        detector="fake",
-        codecs=CODECS,
-        qualities=LADDER,
-        bootstrap=50,
-        results=uninterrupted / "results",
-        runs=uninterrupted / "runs",
-    )
+    summary = run_in(blobs, uninterrupted, codecs=CODECS, qualities=LADDER, bootstrap=50)
     assert time.process_time() - began < 3
     assert (summary.n_encoded, summary.n_detected, summary.workers) == (0, 0, 0)
     assert before == {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
@@ -133,17 +118,7 @@ def test_a_second_task_and_a_second_detector_encode_nothing(
 ) -> None:
     shutil.copytree(uninterrupted / "runs", tmp_path / "runs")
     for detector, task, expected in (("fake", "segmentation", 0), ("fake:contrast=30", "detection", 20 * 9)):
-        summary = run(
-            blobs,
-            task=task,  # type: ignore[arg-type]
-            detector=detector,
-            codecs=CODECS,
-            qualities=LADDER,
-            bootstrap=0,
-            workers=1,
-            results=tmp_path / "results",
-            runs=tmp_path / "runs",
-        )
+        summary = run_in(blobs, tmp_path, codecs=CODECS, task=task, detector=detector, qualities=LADDER)
         assert (summary.n_encoded, summary.n_detected) == (0, expected)
     frame = load_results(tmp_path / "results")
     assert set(frame["detector"]) == {"fake", "fake:contrast=30"}
@@ -159,7 +134,7 @@ def test_a_cheap_codec_has_its_curve_while_a_dear_one_is_still_measured(
     def look(done: int, *_: object) -> None:
         there[done] = set(curve_files(tmp_path))
 
-    measure(blobs, tmp_path, workers=1, progress=look)
+    measure(blobs, tmp_path, progress=look)
     early = next(found for _, found in sorted(there.items()) if found)
     assert early < set(curve_files(uninterrupted))
     assert "jpeg+subsampling=444.json" in {Path(name).name for name in early}
@@ -168,7 +143,7 @@ def test_a_cheap_codec_has_its_curve_while_a_dear_one_is_still_measured(
 
 def test_any_executor_will_do(blobs: Dataset, uninterrupted: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
-        measure(blobs, tmp_path, executor=executor)
+        measure(blobs, tmp_path, executor=executor, workers=None)
     assert curve_files(tmp_path) == curve_files(uninterrupted)
 
 
@@ -312,7 +287,7 @@ def test_a_damaged_shard_is_measured_again_with_a_line_that_says_so(
     shutil.copytree(uninterrupted / "runs", tmp_path / "runs")
     folder = tmp_path / "runs" / kind / "blobs" / "fake" / "3"
     damage(folder / "fake" if kind == "predicted" else folder)
-    measure(blobs, tmp_path, workers=1)
+    measure(blobs, tmp_path)
     assert curve_files(tmp_path) == curve_files(uninterrupted)
     assert "parquet is measured again: it " in caplog.text
 
@@ -330,10 +305,7 @@ def liar(plugins: Path) -> Path:
         "    def __init__(self, quality, *, device='cpu'):\n"
         f"        super().__init__(quality, step=int(Path({str(step)!r}).read_text()))\n"
     )
-    (plugins / "fakes-1.0.dist-info" / "entry_points.txt").write_text(
-        "[icm_bench.codecs]\nliar = liar:Liar\nfake = icm_bench.testing:FakeCodec\n"
-        "[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
-    )
+    install(plugins, "codecs", liar="liar:Liar")
     return step
 
 
@@ -369,7 +341,7 @@ def test_a_codec_that_changes_and_keeps_its_version_is_noticed_and_alone_measure
 
 def test_a_prediction_from_other_bitstreams_is_made_again(blobs: Dataset, tmp_path: Path) -> None:
     some = blobs.limit(3)
-    measure(some, tmp_path, codecs=["fake"], qualities=[], workers=1)
+    measure(some, tmp_path, codecs=["fake"], qualities=[])
     path = next((tmp_path / "runs" / "coded" / some.name / "fake" / "3").glob("*.parquet"))
     header = store.read_header(path)
     store.write(path, store.read(path), {**header, "bitstreams": "others"})
@@ -395,7 +367,7 @@ def test_one_failing_image_fails_the_run_with_its_name_and_keeps_what_is_finishe
     victim = dataset.images[-1].path
     victim.write_bytes(victim.read_bytes()[:200])
     with pytest.raises(DatasetError, match=victim.name):
-        measure(dataset, tmp_path, workers=1)
+        measure(dataset, tmp_path)
     assert list((tmp_path / "runs").rglob("*.parquet"))
     assert not list((tmp_path / "runs").rglob("*.tmp"))
     assert not (tmp_path / "results").exists()
@@ -419,11 +391,8 @@ def test_a_plug_in_that_raises_is_named_with_the_image(plugins: Path, blobs: Dat
         "        import os\n"
         "        os._exit(9)\n"
     )
-    points = plugins / "fakes-1.0.dist-info" / "entry_points.txt"
-    points.write_text(
-        "[icm_bench.codecs]\nclumsy = clumsy:Clumsy\nrude = clumsy:Rude\nsilent = clumsy:Silent\n"
-        "deadly = clumsy:Deadly\n[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
-    )
+    names = ("clumsy", "rude", "silent", "deadly")
+    install(plugins, "codecs", **{name: f"clumsy:{name.title()}" for name in names})
     for codec, error, message in (
         (
             "clumsy",
@@ -445,15 +414,13 @@ def test_loading_a_codec_is_in_no_images_time(plugins: Path, blobs: Dataset, tmp
         "class Heavy(FakeCodec):\n"
         "    name = 'heavy'\n"
         "    loaded = False\n"
-        "    def load(self): time.sleep(4); self.loaded = True\n"
+        "    def load(self): time.sleep(2); self.loaded = True\n"
         "    def encode(self, image):\n"
         "        assert self.loaded\n"
         "        return super().encode(image)\n"
     )
-    (plugins / "fakes-1.0.dist-info" / "entry_points.txt").write_text(
-        "[icm_bench.codecs]\nheavy = heavy:Heavy\n[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
-    )
-    paths = measure(blobs.limit(3), tmp_path, codecs=["heavy"], qualities=["heavy=8"], workers=1)
+    install(plugins, "codecs", heavy="heavy:Heavy")
+    paths = measure(blobs.limit(3), tmp_path, codecs=["heavy"], qualities=["heavy=8"])
     assert load(paths["heavy"]).timings["results"]["encode_s"][0] < 1
 
 
@@ -490,12 +457,7 @@ def test_curves_of_another_dataset_of_the_same_name_are_not_joined(
     blobs: Dataset, blob_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     measure(blobs, tmp_path, codecs=["fake"], qualities=["fake=1,8"], bootstrap=0)
-    folder = tmp_path / "changed"
-    shutil.copytree(blob_files[0], folder)
-    content = json.loads((folder / "blobs.json").read_text())
-    content["annotations"].pop()
-    (folder / "blobs.json").write_text(json.dumps(content))
-    other = open_dataset("coco-format", images=folder, annotations=folder / "blobs.json")
+    other = changed(blob_files[0], tmp_path / "changed")
     before = curve_files(tmp_path)
     for codec in ("png", "fake"):
         with pytest.raises(
@@ -587,14 +549,7 @@ def test_a_detector_of_other_categories_is_refused(blobs: Dataset, tmp_path: Pat
     with pytest.raises(
         UsageError, match="category 1 is 'red' in dataset 'blobs' and 'person' to the detector"
     ):
-        run(
-            blobs,
-            task="detection",
-            codecs=["png"],
-            detector="fasterrcnn_resnet50_fpn",
-            results=tmp_path / "results",
-            runs=tmp_path / "runs",
-        )
+        run_in(blobs, tmp_path, codecs=["png"], detector="fasterrcnn_resnet50_fpn")
 
 
 def test_images_without_annotations_cannot_be_scored(blob_files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -28,11 +28,12 @@ from icm_bench.error import IcmBenchError, ResultError
 from icm_bench.metrics.coco_match import match
 from icm_bench.metrics.coco_truth import GroundTruth
 from icm_bench.pipeline import store
-from icm_bench.pipeline.runner import run
+from icm_bench.pipeline.readback import stored_in
 from icm_bench.report import page
 from icm_bench.report.browser import Places, pair
 from icm_bench.report.selection import Selection
 from icm_bench.testing import FakeCodec, FakeDetector
+from tests.helpers.small_run import run_in
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
@@ -446,16 +447,13 @@ def finished(
     if not measured:
         folder = tmp_path_factory.mktemp("finished")
         with ThreadPoolExecutor(1) as executor:
-            run(
+            run_in(
                 blobs.limit(10),
-                task="segmentation",
+                folder,
                 codecs=CODECS,
-                detector="fake",
+                task="segmentation",
                 qualities=["fake=1,5", "jpeg=5,60"],
-                results=folder / "results",
-                runs=folder / "runs",
                 bootstrap=20,
-                device="cpu",
                 executor=executor,
             )
         measured["folder"] = folder
@@ -465,7 +463,7 @@ def finished(
 @pytest.fixture
 def pictures(finished: Path, blob_files: tuple[Path, Path]) -> page.Pictures:
     folder, file = blob_files
-    return page.Pictures(finished / "runs", Places(images=folder, annotations=file), 3)
+    return page.Pictures(stored_in(finished / "runs"), Places(images=folder, annotations=file), 3)
 
 
 def sets_of(text: str) -> list[dict[str, Any]]:
@@ -571,7 +569,9 @@ def test_pictures_that_cannot_be_shown_at_all_are_an_error(
             store.write(path, changed, store.read_header(path))
     places = Places() if what == "places" else pictures.places
     with pytest.raises(IcmBenchError, match=expected[what]):
-        page.write(finished / "results", tmp_path / "report.html", pictures=page.Pictures(runs, places))
+        page.write(
+            finished / "results", tmp_path / "report.html", pictures=page.Pictures(stored_in(runs), places)
+        )
     assert not (tmp_path / "report.html").exists()
 
 

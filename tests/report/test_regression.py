@@ -23,13 +23,14 @@ from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import find, load, save
 from icm_bench.curves.schema import content_digest
-from icm_bench.dataset import Dataset, open_dataset
+from icm_bench.dataset import Dataset
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.bootstrap import resample_weights
-from icm_bench.pipeline.runner import run
 from icm_bench.report import difference, revision
 from icm_bench.report.regression import DIRECTION, Regression, Row, compare
 from icm_bench.report.verdict import judge
+from tests.helpers.plugin import install
+from tests.helpers.small_run import changed, run_in
 
 PADDED = '''
 import os
@@ -73,8 +74,7 @@ def measure(
 ) -> Measure:
     """Measure the codec in one of its forms, and return the folder of results."""
     (plugins / "padded_codec.py").write_text(PADDED)
-    entries = plugins / "fakes-1.0.dist-info" / "entry_points.txt"
-    entries.write_text(entries.read_text().replace("fake =", "padded = padded_codec:Padded\nfake =", 1))
+    install(plugins, "codecs", padded="padded_codec:Padded")
 
     def call(share: float = 0.1, byte: str = "x", blank: bool = False, dataset: Dataset = blobs) -> Path:
         key = f"{share} {byte} {blank} {dataset.fingerprint}"
@@ -86,17 +86,7 @@ def measure(
             monkeypatch.setenv("PADDED_BLANK", "yes")
         folder = tmp_path_factory.mktemp("measured")
         with ThreadPoolExecutor(1) as executor:
-            run(
-                dataset,
-                task="detection",
-                codecs=["padded"],
-                detector="fake",
-                results=folder / "results",
-                runs=folder / "runs",
-                bootstrap=200,
-                device="cpu",
-                executor=executor,
-            )
+            run_in(dataset, folder, codecs=["padded"], bootstrap=200, executor=executor)
         measured[key] = folder / "results"
         return measured[key]
 
@@ -184,13 +174,7 @@ def test_a_codec_that_forgets_the_picture_is_worse_though_it_has_no_bd_rate(meas
 def test_another_dataset_of_the_same_name_is_not_comparable(
     measure: Measure, blob_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    folder = tmp_path / "changed"
-    shutil.copytree(blob_files[0], folder)
-    truth = json.loads((folder / "blobs.json").read_text())
-    truth["annotations"].pop()
-    (folder / "blobs.json").write_text(json.dumps(truth))
-    changed = open_dataset("coco-format", images=folder, annotations=folder / "blobs.json")
-    found = compare(measure(), measure(dataset=changed))
+    found = compare(measure(), measure(dataset=changed(blob_files[0], tmp_path / "changed")))
     assert only(found).verdict == "not comparable"
     assert "other images or annotations" in (only(found).reason or "")
     assert only(found).bd_rate is None

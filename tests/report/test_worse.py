@@ -17,11 +17,11 @@ from icm_bench import registry
 from icm_bench.curves.result import find
 from icm_bench.dataset import Dataset
 from icm_bench.image import Image
-from icm_bench.pipeline.readback import decoded
-from icm_bench.pipeline.runner import run
+from icm_bench.pipeline.readback import decoded, stored_in
 from icm_bench.report import page
 from icm_bench.report.browser import Places
 from icm_bench.testing import FakeCodec
+from tests.helpers.small_run import run_in
 
 
 class Before(FakeCodec):
@@ -70,19 +70,11 @@ def report(
     def call(after: Any) -> str:
         for side, codec in (("base", cast(Any, Before)), ("head", after)):
             with ThreadPoolExecutor(1) as executor:
-                run(
-                    blobs,
-                    task="detection",
-                    codecs=[codec],
-                    detector="fake",
-                    results=tmp_path / side / "results",
-                    runs=tmp_path / side / "runs",
-                    device="cpu",
-                    bootstrap=100,
-                    executor=executor,
-                )
+                run_in(blobs, tmp_path / side, codecs=[codec], bootstrap=100, executor=executor)
         places = Places(images=blob_files[0], annotations=blob_files[1])
-        pictures = page.Pictures(tmp_path / "head/runs", places, 2, tmp_path / "base/runs")
+        pictures = page.Pictures(
+            stored_in(tmp_path / "head/runs"), places, 2, stored_in(tmp_path / "base/runs")
+        )
         path = tmp_path / "report.html"
         page.write(tmp_path / "head/results", path, base=tmp_path / "base/results", pictures=pictures)
         changed = path.read_text().partition('id="change"')[2].partition("</section>")[0]
