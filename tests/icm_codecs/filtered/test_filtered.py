@@ -16,7 +16,7 @@ from icm_baselines.vvc import Vvc
 from icm_bench.codec import Codec, header_bytes, objective_of, quality_of, trained_through
 from icm_bench.error import CodecError, TrainingError, UsageError
 from icm_bench.image import Image
-from icm_bench.testing import FakeCodec, check_codec, photograph
+from icm_bench.testing import FakeCodec, photograph
 from icm_codecs.filtered.checkpoint import load_checkpoint, save_checkpoint
 from icm_codecs.filtered.codec import VvcFiltered
 from icm_codecs.filtered.network import HIGHEST_QP, LOWEST_QP, FilterBlock, FilterNetwork, FilterShape
@@ -57,10 +57,6 @@ def batch(n: int = 2) -> Tensor:
 
 def squared_error(codec: Codec, image: Image) -> float:
     return float(np.mean((codec.decode(codec.encode(image)).astype(float) - image) ** 2))
-
-
-def test_contract(weights: str) -> None:
-    check_codec(VvcFiltered, preset="faster", weights=weights)
 
 
 def test_bitstream_is_the_standard_codecs_own(weights: str) -> None:

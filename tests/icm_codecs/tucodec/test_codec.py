@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
-from icm_bench.testing import check_codec, photograph
+from icm_bench.testing import photograph
 from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.checkpoint import load_checkpoint
@@ -104,10 +104,6 @@ def test_it_is_a_codec_that_reports_loads_and_can_be_weighed(weights: str) -> No
     assert isinstance(codec, ReportsHeaderBytes)
     assert isinstance(codec, Loads)
     assert isinstance(codec, Learned)
-
-
-def test_contract(weights: str) -> None:
-    check_codec(Tucodec, weights=weights)
 
 
 # The networks.
