@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from icm_bench.text import printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Scale: TypeAlias = Literal["log", "linear"]
@@ -113,3 +115,20 @@ class Strip:
         self.points = points
         self.height = (1.9 + 1.25 * (len(lines) - 1)) * em
         self.margin = 0.475 * em
+
+
+def name_rates(axes: Axes) -> None:
+    """Name the rates 1, 2 and 5 of each decade on a logarithmic axis."""
+    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+    low, high = axes.get_xlim()
+    ticks = [
+        digit * 10.0**decade
+        for decade in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for digit in (1, 2, 5)
+        if low <= digit * 10.0**decade <= high
+    ]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())

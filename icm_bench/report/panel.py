@@ -32,6 +32,9 @@ MOST_IN_FOREGROUND: Final = 5
 MOST_PANELS: Final = 12
 """Panels of a group of many; where they do not suffice each shows more."""
 
+MOST_IN_COLUMN: Final = 6
+"""Panels that stand one below the other in one column of a paper; of more, two stand side by side."""
+
 _ANCHOR_COLOR, _OTHERS_COLOR = "0.15", "0.82"
 
 
@@ -154,11 +157,13 @@ def _grid(
 ) -> tuple[Figure, list[Axes]]:
     import matplotlib.pyplot as plt
 
-    n_columns = min(n_panels, n_columns)
+    # Panels of a third of a paper's column would hold no names.
+    n_columns = min(n_panels, n_columns if look.size != "column" else 1 if n_panels <= MOST_IN_COLUMN else 2)
     n_rows = -(-n_panels // n_columns)
     width, _ = SIZES[look.size]
     width = max(width, 3.3 * n_columns + 0.4) if look.size == "screen" else width
-    height = (0.82 if look.size == "screen" else 0.9) * width / n_columns * n_rows + 0.5
+    shape = {"screen": 0.82, "column": 0.5, "two-columns": 0.9}[look.size]
+    height = shape * width / n_columns * n_rows + 0.5
     figure, grid = plt.subplots(
         n_rows,
         n_columns,

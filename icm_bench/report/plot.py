@@ -18,7 +18,7 @@ from icm_bench.curves.result import main_metric
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError, UsageError
 from icm_bench.file import replacing
-from icm_bench.report.look import SIZES, Limits, Look, Panels, Scale, Strip, plain, styled
+from icm_bench.report.look import SIZES, Limits, Look, Panels, Scale, Size, Strip, name_rates, plain, styled
 from icm_bench.report.style import COLORS, detector_label, labels_of, style_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ FORMATS: Final = ("png", "svg", "pdf")
 
 MOST_WITH_BANDS: Final = 8
 """More curves go without their intervals, which would hide one another."""
+
+MOST_NAMED_WITHIN: Final = 4
+"""More names would lie on the curves of a plot as wide as one column of a paper; they stand above it."""
 
 LINES: Final = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
 
@@ -78,8 +81,10 @@ def plot(
         axes.set_ylabel(axis_label(metric))
         figure = axes.get_figure()
         if is_own and isinstance(figure, Figure):
+            if look.size == "column" and len(drawn) > MOST_NAMED_WITHIN:
+                figure.set_figheight(height + (len(drawn) + 2) // 2 * 1.5 * look.points / 72)
             describe(figure, [(drawn, metric)], look, bands=has_bands, hidden=hidden)
-        _add_legend(axes, drawn, metric, is_crowded=is_crowded)
+        _add_legend(axes, drawn, metric, is_crowded=is_crowded, size=look.size)
     return axes
 
 
@@ -283,7 +288,7 @@ def set_limits(axes: Axes, drawn: Sequence[Result], metric: str, scale: Scale, l
     else:
         axes.set_xlim(0, max(rates) * 1.05)
     if scale == "log":
-        _name_rates(axes)
+        name_rates(axes)
     return n_outside(axes, drawn, metric)
 
 
@@ -353,10 +358,13 @@ def _n_dips(result: Result, metric: str) -> int:
     return len(order) - len(on_front(np.array(rates), np.array(accuracies)))
 
 
-def _add_legend(axes: Axes, drawn: Sequence[Result], metric: str, *, is_crowded: bool) -> None:
+def _add_legend(axes: Axes, drawn: Sequence[Result], metric: str, *, is_crowded: bool, size: Size) -> None:
     import matplotlib.pyplot as plt
 
     small = plt.rcParams["font.size"] - 0.5
+    if size == "column" and len(drawn) > MOST_NAMED_WITHIN:
+        axes.legend(fontsize=small, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        return
     if not is_crowded:
         axes.legend(fontsize=small)
         return
@@ -378,19 +386,3 @@ def _height(result: Result, drawn: Sequence[Result], metric: str) -> float:
     middle = float(np.median([math.log(rate) for each in drawn for rate in points_of(each, metric)[0]]))
     rates, accuracies, _ = points_of(result, metric)
     return float(np.interp(middle, np.log(rates), accuracies))
-
-
-def _name_rates(axes: Axes) -> None:
-    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
-
-    low, high = axes.get_xlim()
-    ticks = [
-        digit * 10.0**decade
-        for decade in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for digit in (1, 2, 5)
-        if low <= digit * 10.0**decade <= high
-    ]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())

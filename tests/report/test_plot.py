@@ -158,6 +158,20 @@ def test_what_is_said_above_and_below_a_plot_stays_within_it(size: Size, has_pan
             assert drawn is None or not lies.overlaps(drawn), text
 
 
+def test_names_stand_above_the_curves_of_a_narrow_plot_and_its_panels_below_one_another() -> None:
+    axes = plot(list(find(RESULTS / "scenes" / "detection")), look=Look(size="column"))
+    figure: Any = axes.get_figure()
+    figure.canvas.draw()
+    legend: Any = axes.get_legend()
+    assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
+    width, height = SIZES["column"]
+    assert figure.get_figwidth() == width
+    assert figure.get_figheight() > height
+    panels = draw_few_at_a_time(many(19), "map", "log", Look(size="column"))
+    assert panels.get_figwidth() == width
+    assert len({each.get_position().x0 for each in panels.axes}) == 1
+
+
 def test_points_left_out_are_those_of_the_metric_that_a_panel_shows() -> None:
     dips = {"bpp": [0.1, 0.2, 0.4, 0.8], "map": [10.0, 20.0, 26.0, 29.0]}
     dips |= {"map_small": [1.0, 3.0, 2.0, 4.0], "map_large": [50.0, 40.0, 30.0, 60.0]}
