@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from icm_bench.detector import Task
 from icm_bench.error import IcmBenchError, ResultError, UsageError
@@ -41,12 +49,20 @@ def _spec(text: str) -> str:
     return text
 
 
+def _given(value: object) -> object:
+    # What may be left out is None here; written as null, it is of another type than whoever reads it takes.
+    if value is None:
+        raise ValueError("is null")
+    return value
+
+
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Rate: TypeAlias = Annotated[float, Field(allow_inf_nan=False, gt=0)]
 Value: TypeAlias = Finite | None
 Bounds: TypeAlias = Annotated[list[Value], Field(min_length=2, max_length=2)]
 DatasetName: TypeAlias = Annotated[str, AfterValidator(_dataset_name)]
 SpecText: TypeAlias = Annotated[str, AfterValidator(_spec)]
+Costs: TypeAlias = Annotated[list[Finite] | None, BeforeValidator(_given)]
 
 
 class _Strict(BaseModel):
@@ -56,10 +72,11 @@ class _Strict(BaseModel):
 class _Dataset(_Strict):
     name: DatasetName
     fingerprint: str | None = None
-    images: Annotated[int, Field(gt=0)] | None = None
+    images: Annotated[int, Field(gt=0)] = 1
     pixels: Annotated[int, Field(gt=0)] | None = None
-    objects: Annotated[int, Field(ge=0)] | None = None
+    objects: Annotated[int, Field(ge=0)] = 0
     evaluation: str | None = None
+    truth: str = ""
     provider: str | None = None
     limit: Annotated[int, Field(gt=0)] | None = None
     subset_of: DatasetName | None = None
@@ -69,6 +86,32 @@ class _Dataset(_Strict):
 class _Detector(_Strict):
     spec: SpecText
     version: str | None = None
+
+
+class _Guide(_Strict):
+    spec: str
+    is_judge: bool
+
+
+class _Uncompressed(_Strict):
+    __pydantic_extra__: dict[str, Value] = Field(init=False)
+    intervals: dict[str, Bounds] = {}
+
+
+class _Intervals(_Strict):
+    __pydantic_extra__: dict[str, list[Bounds]] = Field(init=False)
+    level: Finite = 0.0
+    resamples: int = 0
+
+
+class _Fidelity(_Strict):
+    __pydantic_extra__: dict[str, str | int] = Field(init=False)
+    undefined: dict[str, str] = {}
+
+
+class _Published(_Strict):
+    __pydantic_extra__: dict[str, str] = Field(init=False)
+    source: str
 
 
 class _Meta(_Strict):
@@ -84,18 +127,19 @@ class _Meta(_Strict):
     config: dict[str, Any] = {}
     conventions: dict[str, str] = {}
     versions: dict[str, str] = {}
-    uncompressed: dict[str, Value | dict[str, Bounds]] | None = None
-    intervals: dict[str, int | Finite | list[Bounds]] = {}
-    fidelity: dict[str, str | int | dict[str, str]] = {}
+    uncompressed: _Uncompressed | None = None
+    intervals: _Intervals = _Intervals()
+    fidelity: _Fidelity = _Fidelity()
+    guide: Annotated[_Guide | None, BeforeValidator(_given)] = None
     front: dict[str, str | int] = {}
     imported: dict[str, str | list[str]] = {}
-    published: dict[str, str] = {}
+    published: Annotated[_Published | None, BeforeValidator(_given)] = None
     label: str | None = None
     objective: str | None = None
     trained_through: list[str] = []
-    parameters: Annotated[int, Field(ge=0)] | None = None
-    encoder_kmac: list[Finite] | None = None
-    decoder_kmac: list[Finite] | None = None
+    parameters: Annotated[int, Field(ge=0)] = 0
+    encoder_kmac: Costs = None
+    decoder_kmac: Costs = None
     digest: str | None = None
     files: dict[Literal["resamples"], str] = {}
 
@@ -117,7 +161,7 @@ class _File(_Strict):
         meta = self.meta
         columns: list[Sequence[Any] | None] = [*self.results.values(), *self.categories.values()]
         columns += [meta.codec_version, meta.bitstreams, meta.encoder_kmac, meta.decoder_kmac]
-        columns += [value for value in meta.intervals.values() if isinstance(value, list)]
+        columns += (meta.intervals.__pydantic_extra__ or {}).values()
         if any(column is not None and len(column) != n_points for column in columns):
             raise ValueError("its columns differ in length, or are empty")
         return self

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from icm_bench.curves.comparison import compare_with_anchor, fixed_accuracies
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, find, is_as_written, load, path_of, save
-from icm_bench.curves.schema import columns_digest
+from icm_bench.curves.schema import columns_digest, content_digest
 from icm_bench.error import ResultError
 from icm_bench.file import below
 
@@ -267,6 +267,39 @@ def test_a_text_that_is_no_result_is_one_line(written: Path, text: str) -> None:
     with pytest.raises(ResultError) as caught:
         load(written)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("dataset.images", None),
+        ("dataset.truth", []),
+        ("uncompressed.map", {}),
+        ("uncompressed.intervals", 7),
+        ("uncompressed.intervals", {"map": [1.0]}),
+        ("intervals.map", 5),
+        ("intervals.map", [[1.0, 2.0]]),
+        ("fidelity.undefined", ["psnr-rgb"]),
+        ("guide", None),
+        ("guide", {"spec": "fake"}),
+        ("guide", []),
+        ("published", {}),
+        ("decoder_kmac", None),
+    ],
+)
+def test_a_fact_of_a_wrong_type_is_refused_however_its_digest_holds(
+    written: Path, place: str, value: Any
+) -> None:
+    content = json.loads(written.read_text())
+    *outer, last = place.split(".")
+    facts = content["meta"]
+    for key in outer:
+        facts = facts.setdefault(key, {})
+    facts[last] = value
+    content["meta"]["digest"] = content_digest(content)
+    written.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=r"is not a result file \("):
+        load(written)
 
 
 _json = st.recursive(
