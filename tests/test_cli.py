@@ -473,6 +473,19 @@ def test_every_command_says_which_file_beside_a_curve_is_not_used(run: Run, on_b
             assert f"fake{ending} is not the file that was written with the curve, and is not used" in error
 
 
+def test_intervals_can_be_left_out(run: Run, on_blobs: list[object]) -> None:
+    ladder = ("--codecs", "fake,jpeg", "--qualities", "jpeg=5,20,60", "--bootstrap", 20)
+    assert run("run", *ladder, *on_blobs)[0] == 0
+    whole, without = (
+        list(csv.DictReader(io.StringIO(run("bdrate", "results", "--matrix", "--format", "csv", *given)[1])))
+        for given in ((), ("--no-intervals",))
+    )
+    assert all(row["low"] for row in whole)
+    assert not any(row["low"] or row["reason"] for row in without)
+    key = "bd_rate_percent"
+    assert [row[key] for row in without] == [row[key] for row in whole]
+
+
 def test_curves_go_out_and_come_back_and_conventions_are_not_mixed_unseen(
     run: Run, on_blobs: list[object], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,9 @@ def bdrate(
         option.Across | None,
         option.comparison("One table of all detectors of a dataset and task, with the mean over them."),
     ] = None,
+    no_intervals: Annotated[
+        bool, option.comparison("Leave out intervals, which take most of the time.", None, "--no-intervals")
+    ] = False,
     force: option.ForceOption = False,
     codecs: option.CodecsFilter = "",
     datasets: option.DatasetsFilter = "",
@@ -66,6 +70,8 @@ def bdrate(
     compared, fixed = [], []
     selection = Selection.parse(codecs, datasets, detectors)
     groups = _groups(folder, metric, selection, force=force or points)
+    if no_intervals:
+        groups = [[replace(curve, is_resampled=False) for curve in group] for group in groups]
     check_labels(named, itertools.chain(*groups))
     if points:
         _show_points(groups, named, format_)

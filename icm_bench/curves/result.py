@@ -61,6 +61,7 @@ class Result:
         timings: Seconds by operating point, and the machine.
         source: The JSON file that it was read from.
         warnings: What stands beside that file and was not used, with the reason; one sentence each.
+        is_resampled: Whether the bootstrap replicates beside that file are used.
     """
 
     dataset: str
@@ -74,6 +75,7 @@ class Result:
     timings: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
     warnings: tuple[str, ...] = ()
+    is_resampled: bool = True
 
     def __repr__(self) -> str:
         title = titled(self.task, self.dataset, self.detector)
@@ -124,7 +126,7 @@ class Result:
     @cached_property
     def _replicates(self) -> tuple[Replicates | None, str | None]:
         path = None if self.source is None else _beside(self.source, _RESAMPLES)
-        if path is None or not path.is_file():
+        if path is None or not self.is_resampled or not path.is_file():
             return None, None
         if not _belongs(path, self.meta):
             return None, _foreign(path)
