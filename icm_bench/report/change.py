@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 from icm_bench.report import difference
 from icm_bench.report.regression import DIRECTION, Regression
@@ -29,8 +30,10 @@ def section(regression: Regression, images: str = "") -> str:
 
 
 def _table(shown: Table) -> str:
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in shown.header)
-    body = "".join(f'<tr class="{row[1].split()[0]}">{_cells(shown, row)}</tr>' for row in shown.rows)
+    # Seconds last, so that a screen shows the remark without scrolling.
+    order = sorted(range(len(shown.header)), key=lambda index: shown.header[index].endswith(" s"))
+    head = "".join(f'<th scope="col">{html.escape(shown.header[index])}</th>' for index in order)
+    body = "".join(f'<tr class="{row[1].split()[0]}">{_cells(shown, row, order)}</tr>' for row in shown.rows)
     title = html.escape(shown.title)
     return (
         f'<h3>{title}</h3><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
@@ -38,10 +41,15 @@ def _table(shown: Table) -> str:
     )
 
 
-def _cells(shown: Table, row: tuple[str, ...]) -> str:
-    codec, *rest = map(html.escape, row)
-    others = (
-        f'<td class="number">{text}</td>' if shown.is_number(index) and index > 1 else f"<td>{text}</td>"
-        for index, text in enumerate(rest, start=1)
-    )
-    return f'<th scope="row">{codec}</th>{"".join(others)}'
+def _cells(shown: Table, row: tuple[str, ...], order: Sequence[int]) -> str:
+    def cell(index: int) -> str:
+        text = html.escape(row[index])
+        if index == 0:
+            return f'<th scope="row">{text}</th>'
+        if shown.header[index] == "remark":
+            return f'<td class="remark">{text}</td>'
+        return (
+            f'<td class="number">{text}</td>' if shown.is_number(index) and index > 1 else f"<td>{text}</td>"
+        )
+
+    return "".join(map(cell, order))

@@ -226,8 +226,9 @@ def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings
         )
     try:
         judged = judge(
-            base.curve,
-            head.curve,
+            # Both are of one codec: what is said of them says which.
+            replace(base.curve, codec="base"),
+            replace(head.curve, codec="head"),
             *_common(base.replicates, head.replicates),
             metric=metric,
             tolerance_percent=settings.tolerance_percent,

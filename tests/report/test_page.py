@@ -413,6 +413,8 @@ def test_a_report_of_a_change_says_what_became_worse_and_draws_both_curves(
     assert re.search(
         r'<tr class="worse"><th scope="row">icm</th><td>worse</td><td class="number">\+20.00 %', changed
     )
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', changed)
+    assert heads[-4:] == ["bits", "remark", "enc s", "dec s"]
     curves = json.loads(Parsed(text).data)["groups"][0]["curves"]
     assert [curve["label"] for curve in curves] == ["icm", "icm, base", "JPEG"]
     assert [curve["rivals"] for curve in curves] == [[1], [0], []]

@@ -167,6 +167,8 @@ def test_a_codec_that_forgets_the_picture_is_worse_though_it_has_no_bd_rate(meas
     assert row.bd_rate is not None
     assert row.bd_rate.value is None
     assert row.verdict == "worse"
+    # Both are the same codec: the reason says which side it is of.
+    assert (row.reason or "").startswith("head has 1 rising point")
     assert "by map at the same rates" in (row.reason or "")
     assert only(compare(measure(blank=True), measure())).verdict == "better"
 
