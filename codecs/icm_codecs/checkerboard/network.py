@@ -20,7 +20,7 @@ from torch.nn import functional
 from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.layer import Entries, round_through
 from icm_codecs.tucodec.network import (
-    SCALES,
+    LAPLACIAN_SCALES,
     Estimate,
     PositionModulation,
     TucodecNetwork,
@@ -127,7 +127,7 @@ class HyperSynthesis(nn.Module):
         self.first_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
         self.second_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
         # The hyper-latent's own Laplacians: one scale for each position and channel.
-        start = index_of(2.0) / SCALES.per_unit
+        start = index_of(2.0) / LAPLACIAN_SCALES.per_unit
         self.hyper_scale = nn.Parameter(torch.full((shape.rate_points, shape.hyper), start))
 
     def forward(self, hyper: Tensor, position: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class HyperSynthesis(nn.Module):
 
     def hyper_index(self, position: Tensor) -> Tensor:
         """Return the hyper-latent's scale indices, not yet bounded: N x hyper x 1 x 1."""
-        return SCALES.per_unit * interpolate(self.hyper_scale, position)
+        return LAPLACIAN_SCALES.per_unit * interpolate(self.hyper_scale, position)
 
 
 class ContextPass(nn.Module):
@@ -164,7 +164,7 @@ class ContextPass(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(shape.rate_points, 2 * size))
         with torch.no_grad():
             self.output.weight.mul_(0.1)
-            self.output_bias[:, :size] = index_of(1.0) / SCALES.per_unit
+            self.output_bias[:, :size] = index_of(1.0) / LAPLACIAN_SCALES.per_unit
 
     def forward(
         self, features: Tensor, anchors: Tensor, earlier: Tensor, position: Tensor
@@ -184,7 +184,7 @@ class ContextPass(nn.Module):
             x = x + self.earlier(earlier.clamp(-CONTEXT_BOUND, CONTEXT_BOUND))
         x = (self.output(functional.relu(x)) + interpolate(self.output_bias, position)).float()
         index, mean = x.chunk(2, dim=1)
-        return SCALES.per_unit * index, mean
+        return LAPLACIAN_SCALES.per_unit * index, mean
 
 
 def _convolution(inputs: int, outputs: int, side: int) -> nn.Conv2d:
@@ -294,8 +294,8 @@ class CheckerboardNetwork(nn.Module):
         return Estimate(decoded, unfiltered, self.bits(scaled, coded, position, add_noise))
 
     def _bits(self, values: Tensor, index: Tensor) -> Tensor:
-        bounded = self.lowest_index(index.float()).clamp(max=float(SCALES.n_scales - 1))
-        scale = SCALES.lowest * torch.exp(SCALES.step * bounded)
+        bounded = self.lowest_index(index.float()).clamp(max=float(LAPLACIAN_SCALES.n_scales - 1))
+        scale = LAPLACIAN_SCALES.lowest * torch.exp(LAPLACIAN_SCALES.step * bounded)
         return laplacian_bits(values, scale).sum(dim=(1, 2, 3))
 
 

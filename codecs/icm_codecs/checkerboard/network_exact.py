@@ -26,7 +26,7 @@ from icm_codecs.bitstream.integer_layer import (
     rounding_shift,
 )
 from icm_codecs.checkerboard.network import CONTEXT_BOUND, CheckerboardNetwork, ContextPass, checkerboard
-from icm_codecs.tucodec.network import SCALES, interpolate
+from icm_codecs.tucodec.network import LAPLACIAN_SCALES, interpolate
 
 CodePass = Callable[[slice, Tensor, Tensor, Tensor], Tensor]
 """Codes the latents of one pass: the group's channels, the places (rows x columns, bool), their scale indices and means
@@ -78,7 +78,7 @@ class ExactPass:
         index, mean = last.apply(x.clamp(0, ACTIVATION_BOUND), quality).chunk(2, dim=1)
         mean = rounding_shift(mean, last.shift + ACTIVATION_BITS - MEAN_BITS)
         bounded = mean.clamp(-ACTIVATION_BOUND, ACTIVATION_BOUND)
-        return SCALES.indices(index, last.shift + ACTIVATION_BITS), bounded.long()
+        return LAPLACIAN_SCALES.indices(index, last.shift + ACTIVATION_BITS), bounded.long()
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class ExactEntropyModel:
 
     def hyper_index(self, quality: int) -> Tensor:
         """Return the hyper-latent's scale indices, int64, 0 to 63, one a channel."""
-        return SCALES.indices(self.hyper_scale[quality], ACTIVATION_BITS)
+        return LAPLACIAN_SCALES.indices(self.hyper_scale[quality], ACTIVATION_BITS)
 
     def walk(self, hyper: Tensor, quality: int, size: tuple[int, int], code: CodePass) -> Tensor:
         """Go through the latent in the order of decoding; return it, latent x rows x columns int64, 2^-8 steps.

@@ -35,13 +35,7 @@ class RnnCheckpoint(StoredNetworks):
 
 
 def save_checkpoint(network: RnnNetwork, path: Path, facts: Mapping[str, str]) -> None:
-    """Write networks as a weights file, all or nothing.
-
-    Args:
-        network: The networks as they were trained.
-        path: Where to.
-        facts: Metadata: the model's name, how it was trained.
-    """
+    """Write networks as a weights file, all or nothing."""
     tensors = {name: value.half() for name, value in network.named_parameters()}
     write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
 

@@ -59,13 +59,7 @@ class TucodecCheckpoint(weights_file.StoredNetworks):
 
 
 def save_checkpoint(network: TucodecNetwork, path: Path, facts: Mapping[str, str]) -> None:
-    """Write a trained network as a checkpoint file, all or nothing.
-
-    Args:
-        network: The network as it was trained.
-        path: Where to.
-        facts: Metadata: the model's name, how it was trained.
-    """
+    """Write a trained network as a checkpoint file, all or nothing."""
     tensors: dict[str, Tensor] = {
         "log_gain": network.log_gain,
         "log_inverse_gain": network.log_inverse_gain,

@@ -49,7 +49,7 @@ _START_SCALE = 0.4
 _QUIET = 0.2
 """How much less than usual residual blocks add to begin with, where what they add to is of use already."""
 
-SCALES = ScaleLadder(lowest=0.05, highest=45.0)
+LAPLACIAN_SCALES = ScaleLadder(lowest=0.05, highest=45.0)
 """The scales b of the Laplacians exp(-|x| / b) / 2b, in quantisation steps. Index 0 means "zero, not sent"."""
 
 StandIn = Literal["noise", "rounded"]
@@ -214,7 +214,7 @@ class ScaleSynthesis(nn.Module):
         self.third_bias = nn.Parameter(torch.zeros(shape.rate_points, shape.latent))
         # The hyper-latent's own Laplacians: one scale a rate point and channel.
         self.hyper_scale = nn.Parameter(
-            torch.full((shape.rate_points, shape.hyper), index_of(2.0) / SCALES.per_unit)
+            torch.full((shape.rate_points, shape.hyper), index_of(2.0) / LAPLACIAN_SCALES.per_unit)
         )
 
     def forward(self, hyper: Tensor, position: Tensor) -> Tensor:
@@ -225,11 +225,11 @@ class ScaleSynthesis(nn.Module):
         x = self.second(x) + interpolate(self.second_bias, position)
         x = functional.pixel_shuffle(functional.relu(x), 2)
         x = (self.third(x) + interpolate(self.third_bias, position)).float()
-        return SCALES.per_unit * cast(Tensor, x)
+        return LAPLACIAN_SCALES.per_unit * cast(Tensor, x)
 
     def hyper_index(self, position: Tensor) -> Tensor:
         """Return the hyper-latent's scale indices, not yet bounded: N x hyper x 1 x 1."""
-        return SCALES.per_unit * interpolate(self.hyper_scale, position)
+        return LAPLACIAN_SCALES.per_unit * interpolate(self.hyper_scale, position)
 
 
 class Estimate(NamedTuple):
@@ -279,7 +279,7 @@ class TucodecNetwork(nn.Module):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         with torch.no_grad():
             self.scale_synthesis.third.weight.mul_(0.1)
-            self.scale_synthesis.third_bias.fill_(index_of(1.0) / SCALES.per_unit)
+            self.scale_synthesis.third_bias.fill_(index_of(1.0) / LAPLACIAN_SCALES.per_unit)
         self._start_transforms()
 
     def _start_transforms(self) -> None:
@@ -312,9 +312,9 @@ class TucodecNetwork(nn.Module):
             n = len(variances)
             power = variances * torch.exp(2.0 * self.log_gain[:, :n])
             self.log_inverse_gain[:, :n] += torch.log(power / (power + 1.0 / 12.0)).clamp(min=-4.0)
-            scale = (power / 2.0).sqrt().clamp(SCALES.lowest, SCALES.highest)
+            scale = (power / 2.0).sqrt().clamp(LAPLACIAN_SCALES.lowest, LAPLACIAN_SCALES.highest)
             self.scale_synthesis.third_bias[:, :n] = (
-                torch.log(scale / SCALES.lowest) / SCALES.step / SCALES.per_unit
+                torch.log(scale / LAPLACIAN_SCALES.lowest) / LAPLACIAN_SCALES.step / LAPLACIAN_SCALES.per_unit
             )
 
     def forward(self, image: Tensor, position: Tensor) -> Estimate:
@@ -330,8 +330,8 @@ class TucodecNetwork(nn.Module):
         return Estimate(decoded, unfiltered, bits)
 
     def _bits(self, values: Tensor, index: Tensor) -> Tensor:
-        bounded = self.lowest_index(index.float()).clamp(max=float(SCALES.n_scales - 1))
-        scale = SCALES.lowest * torch.exp(SCALES.step * bounded)
+        bounded = self.lowest_index(index.float()).clamp(max=float(LAPLACIAN_SCALES.n_scales - 1))
+        scale = LAPLACIAN_SCALES.lowest * torch.exp(LAPLACIAN_SCALES.step * bounded)
         return laplacian_bits(_add_noise(values), scale).sum(dim=(1, 2, 3))
 
 
@@ -352,7 +352,7 @@ def laplacian_bits(values: Tensor, scale: Tensor) -> Tensor:
 
 def index_of(scale: float) -> float:
     """Return where on the ladder of scales a Laplacian's b lies, from 0 for the lowest."""
-    return math.log(scale / SCALES.lowest) / SCALES.step
+    return math.log(scale / LAPLACIAN_SCALES.lowest) / LAPLACIAN_SCALES.step
 
 
 def _add_noise(x: Tensor) -> Tensor:

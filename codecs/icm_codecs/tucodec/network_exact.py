@@ -21,7 +21,7 @@ from icm_codecs.bitstream.integer_layer import (
     fixed_point,
     n_values,
 )
-from icm_codecs.tucodec.network import SCALES, ScaleSynthesis
+from icm_codecs.tucodec.network import LAPLACIAN_SCALES, ScaleSynthesis
 
 STEP_BITS = 9
 """Binary places of a position: there are ``2**STEP_BITS`` steps from a rate point to the next."""
@@ -75,7 +75,7 @@ class ExactScales:
         Args:
             position: In units of ``2**-STEP_BITS`` of a rate point, from 0.
         """
-        return SCALES.indices(interpolate_exactly(self.hyper_scale, position), ACTIVATION_BITS)
+        return LAPLACIAN_SCALES.indices(interpolate_exactly(self.hyper_scale, position), ACTIVATION_BITS)
 
     def apply(self, hyper: Tensor, position: int) -> Tensor:
         """Return the latent's scale indices, int64, 0 to 63: N x latent x 4h x 4w.
@@ -89,7 +89,7 @@ class ExactScales:
             for layer in self.layers
         )
         x = doubled(hyper, interpolate_exactly(self.gain, position), (first, second), 0)
-        return SCALES.indices(third.apply(x, 0), third.shift + ACTIVATION_BITS)
+        return LAPLACIAN_SCALES.indices(third.apply(x, 0), third.shift + ACTIVATION_BITS)
 
 
 def interpolate_exactly(values: Tensor, position: int) -> Tensor:

@@ -23,7 +23,7 @@ from icm_codecs.tucodec.checkpoint import load_checkpoint
 from icm_codecs.tucodec.codec import Tucodec
 from icm_codecs.tucodec.container import RateFrame, unpack
 from icm_codecs.tucodec.network import (
-    SCALES,
+    LAPLACIAN_SCALES,
     Analysis,
     HyperAnalysis,
     PostFilter,
@@ -169,7 +169,7 @@ def test_bits_are_those_of_the_laplacian_worked_out_by_hand() -> None:
 
 def test_bits_and_their_gradients_are_finite_far_out_and_continuous() -> None:
     values = torch.tensor([0.0, 0.4999, 0.5, 0.5001, 40.0, -3000.0], requires_grad=True)
-    for scale in (SCALES.lowest, 1.0, SCALES.highest):
+    for scale in (LAPLACIAN_SCALES.lowest, 1.0, LAPLACIAN_SCALES.highest):
         b = torch.full((6,), scale, requires_grad=True)
         bits = laplacian_bits(values, b)
         bits.sum().backward()  # type: ignore[no-untyped-call]  # torch's own
@@ -223,7 +223,7 @@ def test_structure_takes_its_share_when_its_step_has_come() -> None:
     assert value(mixed, 7) != value(plain, 7)
 
 
-def test_training_went_on_to_pictures_of_use(trained: tuple[TucodecModel, list[dict[str, float]]]) -> None:
+def test_training_went_on_to_images_of_use(trained: tuple[TucodecModel, list[dict[str, float]]]) -> None:
     history = trained[1]
     assert history[-1]["psnr"] > history[0]["psnr"] + 3.0
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
@@ -290,11 +290,11 @@ def test_integer_twin_says_what_the_trained_network_says() -> None:
 def test_tables_are_valid_and_cost_what_the_laplacian_says() -> None:
     tables = laplacian_tables()
     assert tables.is_valid()
-    assert len(tables.sizes) == SCALES.n_scales
+    assert len(tables.sizes) == LAPLACIAN_SCALES.n_scales
     for index in (5, 20, 40, 63):
         frequencies = tables.select(index, index + 1).frequencies[:-1]
         symbols = torch.arange(len(frequencies)) + int(tables.offsets[index])
-        bits = laplacian_bits(symbols.double(), torch.tensor(SCALES.scale(index))).numpy()
+        bits = laplacian_bits(symbols.double(), torch.tensor(LAPLACIAN_SCALES.scale(index))).numpy()
         assert (2.0**-bits).sum() == pytest.approx(1.0, abs=1e-4)
         # The mean price of a symbol, against the entropy.
         found = (2.0**-bits * -np.log2(frequencies / 2**16)).sum()
@@ -311,7 +311,11 @@ def test_real_rate_is_near_what_the_trained_network_says_of_whole_numbers(
     with torch.no_grad():
         index = scales(chosen.hyper[None].float(), place)[..., :12, :16]
         bits = sum(
-            float(laplacian_bits(values, SCALES.lowest * torch.exp(SCALES.step * at.clamp(0, 63))).sum())
+            float(
+                laplacian_bits(
+                    values, LAPLACIAN_SCALES.lowest * torch.exp(LAPLACIAN_SCALES.step * at.clamp(0, 63))
+                ).sum()
+            )
             for values, at in ((chosen.latent[None], index), (chosen.hyper[None], scales.hyper_index(place)))
         )
     assert 8 * len(coder.entropy_code(chosen, position)) == pytest.approx(bits, rel=0.03)
@@ -391,7 +395,7 @@ def test_shipped_weights_meet_every_target_from_below(target: float) -> None:
     [("weights", target) for target in Tucodec.qualities]
     + [("untrained", target) for target in (0.1, 0.15, 0.25)],
 )
-def test_pictures_meet_their_target_or_take_the_largest_rate_below_it(
+def test_images_meet_their_target_or_take_the_largest_rate_below_it(
     kind: str, target: float, request: pytest.FixtureRequest
 ) -> None:
     codec = Tucodec(target, weights=request.getfixturevalue(kind))
