@@ -55,6 +55,7 @@ class Padded(FakeCodec):
 '''
 
 pytestmark = [
+    pytest.mark.usefixtures("one_core"),
     pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine"),
     pytest.mark.skipif(not (ROOT / "action.yml").is_file(), reason="not in a checkout"),
 ]

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("one_core"),
     pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not in a checkout"),
 ]
 
@@ -123,7 +124,7 @@ def test_the_wheel_runs_without_a_checkout(environment: Path, tmp_path: Path) ->
     command = environment / "bin" / "icm-bench"
     version = call(python, "-c", "import icm_bench; print(icm_bench.__version__)", folder=tmp_path)
     assert call(command, "--version", folder=tmp_path) == f"icm-bench {version}"
-    options = ("--limit", "4", "--codecs", "jpeg", "--qualities", "jpeg=10,50", "--workers", "1")
+    options = ("--limit", "4", "--codecs", "jpeg", "--qualities", "jpeg=10,50")
     printed = call(command, "run", *options, folder=tmp_path)
     assert "dataset scenes-4: 4 images" in printed
     assert (tmp_path / "results/scenes-4/detection/fasterrcnn_scenes/jpeg.json").is_file()

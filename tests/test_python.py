@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("one_core")
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 

@@ -22,7 +22,7 @@ def run_in(dataset: Dataset, folder: Path, **options: Any) -> Summary:
 def measure(dataset: Dataset, folder: Path, **options: object) -> Summary:
     """Measure seven operating points of two codecs."""
     codecs = {"codecs": ["fake", "jpeg:subsampling=444"], "qualities": ["jpeg:subsampling=444=5,60"]}
-    return run_in(dataset, folder, **{"workers": None, "bootstrap": 50, **codecs, **options})
+    return run_in(dataset, folder, **{"bootstrap": 50, **codecs, **options})
 
 
 def changed(blobs: Path, folder: Path) -> Dataset:

@@ -73,23 +73,23 @@ def test_a_part_is_a_number_of_a_count() -> None:
 def test_parts_in_any_order_and_twice_give_the_same_bytes_and_no_curve_before_the_end(
     blobs: Dataset, tmp_path: Path
 ) -> None:
-    measure(blobs, tmp_path / "whole", workers=1)
+    measure(blobs, tmp_path / "whole")
     order = [1, 2, 3, 4, 2]
     random.Random(1).shuffle(order)
-    encoded = [measure(blobs, tmp_path / "parts", part=(number, 4), workers=1).n_encoded for number in order]
+    encoded = [measure(blobs, tmp_path / "parts", part=(number, 4)).n_encoded for number in order]
     assert sum(encoded) == 140
     assert encoded[max(place for place, number in enumerate(order) if number == 2)] == 0
     assert not (tmp_path / "parts" / "results").exists()
-    assert measure(blobs, tmp_path / "parts", workers=1).n_encoded == 0
+    assert measure(blobs, tmp_path / "parts").n_encoded == 0
     assert curve_files(tmp_path / "parts") == curve_files(tmp_path / "whole")
 
 
 @pytest.mark.usefixtures("plugins")
 def test_a_part_that_is_missing_is_measured_at_the_end(blobs: Dataset, tmp_path: Path) -> None:
     some = blobs.limit(10)
-    encoded = measure(some, tmp_path, part=(1, 3), workers=1).n_encoded
+    encoded = measure(some, tmp_path, part=(1, 3)).n_encoded
     assert 0 < encoded < 70
-    assert measure(some, tmp_path, workers=1).n_encoded == 70 - encoded
+    assert measure(some, tmp_path).n_encoded == 70 - encoded
 
 
 @pytest.mark.usefixtures("plugins")
@@ -109,7 +109,7 @@ def test_standings_count_what_is_done_and_foresee_the_rest_from_it(blobs: Datase
     before = outlook.standings(record, tmp_path / "runs")
     assert [(item.n_done, item.n_shards) for item in before] == [(0, 2)] * 6
     assert all(item.core_s > 0 for item in before)
-    measure(some, tmp_path, workers=1)
+    measure(some, tmp_path)
     after = outlook.standings(record, tmp_path / "runs")
     assert [(item.n_done, item.core_s, item.n_bytes) for item in after] == [(2, 0.0, 0.0)] * 6
     next((tmp_path / "runs" / "coded" / some.name / "fake" / "3").glob("00001.parquet")).unlink()
@@ -134,7 +134,7 @@ def test_status_has_a_row_for_rate_points_that_stand_alike_and_says_who_is_runni
             status.status(tmp_path / "runs")
             seen.append(capsys.readouterr().out)
 
-    measure(blobs.limit(10), tmp_path, workers=1, progress=look)
+    measure(blobs.limit(10), tmp_path, progress=look)
     (during,) = seen
     rows = [[cell.strip() for cell in line.split("|")] for line in during.splitlines()]
     found = {(row[1], row[2]): row[3:5] for row in rows if len(row) > 5}
