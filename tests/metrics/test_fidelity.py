@@ -285,7 +285,7 @@ def test_a_comparison_by_other_metrics_is_refused(
         measure(photos, tmp_path)
 
 
-def test_a_small_picture_leaves_ms_ssim_out_of_the_curve_and_says_why(
+def test_a_small_image_leaves_ms_ssim_out_of_the_curve_and_says_why(
     pictures: Path, tmp_path: Path, plugins: Path
 ) -> None:
     folder = tmp_path / "mixed"

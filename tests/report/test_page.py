@@ -473,7 +473,7 @@ def sets_of(text: str) -> list[dict[str, Any]]:
     return sets
 
 
-def test_pictures_are_those_that_were_stored_with_what_was_found_in_them(
+def test_images_are_those_that_were_stored_with_what_was_found_in_them(
     finished: Path, pictures: page.Pictures, blobs: Dataset, tmp_path: Path
 ) -> None:
     (shown,) = sets_of(written(finished / "results", tmp_path, pictures=pictures))
@@ -507,7 +507,7 @@ def psnr(left: Any, right: Any) -> float:
     return float(10 * np.log10(255**2 / np.mean((left.astype(float) - right) ** 2)))
 
 
-def test_large_pictures_go_to_a_folder_beside_the_page(
+def test_large_images_go_to_a_folder_beside_the_page(
     finished: Path, pictures: page.Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "LARGEST_FILE", 1000)
@@ -518,7 +518,7 @@ def test_large_pictures_go_to_a_folder_beside_the_page(
         assert (tmp_path / source).read_bytes().startswith(b"RIFF")
 
 
-def test_a_later_report_leaves_none_of_an_earlier_ones_pictures_and_all_of_others_files(
+def test_a_later_report_leaves_none_of_an_earlier_ones_images_and_all_of_others_files(
     finished: Path, pictures: page.Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "report_files"
@@ -553,7 +553,7 @@ def test_curves_that_cannot_be_shown_are_named_and_the_others_are_shown(
 
 
 @pytest.mark.parametrize("what", ["runs", "places", "bitstream"])
-def test_pictures_that_cannot_be_shown_at_all_are_an_error(
+def test_images_that_cannot_be_shown_at_all_are_an_error(
     finished: Path, pictures: page.Pictures, tmp_path: Path, what: str
 ) -> None:
     runs = tmp_path / "runs"
@@ -606,7 +606,7 @@ def test_a_detection_finds_the_object_that_it_overlaps_most_and_each_object_once
 
 
 @needs_browser
-def test_the_browser_of_pictures_draws_boxes_and_follows_its_controls(
+def test_the_browser_of_images_draws_boxes_and_follows_its_controls(
     finished: Path, pictures: page.Pictures, tmp_path: Path, browse: Browse
 ) -> None:
     script = """

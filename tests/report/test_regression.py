@@ -162,7 +162,7 @@ def test_five_percent_more_bits_are_worse_and_the_way_back_is_better(measure: Me
     assert (only(back).verdict, back.is_worse) == ("better", False)
 
 
-def test_a_codec_that_forgets_the_picture_is_worse_though_it_has_no_bd_rate(measure: Measure) -> None:
+def test_a_codec_that_forgets_the_image_is_worse_though_it_has_no_bd_rate(measure: Measure) -> None:
     row = only(compare(measure(), measure(blank=True)))
     assert row.bd_rate is not None
     assert row.bd_rate.value is None

@@ -267,7 +267,7 @@ def test_context_model_learns_what_neighbours_tell() -> None:
 # The training
 
 
-def test_losses_fall_on_one_picture() -> None:
+def test_losses_fall_on_one_image() -> None:
     torch.manual_seed(1)
     history = brief_training(ContentWeightedModel.from_recipe(TABLES), [quarters()] * 30)
     assert {"loss", "bpp", "psnr", "kept", "bpp/1", "psnr/6"} <= set(history[0])

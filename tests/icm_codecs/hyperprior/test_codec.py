@@ -151,14 +151,6 @@ def test_losses_fall(trained: tuple[HyperpriorModel, list[float]]) -> None:
     assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[26:30])
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 17), (63, 65), (64, 64), (97, 130)])
-def test_every_size_comes_back_as_it_went_in(codec: Hyperprior, height: int, width: int) -> None:
-    image = photograph(width, height)
-    decoded = codec.decode(codec.encode(image))
-    assert decoded.shape == image.shape
-    assert decoded.dtype == np.uint8
-
-
 def test_real_rate_is_near_the_estimated_one(
     trained: tuple[HyperpriorModel, list[float]], weights: Path
 ) -> None:

@@ -150,7 +150,7 @@ def test_training_lowers_the_loss(trained: Path) -> None:
     assert found[99] < 0.8 * found[49]
 
 
-def test_trained_codec_codes_a_picture(trained: Path, images: Path) -> None:
+def test_trained_codec_codes_an_image(trained: Path, images: Path) -> None:
     with PillowImage.open(images / "0.png") as file:
         image = np.asarray(file)
     for quality in (1, 2):
@@ -224,9 +224,7 @@ def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: 
     assert torch.equal(network(batch).image[0], first(batch).image[0])
 
 
-def test_training_a_second_layer_leaves_the_first_at_rest(
-    trained: Path, detailed: Path, images: Path
-) -> None:
+def test_training_a_second_layer_leaves_the_first_frozen(trained: Path, detailed: Path, images: Path) -> None:
     before, after = load_checkpoint(trained), load_checkpoint(detailed)
     found = after.synthesis.state_dict()
     for name, value in before.synthesis.state_dict().items():
@@ -283,7 +281,7 @@ def with_roi(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(path, data=[folder / "scenes"], output=folder, device="cpu", start=trained)
 
 
-def test_training_attention_leaves_the_rest_as_it_was(trained: Path, with_roi: Path, images: Path) -> None:
+def test_training_roi_leaves_the_rest_as_it_was(trained: Path, with_roi: Path, images: Path) -> None:
     before, after = load_checkpoint(trained), load_checkpoint(with_roi)
     for name, value in before.synthesis.state_dict().items():
         assert torch.equal(after.synthesis.state_dict()[name], value), name
@@ -298,7 +296,7 @@ def test_training_attention_leaves_the_rest_as_it_was(trained: Path, with_roi: P
     assert codec.decode(codec.encode(image)).shape == image.shape
 
 
-def test_training_with_attention_leaves_it_at_rest_and_estimates_real_rates(
+def test_training_with_roi_leaves_it_frozen_and_estimates_real_rates(
     with_roi: Path, images: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "on.toml"
@@ -317,7 +315,7 @@ def test_training_with_attention_leaves_it_at_rest_and_estimates_real_rates(
     check_rates(network, weights, corner(images), tolerance=96)
 
 
-def test_attention_is_taught_by_labels_and_begins_as_a_detector_of_its_shape(
+def test_roi_is_taught_by_labels_and_begins_as_a_detector_of_its_shape(
     trained: Path, with_roi: Path, images: Path, tmp_path: Path
 ) -> None:
     recipe = with_roi.parent / "with_roi.toml"
@@ -433,7 +431,7 @@ def test_checkpoint_of_another_shape_is_refused(trained: Path, images: Path, tmp
         train(wider, data=[images], output=trained.parent, device="cpu")
 
 
-def test_folder_without_pictures_is_refused(recipe: Path, tmp_path: Path) -> None:
+def test_folder_without_images_is_refused(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no image"):
         train(recipe, data=[tmp_path], output=tmp_path)
 
