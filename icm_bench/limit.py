@@ -72,6 +72,7 @@ def check_claim(
     *,
     where: str,
     pixels_a_byte: int | None = None,
+    small: int = 0,
     usual: int = MAX_PIXELS,
 ) -> None:
     """Refuse a bitstream that claims more pixels than its bytes can hold, before anything is allocated.
@@ -82,11 +83,12 @@ def check_claim(
         n_bytes: Its length.
         where: The format.
         pixels_a_byte: The most pixels that a byte of this format can hold, where that is known.
+        small: Pixels that a stream of any length may claim beside those.
         usual: The most pixels that its decoder holds in 1 GiB, where the user names no limit.
 
     Raises:
         CodecError: It claims more.
     """
-    most = of_stream(n_bytes) if pixels_a_byte is None or chosen() else n_bytes * pixels_a_byte
+    most = of_stream(n_bytes) if pixels_a_byte is None or chosen() else small + n_bytes * pixels_a_byte
     if width * height > min(most, max_pixels(usual)):
         raise CodecError(f"{n_bytes} bytes claim {width}x{height} pixels", where=where, hint=_HINT)

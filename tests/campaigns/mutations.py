@@ -16,8 +16,12 @@ from typing import Any
 import numpy as np
 
 from campaign import BASELINES, LEARNED, Tally, decode_all, in_child, mutated, open_codec, parser, timed
+from icm_baselines import envelope
 from icm_bench.error import IcmBenchError
 from icm_bench.testing import photograph
+
+ENVELOPED = ("avif", "hevc", "vtm", "vvc", "vvc-filtered")
+"""The codecs whose stream has a check before it."""
 
 CODERS = tuple(f"icm_codecs.{name}.coder" for name in ("content_weighted", "icm", "rnn_gdn", "tucodec"))
 """What learned codecs import when they open their weights."""
@@ -42,6 +46,9 @@ def streams(text: str, data: bytes, count: int, seed: int) -> Iterator[bytes]:
     for index in range(count):
         if text in LEARNED and index % 2:
             yield _below_the_check(text, data, random)
+        elif text.split(":")[0] in ENVELOPED and index % 2:
+            packed = envelope.unpack(data)
+            yield replace(packed, stream=mutated(packed.stream, random)).pack()
         else:
             yield mutated(data, random)
 

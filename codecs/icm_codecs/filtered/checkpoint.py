@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +26,15 @@ FORMAT = "filtered-1"
 """What the metadata of a weights file names."""
 
 _NETWORK = "filter"
+
+_AT_ONCE = 2**21
+"""Most pixels that are filtered at once, 2048x1024; the network takes 220 bytes for each."""
+
+_TILE = 1536
+"""Side of the tiles of larger images, a multiple of the stride."""
+
+_MARGIN = 128
+"""What a tile shows of its neighbours: no pixel depends on any that is 128 away."""
 
 
 class Filter:
@@ -46,6 +57,20 @@ class Filter:
     @torch.inference_mode()
     def apply(self, image: Image, qp: float) -> Image:
         """Return a decoded image as machines see it better."""
+        height, width = image.shape[:2]
+        if height * width <= _AT_ONCE:
+            return self._apply_at_once(image, qp)
+        filtered = np.empty_like(image)
+        for top, left in itertools.product(range(0, height, _TILE), range(0, width, _TILE)):
+            first, start = max(0, top - _MARGIN), max(0, left - _MARGIN)
+            bottom, right = top + _TILE, left + _TILE
+            seen = self._apply_at_once(image[first : bottom + _MARGIN, start : right + _MARGIN], qp)
+            filtered[top:bottom, left:right] = seen[
+                top - first : bottom - first, left - start : right - start
+            ]
+        return filtered
+
+    def _apply_at_once(self, image: Image, qp: float) -> Image:
         pixels = padded(to_tensor(image, self._device), STRIDE).contiguous(memory_format=torch.channels_last)
         return to_image(self.network(pixels, torch.tensor([qp], device=self._device)), *image.shape[:2])
 

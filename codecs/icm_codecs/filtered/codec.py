@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from icm_bench import limit
 from icm_bench.codec import Quality, header_bytes, label_of, quality_of, s_per_megapixel
 from icm_bench.image import Image
 from icm_bench.spec import Spec, create_codec, resolve_codec
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "vvc-filtered.safetensors"
 _STANDARD = "vvc"
+
+# The filter takes a second a megapixel: beyond 4 million pixels a byte must stand for no more than 2,048, less than a
+# tenth of what the coarsest QP of the ladder spends on an image of anything.
+_SMALL_PIXELS = 2**22
+_PIXELS_A_BYTE = 2**11
 
 
 class VvcFiltered(LearnedCodec["Filter"]):
@@ -66,9 +72,14 @@ class VvcFiltered(LearnedCodec["Filter"]):
         """Return the filtered image, of exactly the size that was encoded.
 
         Raises:
-            CodecError: The bytes are truncated, damaged, empty or foreign, or the weights cannot be read.
+            CodecError: The bytes are truncated, damaged, empty or foreign, too few for what they claim, or the weights
+                cannot be read.
         """
         decoded = self._standard.decode(data)
+        height, width = decoded.shape[:2]
+        limit.check_claim(
+            width, height, len(data), where=self.name, pixels_a_byte=_PIXELS_A_BYTE, small=_SMALL_PIXELS
+        )
         return self._coder.apply(decoded, quality_of(self._standard, data))
 
     def header_bytes(self, data: bytes) -> int:

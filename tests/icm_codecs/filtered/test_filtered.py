@@ -17,6 +17,7 @@ from icm_bench.codec import Codec, header_bytes, objective_of, quality_of, train
 from icm_bench.error import CodecError, TrainingError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import FakeCodec, photograph
+from icm_codecs.filtered import checkpoint
 from icm_codecs.filtered.checkpoint import load_checkpoint, save_checkpoint
 from icm_codecs.filtered.codec import VvcFiltered
 from icm_codecs.filtered.network import HIGHEST_QP, LOWEST_QP, FilterBlock, FilterNetwork, FilterShape
@@ -75,6 +76,30 @@ def test_untrained_filter_leaves_what_was_decoded(tmp_path: Path) -> None:
     standard = Vvc(42, preset="faster")
     data = standard.encode(photograph(65, 31))
     assert np.array_equal(VvcFiltered(22, weights=str(path)).decode(data), standard.decode(data))
+
+
+@pytest.mark.parametrize("shape", [(520, 344), (340, 700), (264, 262)])
+def test_tiles_of_a_large_image_are_the_whole(
+    monkeypatch: pytest.MonkeyPatch, weights: str, shape: tuple[int, int]
+) -> None:
+    image = photograph(shape[1], shape[0])
+    filter_ = load_checkpoint(Path(weights))
+    whole = filter_.apply(image, 42.0)
+    monkeypatch.setattr(checkpoint, "_AT_ONCE", 0)
+    monkeypatch.setattr(checkpoint, "_TILE", 256)
+    tiled = filter_.apply(image, 42.0)
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
+    assert np.mean(tiled != whole) < 0.001
+    # Beyond the margin nothing is seen, so no narrower one would do for long.
+    monkeypatch.setattr(checkpoint, "_MARGIN", 0)
+    assert np.mean(filter_.apply(image, 42.0) != whole) > 0.001
+
+
+def test_few_bytes_that_claim_many_pixels_are_refused_before_they_are_filtered(weights: str) -> None:
+    codec = VvcFiltered(52, preset="faster", weights=weights)
+    large = VvcFiltered(52, preset="faster", weights=weights).encode(np.zeros((2_560, 3_072, 3), np.uint8))
+    with pytest.raises(CodecError, match=rf"vvc-filtered: {len(large)} bytes claim 3072x2560 pixels"):
+        codec.decode(large)
 
 
 def test_filter_goes_by_the_bitstreams_qp_and_not_by_the_decoders(weights: str) -> None:
