@@ -512,11 +512,8 @@ def test_the_documented_workflows_measure_compare_judge_and_comment_once_a_push(
     action: Runner, plugins: Path, blob_files: tuple[Path, Path], tmp_path: Path, records: Path
 ) -> None:
     folder = tmp_path / "repository"
-    (plugins / "padded_codec.py").write_text(OWN_CODEC)
-    entries = plugins / "fakes-1.0.dist-info" / "entry_points.txt"
-    entries.write_text(
-        entries.read_text().replace("padded = padded_codec:Padded", "my-codec = padded_codec:Own")
-    )
+    (plugins / "own_codec.py").write_text(OWN_CODEC)
+    install(plugins, "codecs", **{"my-codec": "own_codec:Own"})
     # What is documented, on a few small images.
     inputs = {
         "detector": "fake",
