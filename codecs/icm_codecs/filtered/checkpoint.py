@@ -30,7 +30,7 @@ _NETWORK = "filter"
 _AT_ONCE = 2**21
 """Most pixels that are filtered at once, 2048x1024; the network takes 220 bytes for each."""
 
-_TILE = 1536
+_TILE = 1024
 """Side of the tiles of larger images, a multiple of the stride."""
 
 _MARGIN = 128
