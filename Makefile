@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# One test process a core, each on one thread. A module's tests share its fixtures, so they stay in one process.
+# One test process a core, each on one thread. A module's tests share its fixtures, so they stay in one process; the
+# order is that of tests/conftest.py, slow modules first.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

@@ -31,6 +31,7 @@ FAST: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names("codec"))
 def test_every_installed_codec_conforms(name: str) -> None:
     codec_class: type[Codec] = registry.load("codec", name)

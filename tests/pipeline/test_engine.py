@@ -32,6 +32,7 @@ def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("reference")
 
 
+@pytest.mark.slow
 def test_processes_predict_workers_and_batches_change_no_byte(
     blobs: Dataset, in_one_process: Path, tmp_path: Path
 ) -> None:

@@ -185,6 +185,7 @@ def test_a_run_killed_ten_times_at_random_moments_ends_with_the_same_bytes(
     assert {name: data for name, data in found.items() if name not in others} == expected
 
 
+@pytest.mark.slow
 def test_two_runs_into_one_store_at_once_both_end_with_the_same_bytes(
     blob_files: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, command: list[str]
 ) -> None:

@@ -470,6 +470,7 @@ def test_of_200_changes_by_chance_alone_at_most_two_and_a_half_percent_are_calle
     assert set(verdicts) <= {"worse", "better", "unchanged"}
 
 
+@pytest.mark.slow
 def test_a_true_loss_of_five_percent_is_called() -> None:
     verdicts = [judge(*made_up_pair(1000 + seed, loss=0.05, chance=0.4)).verdict for seed in range(40)]
     assert verdicts.count("worse") >= 36

@@ -67,6 +67,7 @@ def coded(network: CheckerboardNetwork, weights: str, quality: int) -> tuple[tor
         return hyper, scaled, where, *network.code(scaled[None], where)
 
 
+@pytest.mark.slow
 def test_contract(weights: str) -> None:
     check_codec(Icm, weights=weights)
 
@@ -198,6 +199,7 @@ def test_decoder_recovers_what_the_encoder_chose(weights: str) -> None:
     assert float((error > 0.51).float().mean()) < 1e-2
 
 
+@pytest.mark.slow
 def test_one_thread_two_and_a_fresh_process_decode_the_same(weights: str, tmp_path: Path) -> None:
     check_threads_and_processes(Icm(3, weights=weights), photograph(161, 130), tmp_path, 1, weights)
 

@@ -396,6 +396,7 @@ def test_bits_survive_a_drift_of_every_float_network(narrow: Path) -> None:
     assert difference.max() <= 4
 
 
+@pytest.mark.slow
 def test_one_thread_two_threads_and_a_fresh_process_decode_the_same(narrow: Path, tmp_path: Path) -> None:
     codec = RnnGdn(6, weights=str(narrow), coding="adaptive")
     data = codec.encode(photograph(97, 80))

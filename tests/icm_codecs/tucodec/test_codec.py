@@ -333,6 +333,7 @@ def test_decoder_recovers_what_the_encoder_chose(weights: str) -> None:
     assert float((found.latent != chosen.latent).float().mean()) < 1e-2
 
 
+@pytest.mark.slow
 def test_one_thread_two_and_a_fresh_process_decode_the_same(weights: str, tmp_path: Path) -> None:
     check_threads_and_processes(Tucodec(0.75, weights=weights), photograph(161, 130), tmp_path, 0.1, weights)
 
