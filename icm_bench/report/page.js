@@ -163,6 +163,7 @@ class Plot {
     });
     const curves = this.visible();
     this.shown = [];
+    this.emphasized = null;
     const [x, y] = this.scales(curves, frame);
     this.axes(svg, frame, x, y, metric);
     this.original(svg, frame, y, metric);
@@ -176,7 +177,7 @@ class Plot {
     this.tip = html("div", { class: "tip", role: "status", hidden: "" });
     // The point that is nearest to the mouse, wherever within reach of it.
     svg.addEventListener("pointermove", (event) => this.showNearest(svg, event));
-    svg.addEventListener("pointerleave", () => { this.tip.hidden = true; });
+    svg.addEventListener("pointerleave", () => this.hideTip());
     this.figure.replaceChildren(svg, this.tip);
   }
 
@@ -263,7 +264,7 @@ class Plot {
   line(svg, curve, x, y) {
     const style = styleOf(curve);
     const path = curve.points.map((point) => `${x(point.bpp)},${y(point.values[this.state.metric])}`).join(" ");
-    svg.append(element("polyline", { points: path, fill: "none", stroke: style.color, "stroke-width": 2, "stroke-dasharray": style.dash }));
+    svg.append(element("polyline", { points: path, fill: "none", stroke: style.color, "stroke-width": 2, "stroke-dasharray": style.dash, "data-curve": curve.index }));
   }
 
   points(svg, curve, x, y, metric) {
@@ -277,22 +278,22 @@ class Plot {
       const quality = point.quality === null ? "" : ` at ${point.quality}`;
       const said = `${curve.label}${quality}\n${number(point.bpp, 4)} bpp, ${metric.name} ${text(value)} ${metric.unit}${interval}`;
       const mark = element("path", {
-        class: "point", d: style.marker(x(point.bpp), y(value)), fill: style.fill, stroke: style.color, tabindex: this.shown.length ? -1 : 0, role: "img", "aria-label": said.replaceAll("\n", ", "),
+        class: "point", "data-curve": curve.index, d: style.marker(x(point.bpp), y(value)), fill: style.fill, stroke: style.color, tabindex: this.shown.length ? -1 : 0, role: "img", "aria-label": said.replaceAll("\n", ", "),
       });
       const show = () => {
         this.show(said, x(point.bpp), y(value));
+        this.emphasize(curve.index);
         this.exemplify(curve, point);
       };
-      const hide = () => { this.tip.hidden = true; };
       const place = { x: x(point.bpp), y: y(value), curve: curve.index, mark, show };
       this.shown.push(place);
       mark.addEventListener("focus", () => {
         for (const each of this.shown) each.mark.setAttribute("tabindex", each === place ? 0 : -1);
         show();
       });
-      mark.addEventListener("blur", hide);
+      mark.addEventListener("blur", () => this.hideTip());
       mark.addEventListener("keydown", (event) => {
-        if (event.key === "Escape") hide();
+        if (event.key === "Escape") this.hideTip();
         else this.step(event, place);
       });
       svg.append(mark);
@@ -319,7 +320,20 @@ class Plot {
     const far = (point) => Math.hypot(point.x - x, point.y - y);
     const nearest = this.shown.reduce((best, point) => (best && far(best) <= far(point) ? best : point), null);
     if (nearest && far(nearest) < NEAR) nearest.show();
-    else this.tip.hidden = true;
+    else this.hideTip();
+  }
+
+  hideTip() {
+    this.tip.hidden = true;
+    this.emphasize(null);
+  }
+
+  // Mutes all curves but one, or none.
+  emphasize(index) {
+    if (index === this.emphasized) return;
+    this.emphasized = index;
+    for (const each of this.figure.querySelectorAll("[data-curve]"))
+      each.classList.toggle("muted", index !== null && Number(each.dataset.curve) !== index);
   }
 
   // The image that loses most, as it was decoded at a point, with what the detector saw in it.

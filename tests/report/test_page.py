@@ -331,6 +331,9 @@ def test_curves_are_shown_all_none_or_one_alone_and_bands_of_six_at_most(
       const at = { clientX: mark.x + mark.width / 2 + 9, clientY: mark.y + mark.height / 2 };
       plot.querySelector(".plot svg").dispatchEvent(new PointerEvent("pointermove", at));
       seen.tip = plot.querySelector(".tip").textContent.split(",")[0];
+      seen.muted = plot.querySelectorAll(".plot .muted").length;
+      plot.querySelector(".plot svg").dispatchEvent(new PointerEvent("pointerleave"));
+      seen.muted_then = plot.querySelectorAll(".plot .muted").length;
       plot.querySelector(".point[tabindex='0']").focus();
       seen.walk = [document.activeElement.getAttribute("aria-label")];
       for (const key of ["ArrowLeft", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "Home"]) {
@@ -344,6 +347,8 @@ def test_curves_are_shown_all_none_or_one_alone_and_bands_of_six_at_most(
     assert seen["bands"] == 0
     assert (seen["none"], seen["solo"], seen["all"]) == (0, [4, 1], 17 * 4)
     assert seen["tip"].endswith("bpp")
+    # Near a point the line and the four points of every other curve step back.
+    assert (seen["muted"], seen["muted_then"]) == (16 * (1 + 4), 0)
     # The tab key passes a plot in one step; arrows go along a curve and from curve to curve, around.
     assert (seen["stops"], seen["stops_then"]) == (1, 1)
     walk = [label.partition(" bpp")[0] for label in seen["walk"]]
