@@ -83,9 +83,10 @@ def test_providers_fulfil_the_protocol() -> None:
     }
 
 
-def test_any_coco_format_set_is_named_after_its_annotations(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["my set (v2).json", "my set (v2).json.gz"])
+def test_any_coco_format_set_is_named_after_its_annotations(tmp_path: Path, name: str) -> None:
     write_coco(tmp_path)
-    file = tmp_path / "annotations" / "my set (v2).json"
+    file = tmp_path / "annotations" / name
     (tmp_path / "annotations" / "instances_val2017.json").rename(file)
     dataset = CocoFormat.open(images=tmp_path / "val2017", annotations=file)
     assert dataset.name == "my-set-v2"

@@ -58,7 +58,7 @@ class CocoFormat(DatasetProvider):
         refuse(cls.name, data_root=data_root)
         folder = need(cls.name, "images", images, "the folder of the images")
         file = need(cls.name, "annotations", annotations, "the annotation file in COCO's format")
-        return _open_annotated(safe_name(file.stem), folder, file)
+        return _open_annotated(safe_name(Path(file.name.removesuffix(".gz")).stem), folder, file)
 
 
 def _open_annotated(name: str, folder: Path, annotations: Path) -> Dataset:
