@@ -45,7 +45,8 @@ def render(regression: Regression, format_: Format) -> str:
 def headline(regression: Regression) -> str:
     """Say the outcome in one line."""
     counted = ", ".join(f"{count} {verdict}" for verdict, count in regression.counts.items())
-    outcome = "Worse" if regression.is_worse else "No regression"
+    unknown = "Not all comparable" if regression.counts.get("not comparable") else "No regression"
+    outcome = "Worse" if regression.is_worse else unknown
     return f"{outcome}: {regression.head} against {regression.base}: {counted}."
 
 

@@ -178,6 +178,7 @@ def test_another_dataset_of_the_same_name_is_not_comparable(
 ) -> None:
     found = compare(measure(), measure(dataset=changed(blob_files[0], tmp_path / "changed")))
     assert only(found).verdict == "not comparable"
+    assert difference.headline(found).startswith("Not all comparable: ")
     assert "other images or annotations" in (only(found).reason or "")
     assert only(found).bd_rate is None
     assert not found.is_worse
