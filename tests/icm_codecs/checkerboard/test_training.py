@@ -147,7 +147,9 @@ def test_teacher_that_is_not_there_is_an_error() -> None:
         model.losses(batch(), 0)
 
 
-@pytest.mark.parametrize("name", ["icm-photos-first", "icm-photos-second", "icm-photos-third", "icm-photos", "icm-photos-rcnn"])
+@pytest.mark.parametrize(
+    "name", ["icm-photos-first", "icm-photos-second", "icm-photos-third", "icm-photos", "icm-photos-rcnn"]
+)
 def test_shipped_recipe_builds_a_model_of_fewer_than_8_mib(name: str) -> None:
     model = Model.from_recipe(tomllib.loads(find_recipe(name).read_text()))
     assert sum(parameter.numel() for parameter in model.parameters()) * 2 < 8 * 2**20
