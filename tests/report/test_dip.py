@@ -63,7 +63,7 @@ def test_records_the_report_the_plot_and_a_comparison_say_which_point_is_left_ou
             None,
         )
     found = regression.compare(tmp_path / "base", tmp_path / "head", base_name="base", head_name="head")
-    assert "jpeg at 3 is left out" in difference.render(found, "text")
+    assert "head at 3 is left out" in difference.render(found, "text")
 
 
 def test_a_point_that_equals_another_is_left_out_and_one_that_is_joined_is_said_to_be() -> None:
