@@ -11,11 +11,15 @@ from icm_baselines.option import short_label, whole
 from icm_baselines.still import Still
 from icm_bench.codec import Quality
 from icm_bench.color import Chroma, PlaneFormat
+from icm_bench.error import CodecError
 from icm_bench.image import Image
 
 Preset: TypeAlias = Literal["ultrafast", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
 
 _LARGEST_SLICE_TYPE = 31  # nal_unit_type of VCL units, table 7-1 of H.265
+
+_LONGEST_OF_SMALL_BLOCKS = 4216
+"""The longest side up to level 4.1: from level 5 on, blocks have 32 rows and columns, which narrower images lack."""
 
 # One intra picture at one QP, objective quality, and no message or delimiter.
 _SETTINGS: Mapping[str, str] = MappingProxyType(
@@ -72,7 +76,12 @@ class Hevc:
         return short_label("HEVC", options, named="preset")
 
     def encode(self, image: Image) -> bytes:
-        """Return the bitstream of an image."""
+        """Return the bitstream of an image.
+
+        Raises:
+            CodecError: It is a strip that no level of HEVC has blocks for.
+        """
+        check_strip(image)
         return self._still.encode(image, self._encoder("qp"))
 
     def decode(self, data: bytes) -> Image:
@@ -93,6 +102,18 @@ class Hevc:
         settings = {control: str(self._qp), **_SETTINGS, **changed}
         text = ":".join(f"{key}={value}" for key, value in settings.items())
         return "-c:v", "libx265", "-preset", self._preset, "-x265-params", text, "-threads", "1"
+
+
+def check_strip(image: Image) -> None:
+    """Raise ``CodecError`` for an image that is long, and narrower than the blocks that its length demands."""
+    narrow, long = sorted(image.shape[:2])
+    if narrow < 31 and long > _LONGEST_OF_SMALL_BLOCKS:
+        raise CodecError(
+            f"codes no image longer than {_LONGEST_OF_SMALL_BLOCKS} pixels that is narrower than 31, not one of "
+            f"{image.shape[1]}x{image.shape[0]}",
+            where="HEVC",
+            hint="leave the image out, or scale it down",
+        )
 
 
 def _is_slice(unit: bytes) -> bool:

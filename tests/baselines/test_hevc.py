@@ -59,3 +59,13 @@ def test_full_chroma_conforms() -> None:
 def test_a_qp_out_of_range_is_refused(quality: int) -> None:
     with pytest.raises(UsageError, match="hevc QP"):
         Hevc(quality)
+
+
+def test_a_strip_too_long_for_its_blocks_is_refused_with_the_limit_and_no_other() -> None:
+    codec = Hevc(37, preset="fast")
+    with pytest.raises(
+        CodecError, match="HEVC: codes no image longer than 4216 pixels that is narrower than 31"
+    ):
+        codec.encode(np.zeros((30, 4217, 3), np.uint8))
+    for shape in ((30, 4216), (31, 4217)):
+        assert codec.decode(codec.encode(np.zeros((*shape, 3), np.uint8))).shape[:2] == shape
