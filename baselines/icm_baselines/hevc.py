@@ -81,8 +81,7 @@ class Hevc:
         Raises:
             CodecError: It is a strip that no level of HEVC has blocks for.
         """
-        check_strip(image)
-        return self._still.encode(image, self._encoder("qp"))
+        return self._code(image, self._encoder("qp"))
 
     def decode(self, data: bytes) -> Image:
         """Return the image of a bitstream."""
@@ -97,6 +96,10 @@ class Hevc:
         """Return the bytes of envelope, parameter sets and start codes."""
         return envelope.N_BYTES + nal.overhead_bytes(data[envelope.N_BYTES :], _is_slice)
 
+    def _code(self, image: Image, arguments: tuple[str, ...]) -> bytes:
+        _check_strip(image)
+        return self._still.encode(image, arguments)
+
     def _encoder(self, control: str, changed: Mapping[str, str] = MappingProxyType({})) -> tuple[str, ...]:
         """Return ffmpeg's arguments for x265: what its quality is (``qp``, ``crf``), and settings other than usual."""
         settings = {control: str(self._qp), **_SETTINGS, **changed}
@@ -104,7 +107,7 @@ class Hevc:
         return "-c:v", "libx265", "-preset", self._preset, "-x265-params", text, "-threads", "1"
 
 
-def check_strip(image: Image) -> None:
+def _check_strip(image: Image) -> None:
     """Raise ``CodecError`` for an image that is long, and narrower than the blocks that its length demands."""
     narrow, long = sorted(image.shape[:2])
     if narrow < 31 and long > _LONGEST_OF_SMALL_BLOCKS:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icm_baselines import uvg266
-from icm_baselines.hevc import Hevc, check_strip
+from icm_baselines.hevc import Hevc
 from icm_baselines.hevc import Preset as HevcPreset
 from icm_baselines.jpeg import Jpeg
 from icm_baselines.option import short_label, whole
@@ -221,9 +221,8 @@ class HevcRoi(_Guided, Hevc):
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
-        check_strip(image)
         filters = self._filters(image) if self._strength else ()
-        return self._still.encode(image, (*filters, *self._encoder("crf", _AQ)))
+        return self._code(image, (*filters, *self._encoder("crf", _AQ)))
 
     def version(self) -> str:
         """Name the layout of the bitstream, x265, the ffmpeg that carries it, and what finds the region."""

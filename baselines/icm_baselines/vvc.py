@@ -19,9 +19,8 @@ from icm_bench.image import Image
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 _STILL = Still(PlaneFormat(chroma="420", bit_depth=10, matrix="bt709", range="limited"), "vvc")
-_LARGEST_SIDE = (
-    25_328  # level 6.3 allows 25,332, of which coded sides are multiples of 8; ffmpeg's decoder insists
-)
+# Level 6.3 allows 25,332, of which coded sides are multiples of 8; ffmpeg's decoder insists.
+_LARGEST_SIDE = 25_328
 _LARGEST_SLICE_TYPE = 11  # nal_unit_type of VCL units, table 5 of H.266
 
 _PICTURE_PARAMETERS = 16

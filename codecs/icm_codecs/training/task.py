@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,7 @@ def with_detectors(facts: Mapping[str, str], teachers: RecipeTeachers | None) ->
     return {**facts, "detectors": ",".join(sorted(names))}
 
 
-class TaughtModel(nn.Module):
+class TaughtModel(nn.Module, ABC):
     """What the models that teachers may judge have in common.
 
     Args:
@@ -196,9 +197,9 @@ class TaughtModel(nn.Module):
         """Return :meth:`guided_losses` of images of which no objects are known: all of an image is one."""
         return self.guided_losses(image, [], step)
 
+    @abstractmethod
     def guided_losses(self, image: Tensor, targets: list[Target], step: int) -> dict[str, Tensor]:
         """Return ``loss`` and the means over the batch of what a training reports."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """Check, at a training's end, that the teachers have not changed.
