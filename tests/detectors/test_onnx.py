@@ -400,6 +400,21 @@ def test_outputs_of_the_right_shape_and_the_wrong_meaning_are_refused(
     assert str(caught.value).startswith("detector 'onnx': the network's outputs are not of the layout ")
 
 
+def test_a_few_boxes_that_end_before_they_begin_are_left_out(tmp_path: Path) -> None:
+    # DEIMv2 returns one such box of 300 for some images, by the rounding of its arithmetic.
+    rng = np.random.default_rng(2)
+    corners = rng.uniform(0, 40, (1, 30, 2)).astype(np.float32)
+    boxes = np.concatenate([corners, corners + 20], axis=2)
+    boxes[0, 4, 2] = boxes[0, 4, 0] - 1
+    scores = np.linspace(0.9, 0.1, 30, dtype=np.float32)[None]
+    outputs = {"labels": np.zeros((1, 30), np.int64), "boxes": boxes, "scores": scores}
+    found = make(tmp_path, IMAGES | SIZES, outputs).predict(LANDSCAPE)
+    assert len(found) == 29
+    boxes[0, :4, 2] = boxes[0, :4, 0] - 1
+    with pytest.raises(DetectorError, match="right or bottom edge is before"):
+        make(tmp_path, IMAGES | SIZES, outputs)
+
+
 def test_numbers_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     for value in (np.nan, np.inf):
         output = yolo_output()

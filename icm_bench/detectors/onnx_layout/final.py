@@ -14,6 +14,9 @@ from icm_bench.detectors.onnx_layout import answer
 from icm_bench.detectors.onnx_layout.layout import BaseLayout, Defaults, Graph, LayoutMismatch, Outputs
 from icm_bench.detectors.onnx_layout.port import count_outputs, image_input, only_image
 
+MOST_TURNED = 0.1
+"""The share of an image's boxes that may end before they begin: a few of a network's weakest do, by rounding."""
+
 
 @dataclass(frozen=True)
 class _Final(BaseLayout):
@@ -38,7 +41,7 @@ class _Final(BaseLayout):
         return self
 
     def decode(self, outputs: Outputs, placement: Placement, lowest: float) -> Detections:
-        """Return the detections whose score is above the lowest."""
+        """Return the detections whose score is above the lowest, without boxes that end before they begin."""
         rows = outputs[self.boxes]
         if rows.ndim == 3:
             rows = rows[0] if len(rows) else rows.reshape(0, rows.shape[2])
@@ -52,7 +55,10 @@ class _Final(BaseLayout):
                 f"{len(labels)} labels, {len(boxes)} boxes and {len(scores)} scores for an image"
             )
         answer.require_probabilities(scores)
-        kept = np.flatnonzero(scores > lowest)
+        turned = np.any(boxes[:, 2:] < boxes[:, :2], axis=1)
+        if np.count_nonzero(turned) > MOST_TURNED * len(boxes):
+            raise LayoutMismatch("boxes whose right or bottom edge is before their left or top one")
+        kept = np.flatnonzero((scores > lowest) & ~turned)
         found = Detections(boxes[kept], labels[kept].astype(np.intp), scores[kept].astype(np.float32), kept)
         if np.any(found.classes != labels[kept]) or np.any(
             (found.classes < 0) | (found.classes >= self.n_classes)
@@ -60,8 +66,6 @@ class _Final(BaseLayout):
             raise LayoutMismatch(
                 f"labels from {labels[kept].min():g} to {labels[kept].max():g} instead of 0 to {self.n_classes - 1}"
             )
-        if np.any(found.boxes[:, 2:] < found.boxes[:, :2]):
-            raise LayoutMismatch("boxes whose right or bottom edge is before their left or top one")
         answer.require_pixels(found.boxes, placement)
         return found
 
