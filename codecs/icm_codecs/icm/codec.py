@@ -47,7 +47,7 @@ _DRAWN = frozenset({"scenes", "scenes-poses"})
 
 _SHIPPED = MappingProxyType(
     {
-        ("photos", "mse"): "icm-mse",
+        ("photos", "mse"): "icm-photos-mse",
         ("photos", "detection"): "icm-photos",
         ("photos", "segmentation"): "icm-photos",
         ("scenes", "mse"): "icm-scenes-mse",
@@ -73,7 +73,7 @@ class Icm(LadderCodec[Any]):
     highest qualities, which code what the decoded image of the first lacks.
 
     Args:
-        quality: The rate point, 1 to 8, or to 10 for a task; the weights' model cards say which rates these are.
+        quality: The rate point, 1 to 10, or to 8 for fidelity to scenes; the weights' model cards say which rates these are.
         device: Where the networks run: "cpu", "cuda".
         domain: What the shipped weights were trained on.
         objective: What they were trained for. Where a run names neither, its dataset and its task choose: drawn images
@@ -87,7 +87,7 @@ class Icm(LadderCodec[Any]):
     """
 
     name: ClassVar[str] = "icm"
-    qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
+    qualities: ClassVar[tuple[Quality, ...]] = tuple(range(1, 11))
 
     def __init__(
         self,

@@ -189,6 +189,6 @@ def test_ladder_of_other_weights_is_theirs(scene: Image) -> None:
     with pytest.raises(UsageError, match="has no quality 11"):
         Icm(11, **TASK)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="has no quality 9"):
-        Icm(9)
+        Icm(9, domain="scenes", objective="mse")
     with pytest.raises(CodecError, match="not a checkpoint"):
         Icm.ladder({"weights": "nowhere.safetensors"})

@@ -223,5 +223,5 @@ def test_attention_can_be_left_out(scene: Image) -> None:
 
 def test_weights_without_attention_send_no_map() -> None:
     assert load_checkpoint(find_weights("icm-mse")).roi_steps is None
-    codec = Icm(3)
+    codec = Icm(3, weights=str(find_weights("icm-mse")))
     assert codec.latents(codec.encode(np.zeros((32, 48, 3), np.uint8))).levels is None
