@@ -73,7 +73,8 @@ class Icm(LadderCodec[Any]):
     highest qualities, which code what the decoded image of the first lacks.
 
     Args:
-        quality: The rate point, 1 to 10, or to 8 for fidelity to scenes; the weights' model cards say which rates these are.
+        quality: The rate point, 1 to 10, or to 8 for fidelity to scenes; the weights' model cards say which rates
+            these are.
         device: Where the networks run: "cpu", "cuda".
         domain: What the shipped weights were trained on.
         objective: What they were trained for. Where a run names neither, its dataset and its task choose: drawn images
