@@ -97,8 +97,8 @@ def test_input_is_left_as_it_was(codec: Icm) -> None:
 
 
 @pytest.mark.slow
-def test_fresh_process_decodes_the_same_pixels_with_two_threads(tmp_path: Path) -> None:
-    check_threads_and_processes(Icm(5), image_of(130, 97), tmp_path, 1)
+def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_path: Path) -> None:
+    check_threads_and_processes(codec, image_of(130, 97), tmp_path, 1, WEIGHTS)
 
 
 def test_one_thread_and_two_recover_the_same_latents_and_pixels(codec: Icm) -> None:
