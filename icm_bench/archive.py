@@ -45,6 +45,7 @@ def extract_zip(archive: Path, target: Path, *, members: Collection[str] | None 
             places = [_place(info, archive, target) for info in chosen]
             for info, place in zip(chosen, places, strict=True):
                 _extract(opened, info, place)
+    # zipfile raises NotImplementedError for a compression that it lacks, and RuntimeError for an encrypted member.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, RuntimeError, zlib.error) as error:
         raise DownloadError(
             f"the archive is damaged ({printable(error)})",
