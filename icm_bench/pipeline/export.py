@@ -68,7 +68,7 @@ def export_codec_compare(folder: Path, path: Path, names: Mapping[int, str] | No
     headers = [store.read_header(next(store.shards(quality))) for quality in qualities]
     rows: list[list[Any]] = []
     for quality, header in sorted(zip(qualities, headers, strict=True), key=_quality_of):
-        coded = [row for shard in store.shards(quality) for row in store.read(shard, _CODED).to_pylist()]
+        coded = [row for shard in store.shards(quality) for row in store.per_image(shard).to_pylist()]
         _check_all_there(quality, {row["image_id"] for row in coded}, names)
         rows += [_image_row(row, header["identity"]["quality"], names) for row in coded]
     identity = headers[0]["identity"]
@@ -89,7 +89,6 @@ def export_codec_compare(folder: Path, path: Path, names: Mapping[int, str] | No
     return len(rows)
 
 
-_CODED: Final = ["image_id", "width", "height", "n_bytes", "encode_s", "decode_s", "mse"]
 _FIELDS: Final = {
     "original_name": "File name of the original image",
     "width": "Pixel columns of the original image",
@@ -116,7 +115,7 @@ def _image_row(row: Mapping[str, Any], quality: Any, names: Mapping[int, str] | 
         8 * row["n_bytes"] / (row["width"] * row["height"]),
         row["encode_s"],
         row["decode_s"],
-        LOSSLESS_PSNR if row["mse"] == 0 else 10 * math.log10(255**2 / row["mse"]),
+        LOSSLESS_PSNR if row["mse_rgb"] == 0 else 10 * math.log10(255**2 / row["mse_rgb"]),
     ]
 
 

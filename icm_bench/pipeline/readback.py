@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 Rows: TypeAlias = Literal["point", "category", "image"]
 """What a row of a table of results is of: an operating point, a category at one, or an image at one."""
 
-_PER_IMAGE = ["image_id", "width", "height", "n_bytes", "encode_s", "decode_s", "mse"]
-
 
 def load_results(
     root: str | Path = "results", *, by: Rows = "point", runs: str | Path = "runs"
@@ -144,10 +142,8 @@ class StoredPoint:
         )
 
     def images(self) -> pa.Table:
-        """Return the rows of all images in the coded store, without their bitstreams."""
-        return pa.concat_tables(
-            [store.read(path, _PER_IMAGE) for path in self._shards(self._coded_folder, None)]
-        )
+        """Return the rows of all images in the coded store, without their bitstreams, and their squared errors."""
+        return pa.concat_tables([store.per_image(path) for path in self._shards(self._coded_folder, None)])
 
     def predictions(self, place: int | None = None, least_score: float = 0.0) -> list[dict[str, Any]]:
         """Return detections as COCO result rows.
@@ -259,7 +255,7 @@ def _by_image(result: Result, stores: Store) -> pd.DataFrame:
         frame: pd.DataFrame = StoredPoint(result, quality, stores).images().to_pandas()
         frame.insert(4, "bpp", 8 * frame["n_bytes"] / (frame["width"] * frame["height"]))
         with np.errstate(divide="ignore"):
-            frame["psnr-rgb"] = 10 * np.log10(255**2 / frame.pop("mse"))
+            frame["psnr-rgb"] = 10 * np.log10(255**2 / frame.pop("mse_rgb"))
         for place, (key, value) in enumerate(_of(result, quality).items()):
             frame.insert(place, key, value)
         tables.append(frame)

@@ -24,7 +24,7 @@ from icm_bench.codec import Codec, Programs, Quality, header_bytes, load, pixel_
 from icm_bench.dataset import ImageRecord
 from icm_bench.detector import Detector, Prediction, PredictsBatches
 from icm_bench.error import CodecError, DatasetError, DetectorError, IcmBenchError
-from icm_bench.image import Image, mse, pixel_digest
+from icm_bench.image import Image, pixel_digest
 from icm_bench.machine import one_thread
 from icm_bench.metrics.fidelity import distortion
 from icm_bench.pipeline import store
@@ -208,7 +208,6 @@ class _Coding:
                     "decode_s": decoding.seconds,
                     "source_sha256": _original(record)[1],
                     "decoded_sha256": pixel_digest(image),
-                    "mse": mse(source, image),
                 }
                 | ({"decoded_sample": sample(image)} if pixel_tolerance(codec) else {})
             )

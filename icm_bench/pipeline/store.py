@@ -9,7 +9,8 @@
 A shard is written under a temporary name, flushed to the disk and renamed, so a file that is there is whole, many
 writers are safe, and a kill at any moment loses the shards in flight alone. Each file carries a header; what in it
 must agree with a plan is its ``identity``, the rest says how it came to be. What is compared with the originals stands
-apart from what is coded, so that another metric needs no other encoding.
+apart from what is coded, so that another metric needs no other encoding. Coded shards of before hold the squared error
+as well, in a column ``mse``, which nothing reads.
 
 Beside the header, a shard carries a seal: where it belongs, its image ids in order, and digests of its header and of
 each column. The seal is checked whenever something is read. Shards from before there were seals are read without one.
@@ -50,7 +51,6 @@ CODED = pa.schema(
         ("header_bytes", pa.int32()),
         ("encode_s", pa.float64()),
         ("decode_s", pa.float64()),
-        ("mse", pa.float64()),
     ]
 )
 CODED_ROUGHLY = CODED.append(pa.field("decoded_sample", pa.binary()))
@@ -91,6 +91,7 @@ PREDICTED = pa.schema(
 Identity: TypeAlias = Mapping[str, Any]
 _HEADER, _SEAL = b"icm_bench", b"icm_bench_seal"
 _DAMAGED_HINT = "remove the file: a run measures it again"
+_PER_IMAGE = ["image_id", "width", "height", "n_bytes", "encode_s", "decode_s"]
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,26 @@ def read(path: Path, columns: list[str] | None = None) -> pa.Table:
         if columns is None and seal and table.column_names != list(seal["columns"]):
             raise ValueError("a column is missing")
         return table
+
+
+def per_image(coded: Path) -> pa.Table:
+    """Return the rows of a coded shard without its bitstreams, and ``mse_rgb`` out of the compared shard beside it.
+
+    Raises:
+        DamageError: A shard is damaged, or belongs elsewhere.
+        StoreError: The shard was not compared with the originals yet, or another encoding was.
+    """
+    table = read(coded, _PER_IMAGE)
+    *root, _, dataset, codec, quality, name = coded.absolute().parts
+    compared = Path(*root, "compared", dataset, codec, quality, name)
+    try:
+        distortion = read(compared, ["mse_rgb"])
+    except FileNotFoundError:
+        raise StoreError("no such shard", where=compared, hint="finish the run first") from None
+    bitstreams = read_header(coded).get("bitstreams")
+    if read_header(compared).get("bitstreams", bitstreams) != bitstreams:
+        raise StoreError("is of other bitstreams than the coded shard", where=compared, hint="run again")
+    return table.append_column("mse_rgb", distortion["mse_rgb"])
 
 
 def write(path: Path, table: pa.Table, header: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from PIL import Image as Pillow
 
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.datasets.scenes.form import FORMS
-from icm_bench.image import Image, mse, pixel_digest
+from icm_bench.image import Image, pixel_digest
 from icm_bench.pipeline import store
 from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
@@ -56,7 +56,6 @@ class Coded:
     bitstream: bytes
     source_sha256: str
     decoded_sha256: str
-    mse: float
 
 
 def lay_out_images(folder: Path, n_images: int, rng: np.random.Generator) -> list[Image]:
@@ -106,7 +105,7 @@ def coded_pictures(pictures: list[Image], quality: int) -> list[Coded]:
     for picture in pictures:
         stream = codec.encode(picture)
         decoded = codec.decode(stream)
-        made.append(Coded(stream, pixel_digest(picture), pixel_digest(decoded), mse(picture, decoded)))
+        made.append(Coded(stream, pixel_digest(picture), pixel_digest(decoded)))
     return made
 
 
@@ -167,7 +166,6 @@ def _write_coded(plan: Plan, point: OperatingPoint, shard: int, coded: dict[int,
             "header_bytes": None,
             "encode_s": 0.01,
             "decode_s": 0.01,
-            "mse": each.mse,
         }
         for image_id, each in coded.items()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +171,16 @@ def test_a_store_that_is_not_whole_is_refused(measured: Path, tmp_path: Path) ->
         export_codec_compare(copy.parent, tmp_path / "batch.json")
     (copy / shards[0].name).write_bytes(shards[0].read_bytes())
     (copy / shards[-1].name).unlink()
+    with pytest.raises(StoreError, match=r"compared/.*: no such shard; finish the run first"):
+        export_codec_compare(copy.parent, tmp_path / "batch.json")
+    compared = tmp_path / "compared" / copy.relative_to(tmp_path / "coded")
+    shutil.copytree(measured / "runs" / compared.relative_to(tmp_path), compared)
     with pytest.raises(StoreError, match="lacks image"):
         export_codec_compare(copy.parent, tmp_path / "batch.json", dict.fromkeys(range(1, 21), "x"))
     header = store.read_header(shards[-1])
+    store.write(copy / shards[0].name, store.read(shards[0]), {**header, "bitstreams": "others"})
+    with pytest.raises(StoreError, match="is of other bitstreams than the coded shard"):
+        export_codec_compare(copy.parent, tmp_path / "batch.json")
     header["identity"]["codec_version"] = "another"
     store.write(copy / shards[-1].name, store.read(shards[-1]), header)
     with pytest.raises(StoreError, match="other conditions"):

@@ -7,27 +7,45 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import icm_bench
 from icm_bench.curves.result import Result, load
 from icm_bench.dataset import Dataset
 from icm_bench.error import ResultError, StoreError, UsageError
+from icm_bench.pipeline import store
 from icm_bench.pipeline.readback import decoded, load_results, predictions
 from icm_bench.pipeline.runner import Summary
 from icm_bench.testing import FakeCodec, FakeDetector
 from tests.helpers.small_run import run_in
 
 
+def measure(blobs: Dataset, folder: Path) -> Summary:
+    qualities = {"fake": [1, 5], "jpeg": [10, 60]}
+    return run_in(blobs.limit(10), folder, codecs=["fake", "jpeg"], qualities=qualities, bootstrap=20)
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[Path, Summary]:
+    """The folder that is measured into, once, and what was measured there."""
+    return {}
+
+
 @pytest.fixture
-def summary(blobs: Dataset, plugins: Path, tmp_path: Path) -> Summary:
-    return run_in(
-        blobs.limit(10),
-        tmp_path,
-        codecs=["fake", "jpeg"],
-        qualities={"fake": [1, 5], "jpeg": [10, 60]},
-        bootstrap=20,
-    )
+def summary(
+    blobs: Dataset,
+    plugins: Path,
+    measured: dict[Path, Summary],
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+) -> Summary:
+    if not measured:
+        folder = tmp_path_factory.mktemp("measured")
+        measured[folder] = measure(blobs, folder)
+    ((folder, summary),) = measured.items()
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return summary
 
 
 def test_results_come_as_tables_by_point_by_category_and_by_image(summary: Summary, tmp_path: Path) -> None:
@@ -48,6 +66,24 @@ def test_results_come_as_tables_by_point_by_category_and_by_image(summary: Summa
     assert (8 * of_point["n_bytes"].sum() / pixels).to_numpy() == pytest.approx(points["bpp"].to_numpy())
     assert of_point["bpp"].mean().to_numpy() == pytest.approx(points["bpp_mean"].to_numpy())
     assert of_point["psnr-rgb"].mean().to_numpy() == pytest.approx(points["psnr-rgb"].to_numpy())
+
+
+def test_coded_shards_that_repeat_the_squared_error_are_read_as_others(
+    summary: Summary, blobs: Dataset, tmp_path: Path
+) -> None:
+    images = load_results(tmp_path / "results", by="image", runs=tmp_path / "runs")
+    for path in (tmp_path / "runs" / "coded").rglob("*.parquet"):
+        table = store.read(path)
+        assert "mse" not in table.column_names
+        store.write(path, table.append_column("mse", [[0.0] * len(table)]), store.read_header(path))
+    again = load_results(tmp_path / "results", by="image", runs=tmp_path / "runs")
+    pd.testing.assert_frame_equal(again, images)
+    assert not measure(blobs, tmp_path).n_jobs
+    first = int(images["image_id"][0])
+    for result in summary.results:
+        quality = result.qualities[0]
+        assert quality is not None
+        assert decoded(result, quality, first, runs=tmp_path / "runs").shape[2] == 3
 
 
 def test_decoded_images_and_predictions_are_those_that_were_measured(
@@ -99,8 +135,9 @@ def test_results_compare_with_an_interval_or_the_reason_why_there_is_none(
             ("no interval", "no overlap", "fake")
         )
     assert icm_bench.bd_rate(jpeg, fake, monotone="isotonic").n_resamples == 20
-    (tmp_path / "results").joinpath(*jpeg.group, "jpeg.resamples.parquet").unlink()
-    alone = icm_bench.bd_rate(load(summary.paths[1]), fake, metric="psnr-rgb")
+    (path,) = tmp_path.rglob("jpeg.json")
+    path.with_name("jpeg.resamples.parquet").unlink()
+    alone = icm_bench.bd_rate(load(path), fake, metric="psnr-rgb")
     assert alone.reason == "no interval: jpeg has no bootstrap replicates to use"
     meta = {**jpeg.meta, "conventions": {**jpeg.meta["conventions"], "bits": "estimated"}}
     with pytest.raises(ResultError, match="its rates cannot be compared with fake's: bits is"):
