@@ -76,12 +76,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """What the modules of a folder may import beside one another. Modules at the top of a package are its own name."""
 
-EXCEPTIONS: dict[tuple[str, str], str] = {
-    # Trainings go on images that the harness draws.
-    ("icm_codecs.training.images", "icm_bench.datasets.scenes.shard"): "reads drawn scenes",
-}
-"""Imports against the layers that are yet to be mended, and why they are there."""
-
 MOST_LINES = 400
 
 APART: dict[tuple[str, str], str] = {
@@ -151,14 +145,12 @@ def test_every_module_has_its_layer() -> None:
 
 
 def test_no_import_goes_against_the_layers() -> None:
-    found = {edge for edge in imports() if against(*edge)}
-    assert not sorted(found - set(EXCEPTIONS)), "imports that no layer allows"
-    assert not sorted(set(EXCEPTIONS) - found), "exceptions that nothing needs any more"
+    assert not sorted(edge for edge in imports() if against(*edge))
 
 
 def test_no_folders_import_one_another() -> None:
     graph: dict[str, set[str]] = {}
-    for importer, name in imports() - set(EXCEPTIONS):
+    for importer, name in imports():
         if layer(importer) != layer(name):
             graph.setdefault(layer(importer), set()).add(layer(name))
     assert list(TopologicalSorter(graph).static_order())
@@ -166,8 +158,7 @@ def test_no_folders_import_one_another() -> None:
 
 @pytest.mark.parametrize("package", ["icm_codecs", "icm_baselines"])
 def test_the_harness_imports_no_codec_package(package: str) -> None:
-    found = {edge for edge in imports() if edge[0].startswith("icm_bench") and edge[1].startswith(package)}
-    assert found <= set(EXCEPTIONS)
+    assert not [edge for edge in imports() if edge[0].startswith("icm_bench") and edge[1].startswith(package)]
 
 
 def test_only_the_command_line_the_doctor_and_the_registry_know_plugins_by_name() -> None:

@@ -20,10 +20,11 @@ from torchvision.models.detection import MaskRCNN
 
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.datasets.scenes.scene import HEIGHT, WIDTH
-from icm_bench.datasets.scenes.shard import N_SCENES, Shard, read_shard, write_shard
+from icm_bench.datasets.scenes.shard import N_SCENES, write_shard
 from icm_bench.detectors.scenes import build_mask_rcnn, fold_norms
 from icm_bench.error import TrainingError
 from icm_bench.network.precision import lower_precision
+from icm_bench.network.shard import Shard, shards
 from icm_bench.network.target import Target, target_of
 
 _BATCH = 2
@@ -269,12 +270,12 @@ def _learning_rate(step: int, steps: int, mask_steps: int) -> float:
 def _batches(rng: np.random.Generator, folder: Path) -> Iterator[list[tuple[Tensor, Target]]]:
     """Yield batches for ever, each epoch over all shards that are finished by then."""
     while True:
-        shards = [read_shard(path) for path in sorted(folder.glob("*-????"))]
-        if not shards:
+        drawn = shards(folder)
+        if not drawn:
             raise TrainingError("there are no scenes to train on", where=folder, hint="draw scenes first")
-        order = rng.permutation(len(shards) * N_SCENES)
+        order = rng.permutation(len(drawn) * N_SCENES)
         for start in range(0, len(order) - _BATCH + 1, _BATCH):
-            yield [_sample(rng, shards[k // N_SCENES], k % N_SCENES) for k in order[start : start + _BATCH]]
+            yield [_sample(rng, drawn[k // N_SCENES], k % N_SCENES) for k in order[start : start + _BATCH]]
 
 
 def _sample(rng: np.random.Generator, shard: Shard, index: int) -> tuple[Tensor, Target]:

@@ -1,1 +1,1 @@
-"""What networks that others trained need, and trainings through them: files of weights, targets, half precision."""
+"""What networks of others need, and trainings through them: files of weights, images with objects, half precision."""

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from icm_bench.dataset import Dataset, open_dataset
-from icm_bench.datasets.scenes.shard import read_shard
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
+from icm_bench.network.shard import Shard, shards
 from icm_bench.network.target import Target, target_of
 
 __all__ = [
@@ -105,20 +105,16 @@ def _read_image(path: Path) -> Image:
 
 
 class Scenes:
-    """Drawn scenes in the shards of a folder, read as they are used.
+    """Drawn scenes, read as they are used.
 
     Args:
-        folder: What ``icm-bench data scenes`` wrote.
+        drawn: The shards that ``icm-bench data scenes`` wrote.
     """
 
     has_objects = True
 
-    def __init__(self, folder: Path) -> None:
-        self._scenes = [
-            (shard, k)
-            for shard in (read_shard(path) for path in shards(folder))
-            for k in range(len(shard.images))
-        ]
+    def __init__(self, drawn: Sequence[Shard]) -> None:
+        self._scenes = [(shard, k) for shard in drawn for k in range(len(shard.images))]
 
     def __len__(self) -> int:
         return len(self._scenes)
@@ -132,11 +128,6 @@ class Scenes:
         """Return the objects of which at least half of what is visible lies within a crop."""
         shard, k = self._scenes[index]
         return shard.objects(k, box, _LEAST_VISIBLE)
-
-
-def shards(folder: Path) -> list[Path]:
-    """Return the finished shards of drawn scenes in a folder."""
-    return sorted(path.parent for path in folder.glob("*-????/images.npy"))
 
 
 class LabelledImages:
@@ -251,8 +242,8 @@ def open_source(folders: Sequence[Path], annotations: Sequence[Path] = ()) -> So
             for folder, file in zip(folders, annotations, strict=True)
         ]
         return labelled[0] if len(labelled) == 1 else JoinedImages(labelled)
-    if len(folders) == 1 and shards(folders[0]):
-        return Scenes(folders[0])
+    if len(folders) == 1 and (drawn := shards(folders[0])):
+        return Scenes(drawn)
     return ImageFolders(folders)
 
 

@@ -15,6 +15,7 @@ from icm_bench.datasets.scenes import Scenes as ScenesDataset
 from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
+from icm_bench.network.shard import shards
 from icm_codecs.training.images import Crops, ImageFolders, LabelledImages, Scenes, open_source
 
 
@@ -97,7 +98,7 @@ def test_annotated_folders_follow_one_another_and_may_be_named_twice() -> None:
 
 def test_objects_of_a_scene_move_with_its_crop_and_mirror(drawn: Path) -> None:
     """What lies under a mask has the same pixels in the crop as in the scene."""
-    scene = Scenes(drawn)
+    scene = Scenes(shards(drawn))
     whole = scene.image(0)
     stream = Crops(scene, batch=8, size=(192, 256), seed=3, rank=0, start=0, with_objects=True)
     images, targets = next(iter(stream))
