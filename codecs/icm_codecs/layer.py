@@ -41,8 +41,19 @@ def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
+def per_channel(values: Tensor, quality: Tensor, /) -> Tensor:
+    """Return each sample's values, one a channel: qualities x C, N -> N x C x 1 x 1."""
+    return values[quality][:, :, None, None]
+
+
 class Modulation(nn.Module):
-    """Scale and shift the channels by what the quality has learned: N x C x H x W, N -> N x C x H x W."""
+    """Scale and shift the channels by what the quality has learned: N x C x H x W, N -> N x C x H x W.
+
+    Attributes:
+        at: Gives each sample's values out of those of all qualities.
+    """
+
+    at = staticmethod(per_channel)
 
     def __init__(self, n_qualities: int, channels: int) -> None:
         super().__init__()
@@ -51,11 +62,36 @@ class Modulation(nn.Module):
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """Return the modulated features."""
-        return torch.addcmul(
-            self.shift[quality][:, :, None, None].to(x.dtype),
-            x,
-            self.scale[quality][:, :, None, None].to(x.dtype),
-        )
+        scale, shift = self.at(self.scale, quality), self.at(self.shift, quality)
+        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+
+
+class Doubling(nn.Module):
+    """The start of a hyper-synthesis: N x hyper x h x w, N -> N x wider x 4h x 4w.
+
+    Only operations that have an integer twin are used: scaling, convolution, a bias per quality, ReLU, depth to space.
+
+    Attributes:
+        at: Gives each sample's values out of those of all qualities.
+    """
+
+    at = staticmethod(per_channel)
+
+    def __init__(self, n_qualities: int, hyper: int, wide: int, wider: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(n_qualities, hyper))
+        self.first = nn.Conv2d(hyper, 4 * wide, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(wide, 4 * wider, 3, padding=1, bias=False)
+        self.first_bias = nn.Parameter(torch.zeros(n_qualities, 4 * wide))
+        self.second_bias = nn.Parameter(torch.zeros(n_qualities, 4 * wider))
+
+    def features(self, hyper: Tensor, quality: Tensor) -> Tensor:
+        """Return what a rounded hyper-latent says, at the latent's resolution."""
+        x = hyper * self.at(self.gain, quality)
+        x = self.first(x) + self.at(self.first_bias, quality)
+        x = functional.pixel_shuffle(functional.relu(x), 2)
+        x = self.second(x) + self.at(self.second_bias, quality)
+        return functional.pixel_shuffle(functional.relu(x), 2)
 
 
 class ResidualBlock(nn.Module):
@@ -87,11 +123,6 @@ def start_residuals(modules: Iterable[nn.Module], kind: type[nn.Module]) -> None
         if isinstance(module, kind):
             weight = cast(nn.Conv2d, module.second).weight
             nn.init.normal_(weight, std=0.1 * weight[0].numel() ** -0.5)
-
-
-def per_channel(values: Tensor, quality: Tensor) -> Tensor:
-    """Return each sample's values, one a channel: qualities x C, N -> N x C x 1 x 1."""
-    return values[quality][:, :, None, None]
 
 
 def round_through(x: Tensor) -> Tensor:

@@ -22,12 +22,14 @@ from icm_codecs.layer import Entries, round_through
 from icm_codecs.tucodec.network import (
     LAPLACIAN_SCALES,
     Estimate,
+    PositionDoubling,
     PositionModulation,
     TucodecNetwork,
     TucodecShape,
+    add_noise,
     index_of,
     interpolate,
-    laplacian_bits,
+    sample_bits,
 )
 
 with quiet_import():
@@ -112,37 +114,6 @@ class HyperAnalysis(nn.Module):
         return cast(Tensor, self.modulation(x, position)).float()
 
 
-class HyperSynthesis(nn.Module):
-    """Turn a rounded hyper-latent into features for the context model: N x hyper x h x w -> N x wide x 4h x 4w.
-
-    Only operations that have an integer counterpart are used: see :mod:`icm_codecs.checkerboard.network_exact`.
-    """
-
-    def __init__(self, shape: CheckerboardShape) -> None:
-        super().__init__()
-        wide = shape.hyper_wide
-        self.gain = nn.Parameter(torch.ones(shape.rate_points, shape.hyper))
-        self.first = nn.Conv2d(shape.hyper, 4 * wide, 3, padding=1, bias=False)
-        self.second = nn.Conv2d(wide, 4 * wide, 3, padding=1, bias=False)
-        self.first_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
-        self.second_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
-        # The hyper-latent's own Laplacians: one scale for each position and channel.
-        start = index_of(2.0) / LAPLACIAN_SCALES.per_unit
-        self.hyper_scale = nn.Parameter(torch.full((shape.rate_points, shape.hyper), start))
-
-    def forward(self, hyper: Tensor, position: Tensor) -> Tensor:
-        """Return the features."""
-        x = hyper * interpolate(self.gain, position)
-        x = self.first(x) + interpolate(self.first_bias, position)
-        x = functional.pixel_shuffle(functional.relu(x), 2)
-        x = self.second(x) + interpolate(self.second_bias, position)
-        return functional.pixel_shuffle(functional.relu(x), 2)
-
-    def hyper_index(self, position: Tensor) -> Tensor:
-        """Return the hyper-latent's scale indices, not yet bounded: N x hyper x 1 x 1."""
-        return LAPLACIAN_SCALES.per_unit * interpolate(self.hyper_scale, position)
-
-
 class ContextPass(nn.Module):
     """Tell the scales and means of the latents that are decoded together.
 
@@ -225,7 +196,7 @@ class CheckerboardNetwork(nn.Module):
         self.analysis, self.synthesis, self.post_filter = start.analysis, start.synthesis, start.post_filter
         self.log_gain, self.log_inverse_gain = start.log_gain, start.log_inverse_gain
         self.hyper_analysis = HyperAnalysis(shape)
-        self.hyper_synthesis = HyperSynthesis(shape)
+        self.hyper_synthesis = PositionDoubling(shape.rate_points, shape.hyper, shape.hyper_wide)
         self.passes = nn.ModuleList()
         earlier = 0
         for size in shape.groups:
@@ -248,7 +219,7 @@ class CheckerboardNetwork(nn.Module):
     def code(self, scaled: Tensor, position: Tensor) -> Coded:
         """Quantise a scaled latent, sides multiples of 4, pass after pass; gradients pass straight through."""
         hyper = self.hyper_analysis(scaled, position)
-        features = self.hyper_synthesis(round_through(hyper), position)
+        features = self.hyper_synthesis.features(round_through(hyper), position)
         anchors = checkerboard(*scaled.shape[2:], device=scaled.device).to(scaled)
         passes, groups = iter(self.passes), []
         earlier = scaled[:, :0]
@@ -294,17 +265,10 @@ class CheckerboardNetwork(nn.Module):
         return Estimate(decoded, unfiltered, self.bits(scaled, coded, position, add_noise))
 
     def _bits(self, values: Tensor, index: Tensor) -> Tensor:
-        bounded = self.lowest_index(index.float()).clamp(max=float(LAPLACIAN_SCALES.n_scales - 1))
-        scale = LAPLACIAN_SCALES.lowest * torch.exp(LAPLACIAN_SCALES.step * bounded)
-        return laplacian_bits(values, scale).sum(dim=(1, 2, 3))
+        return sample_bits(values, self.lowest_index(index.float()))
 
 
 def checkerboard(rows: int, columns: int, *, device: torch.device | str = "cpu") -> Tensor:
     """Return where the anchors are, rows x columns, bool: the upper left is one, its neighbours are none."""
     row, column = torch.arange(rows, device=device), torch.arange(columns, device=device)
     return (row[:, None] + column) % 2 == 0
-
-
-def add_noise(x: Tensor) -> Tensor:
-    """Add uniform noise of a step's width, which stands in for rounding where rates are estimated."""
-    return x + torch.rand_like(x) - 0.5

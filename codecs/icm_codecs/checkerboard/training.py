@@ -17,7 +17,7 @@ from torch import Tensor
 
 from icm_bench.network.target import Target
 from icm_codecs.checkerboard.checkpoint import save_checkpoint, start_from
-from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape, add_noise
+from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape
 from icm_codecs.training.recipe import (
     check,
     check_lambdas,
@@ -28,7 +28,7 @@ from icm_codecs.training.recipe import (
 )
 from icm_codecs.training.ssim_loss import with_structure
 from icm_codecs.training.task import RecipeTeachers, TaughtModel, with_detectors
-from icm_codecs.tucodec.network import interpolate
+from icm_codecs.tucodec.network import add_noise, interpolate
 from icm_codecs.tucodec.training import spread
 
 Stage = Literal["entropy", "all"]

@@ -23,10 +23,10 @@ from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
 from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
 from icm_codecs.icm.roi import RoiLevels, RoiNetwork, contexts_of, n_contexts
 from icm_codecs.layer import (
+    Doubling,
     Entries,
     Modulation,
     ResidualBlock,
-    per_channel,
     round_through,
     start_convolutions,
     start_residuals,
@@ -201,31 +201,19 @@ class HyperAnalysis(nn.Module):
         return cast(Tensor, self.modulation(x, quality))
 
 
-class HyperSynthesis(nn.Module):
-    """Turn a rounded hyper-latent into scale indices and means: N x hyper x h x w -> twice N x latent x 4h x 4w.
-
-    Only operations that have an integer twin are used: scaling, convolution, a bias per quality, ReLU, depth to space.
-    """
+class HyperSynthesis(Doubling):
+    """Turn a rounded hyper-latent into scale indices and means: N x hyper x h x w -> twice N x latent x 4h x 4w."""
 
     def __init__(self, shape: IcmShape) -> None:
-        super().__init__()
+        super().__init__(shape.qualities, shape.hyper, shape.hyper_wide, shape.hyper_wider)
         self.latent = shape.latent
-        self.gain = nn.Parameter(torch.ones(shape.qualities, shape.hyper))
-        self.first = nn.Conv2d(shape.hyper, 4 * shape.hyper_wide, 3, padding=1, bias=False)
-        self.second = nn.Conv2d(shape.hyper_wide, 4 * shape.hyper_wider, 3, padding=1, bias=False)
         self.third = nn.Conv2d(shape.hyper_wider, 2 * shape.latent, 1, bias=False)
-        self.first_bias = nn.Parameter(torch.zeros(shape.qualities, 4 * shape.hyper_wide))
-        self.second_bias = nn.Parameter(torch.zeros(shape.qualities, 4 * shape.hyper_wider))
         self.third_bias = nn.Parameter(torch.zeros(shape.qualities, 2 * shape.latent))
 
     def forward(self, hyper: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Return scale indices, not yet bounded, and means."""
-        x = hyper * per_channel(self.gain, quality)
-        x = self.first(x) + per_channel(self.first_bias, quality)
-        x = functional.pixel_shuffle(functional.relu(x), 2)
-        x = self.second(x) + per_channel(self.second_bias, quality)
-        x = functional.pixel_shuffle(functional.relu(x), 2)
-        x = (self.third(x) + per_channel(self.third_bias, quality)).float()
+        x = self.third(self.features(hyper, quality)) + self.at(self.third_bias, quality)
+        x = x.float()
         return SCALES.per_unit * x[:, : self.latent], x[:, self.latent :]
 
 

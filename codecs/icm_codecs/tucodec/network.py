@@ -24,6 +24,7 @@ from torch.nn import functional
 from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.bitstream.table import ScaleLadder
 from icm_codecs.layer import (
+    Doubling,
     Entries,
     Modulation,
     ResidualBlock,
@@ -95,7 +96,7 @@ class TucodecShape(Entries):
         return self.stride // 4
 
 
-def interpolate(values: Tensor, position: Tensor) -> Tensor:
+def interpolate(values: Tensor, position: Tensor, /) -> Tensor:
     """Return what lies between rate points: rate points x C, N positions in 0..rate_points - 1 -> N x C x 1 x 1."""
     below = position.floor().clamp(0, len(values) - 2).long()
     way = (position - below)[:, None]
@@ -105,10 +106,7 @@ def interpolate(values: Tensor, position: Tensor) -> Tensor:
 class PositionModulation(Modulation):
     """Scale and shift the channels by what the position has learned: N x C x H x W, N -> N x C x H x W."""
 
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """Return the modulated features."""
-        scale, shift = interpolate(self.scale, position), interpolate(self.shift, position)
-        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+    at = staticmethod(interpolate)
 
 
 class Analysis(nn.Module):
@@ -195,41 +193,37 @@ class HyperAnalysis(nn.Module):
         return cast(Tensor, self.modulation(x, position))
 
 
-class ScaleSynthesis(nn.Module):
-    """Turn a rounded hyper-latent into scale indices: N x hyper x h x w -> N x latent x 4h x 4w.
+class PositionDoubling(Doubling):
+    """The start of a hyper-synthesis at a position, and the hyper-latent's own Laplacians.
 
-    Only operations that have an integer twin are used: scaling, convolution, a bias, ReLU, depth to space, and
-    interpolation of gains and biases between rate points.
+    Gains and biases are interpolated between rate points, which has an integer twin as well.
     """
 
-    def __init__(self, shape: TucodecShape) -> None:
-        super().__init__()
-        wide = shape.hyper_wide
-        self.gain = nn.Parameter(torch.ones(shape.rate_points, shape.hyper))
-        self.first = nn.Conv2d(shape.hyper, 4 * wide, 3, padding=1, bias=False)
-        self.second = nn.Conv2d(wide, 4 * wide, 3, padding=1, bias=False)
-        self.third = nn.Conv2d(wide, shape.latent, 1, bias=False)
-        self.first_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
-        self.second_bias = nn.Parameter(torch.zeros(shape.rate_points, 4 * wide))
-        self.third_bias = nn.Parameter(torch.zeros(shape.rate_points, shape.latent))
-        # The hyper-latent's own Laplacians: one scale a rate point and channel.
-        self.hyper_scale = nn.Parameter(
-            torch.full((shape.rate_points, shape.hyper), index_of(2.0) / LAPLACIAN_SCALES.per_unit)
-        )
+    at = staticmethod(interpolate)
 
-    def forward(self, hyper: Tensor, position: Tensor) -> Tensor:
-        """Return the latent's scale indices, not yet bounded."""
-        x = hyper * interpolate(self.gain, position)
-        x = self.first(x) + interpolate(self.first_bias, position)
-        x = functional.pixel_shuffle(functional.relu(x), 2)
-        x = self.second(x) + interpolate(self.second_bias, position)
-        x = functional.pixel_shuffle(functional.relu(x), 2)
-        x = (self.third(x) + interpolate(self.third_bias, position)).float()
-        return LAPLACIAN_SCALES.per_unit * cast(Tensor, x)
+    def __init__(self, rate_points: int, hyper: int, wide: int) -> None:
+        super().__init__(rate_points, hyper, wide, wide)
+        # One scale a rate point and channel.
+        start = index_of(2.0) / LAPLACIAN_SCALES.per_unit
+        self.hyper_scale = nn.Parameter(torch.full((rate_points, hyper), start))
 
     def hyper_index(self, position: Tensor) -> Tensor:
         """Return the hyper-latent's scale indices, not yet bounded: N x hyper x 1 x 1."""
         return LAPLACIAN_SCALES.per_unit * interpolate(self.hyper_scale, position)
+
+
+class ScaleSynthesis(PositionDoubling):
+    """Turn a rounded hyper-latent into scale indices: N x hyper x h x w -> N x latent x 4h x 4w."""
+
+    def __init__(self, shape: TucodecShape) -> None:
+        super().__init__(shape.rate_points, shape.hyper, shape.hyper_wide)
+        self.third = nn.Conv2d(shape.hyper_wide, shape.latent, 1, bias=False)
+        self.third_bias = nn.Parameter(torch.zeros(shape.rate_points, shape.latent))
+
+    def forward(self, hyper: Tensor, position: Tensor) -> Tensor:
+        """Return the latent's scale indices, not yet bounded."""
+        x = self.third(self.features(hyper, position)) + interpolate(self.third_bias, position)
+        return LAPLACIAN_SCALES.per_unit * cast(Tensor, x.float())
 
 
 class Estimate(NamedTuple):
@@ -265,7 +259,7 @@ class TucodecNetwork(nn.Module):
         self.hyper_analysis = HyperAnalysis(shape)
         self.scale_synthesis = ScaleSynthesis(shape)
         self.lowest_index = LowerBound(0.0)
-        self._stand_in = _add_noise if stand_in == "noise" else round_through
+        self._stand_in = add_noise if stand_in == "noise" else round_through
         start = start_log_gain(lambdas, shape.latent)
         self.log_gain = nn.Parameter(start)
         self.log_inverse_gain = nn.Parameter(-start)
@@ -326,13 +320,19 @@ class TucodecNetwork(nn.Module):
         unfiltered = self.synthesis(latent, position)
         decoded = self.post_filter(unfiltered, position)
         with torch.autocast(image.device.type, enabled=False):
-            bits = self._bits(scaled, index) + self._bits(hyper, self.scale_synthesis.hyper_index(position))
+            hyper_index = self.scale_synthesis.hyper_index(position)
+            bits = self._bits(scaled, index) + self._bits(hyper, hyper_index)
         return Estimate(decoded, unfiltered, bits)
 
     def _bits(self, values: Tensor, index: Tensor) -> Tensor:
-        bounded = self.lowest_index(index.float()).clamp(max=float(LAPLACIAN_SCALES.n_scales - 1))
-        scale = LAPLACIAN_SCALES.lowest * torch.exp(LAPLACIAN_SCALES.step * bounded)
-        return laplacian_bits(_add_noise(values), scale).sum(dim=(1, 2, 3))
+        return sample_bits(add_noise(values), self.lowest_index(index.float()))
+
+
+def sample_bits(values: Tensor, index: Tensor) -> Tensor:
+    """Return what each sample's values cost in bits, N, by their Laplacians' scale indices, from 0."""
+    bounded = index.clamp(max=float(LAPLACIAN_SCALES.n_scales - 1))
+    scale = LAPLACIAN_SCALES.lowest * torch.exp(LAPLACIAN_SCALES.step * bounded)
+    return laplacian_bits(values, scale).sum(dim=(1, 2, 3))
 
 
 def laplacian_bits(values: Tensor, scale: Tensor) -> Tensor:
@@ -355,5 +355,6 @@ def index_of(scale: float) -> float:
     return math.log(scale / LAPLACIAN_SCALES.lowest) / LAPLACIAN_SCALES.step
 
 
-def _add_noise(x: Tensor) -> Tensor:
+def add_noise(x: Tensor) -> Tensor:
+    """Add uniform noise of a step's width, which stands in for rounding where rates are estimated."""
     return x + torch.rand_like(x) - 0.5
