@@ -6,7 +6,9 @@ A name may also be given in this process alone, for a class that is not installe
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +18,7 @@ Kind: TypeAlias = Literal["codec", "detector", "dataset", "metric", "trainer", "
 
 
 _given: dict[tuple[Kind, str], Any] = {}
-"""What :func:`give` was called with: the one thing here that a process remembers."""
+"""What :func:`give` was called with."""
 
 
 def names(kind: Kind) -> list[str]:
@@ -103,6 +105,11 @@ def load(kind: Kind, name: str) -> Any:
 
 
 def _find(kind: Kind, name: str) -> EntryPoint:
+    return _found(kind, name, tuple(sys.path))
+
+
+@cache
+def _found(kind: Kind, name: str, _path: tuple[str, ...]) -> EntryPoint:
     # An editable and a built install of one distribution may both be visible: the same value is one provider.
     found = {point.value: point for point in entry_points(group=_group(kind), name=name)}
     if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,10 +24,11 @@ PACKAGES = (
 """The distributions whose version may move a number."""
 
 
-def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Return the installed version of each package that is installed, without importing it."""
+@cache
+def versions() -> dict[str, str]:
+    """Return the installed version of each of the packages that is installed, without importing it."""
     found: dict[str, str] = {}
-    for package in packages:
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -45,6 +46,7 @@ def machine() -> dict[str, str | int]:
     }
 
 
+@cache
 def commit() -> str | None:
     """Return the commit of the checkout that this package runs from, or None outside one."""
     folder = Path(__file__).parent
