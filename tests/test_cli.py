@@ -343,6 +343,7 @@ def test_the_help_of_a_command_has_panels_words_for_values_and_an_example_that_p
     command.make_context(words, shlex.split(example)[len(words.split()) :])
 
 
+@pytest.mark.slow
 def test_help_and_messages_are_written_where_the_encoding_has_no_room_for_them(
     command: list[str], tmp_path: Path
 ) -> None:
@@ -371,6 +372,7 @@ def test_control_characters_do_not_reach_the_terminal(run: Run) -> None:
     assert r"red\x1b[31m\r\u202e: no such folder" in error
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_says_what_becomes_of_its_work(command: list[str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -404,6 +406,7 @@ def test_show_prints_the_command_of_a_measured_curve_and_has_none_of_a_published
     assert "names no command" in error
 
 
+@pytest.mark.slow
 def test_list_names_everything_and_help_is_quick(command: list[str]) -> None:
     for arguments in (["--help"], ["list"], ["run", "--help"]):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, timeout=60)
@@ -413,6 +416,7 @@ def test_list_names_everything_and_help_is_quick(command: list[str]) -> None:
         assert f"  {name}  " in listed
 
 
+@pytest.mark.slow
 def test_doctor_finds_the_shipped_encoders_and_a_sound_colour_conversion(run: Run) -> None:
     code, output, _ = run("doctor")
     assert code == 0
@@ -440,6 +444,7 @@ def test_doctor_names_each_detector_once_and_says_whether_its_weights_are_here(
     assert doctor.detector(name).state == "ok"
 
 
+@pytest.mark.slow
 def test_every_command_says_which_file_beside_a_curve_is_not_used(run: Run, on_blobs: list[object]) -> None:
     assert (
         run(
@@ -486,6 +491,7 @@ def test_intervals_can_be_left_out(run: Run, on_blobs: list[object]) -> None:
     assert [row[key] for row in without] == [row[key] for row in whole]
 
 
+@pytest.mark.slow
 def test_curves_go_out_and_come_back_and_conventions_are_not_mixed_unseen(
     run: Run, on_blobs: list[object], tmp_path: Path
 ) -> None:
@@ -532,6 +538,7 @@ def test_curves_go_out_and_come_back_and_conventions_are_not_mixed_unseen(
     assert (code, one_line(error)) == (2, True)
 
 
+@pytest.mark.slow
 def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
     run: Run, tmp_path: Path
 ) -> None:
@@ -588,6 +595,7 @@ def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
     assert "no curve has the metric 'ar100'; known: bpp" in error
 
 
+@pytest.mark.slow
 def test_groups_without_the_metric_are_left_out_and_named(
     run: Run, on_blobs: list[object], tmp_path: Path
 ) -> None:

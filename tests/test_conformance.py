@@ -192,6 +192,7 @@ class Threaded(FakeCodec):
         return super().decode(data[:-1])
 
 
+@pytest.mark.slow
 def test_what_differs_on_several_threads_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     said = r"Wavering: .*: another process on \d+ threads decodes other pixels than one thread: 1 of 147456 values"

@@ -293,6 +293,7 @@ def _fetch_once(url: str, target: Path) -> None:
     download(url, target, sha256=SHA256, patience=HASTY)
 
 
+@pytest.mark.slow
 def test_processes_that_want_the_same_file_fetch_it_once(site: Site, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [

@@ -103,6 +103,7 @@ def test_ffmpeg_is_told_how_many_pixels_a_stream_may_claim() -> None:
             codec.decode(data)
 
 
+@pytest.mark.slow
 def test_a_flat_image_of_any_codec_is_within_what_its_bytes_allow() -> None:
     image = np.full((2_048, 2_048, 3), 90, np.uint8)
     for codec in (Webp(0), Jpeg(5), Jpeg2000(0.03), Png(0)):

@@ -64,6 +64,7 @@ def test_titles_tell_poses_apart() -> None:
     assert [record.title for record in images] == titles
 
 
+@pytest.mark.slow
 def test_objects_are_found_where_the_ground_truth_of_each_pose_has_them() -> None:
     dataset = ScenesPoses.open().limit(16)
     assert dataset.name == "scenes-poses-16"

@@ -121,6 +121,7 @@ def test_codec_and_front_in_one_run_code_every_point_once(
     assert alone.results[0].results == together.results[1].results
 
 
+@pytest.mark.slow
 def test_the_curve_is_the_front_by_rate_and_ap_of_the_whole_dataset(together: Summary) -> None:
     plain, anchor = together.results
     assert anchor.codec == "vvc-pareto:preset=faster"
@@ -141,6 +142,7 @@ def test_the_curve_is_the_front_by_rate_and_ap_of_the_whole_dataset(together: Su
     assert all(len(anchor.meta["intervals"][key]) == n_points for key in ("bpp", "map"))
 
 
+@pytest.mark.slow
 def test_codec_and_front_stand_in_one_comparison(together: Summary) -> None:
     (compared,) = compare_with_anchor(together.results)
     assert (compared.anchor, compared.codec) == tuple(CODED)
@@ -149,6 +151,7 @@ def test_codec_and_front_stand_in_one_comparison(together: Summary) -> None:
     assert not compared.mixed
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_pictures_of_the_front(
     together: Summary, blob_files: tuple[Path, Path], runs: Path, tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_the_folder_given_as_an_option_goes_before_the_environment(
     assert Vtm(32, dir=str(stand_in)).encode(photograph(8, 8))
 
 
+@pytest.mark.slow
 def test_a_run_finds_vtm_by_its_own_option(
     stand_in: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks.counted import COUNT_FILE, PROVIDERS, tally
-from tests.benchmarks.stand_in import curve_files, environment, parser_of, run_command, watched
+from tests.benchmarks.stand_in import environment, parser_of, run_command, watched
 from tests.helpers.dask_cluster import Cluster
+from tests.helpers.small_run import curve_files
 
 GPU = ("--resources", "GPU=1")
 
@@ -67,10 +68,10 @@ def main() -> None:
         here = watched(command(top / "here", "--workers", "2"), os.environ)
         total = shards(top / "here")
         print(f"local processes: {tally(count)}, {total} shards, {here.wall_s:.0f} s", flush=True)
-        expected = curve_files(top / "here" / "results")
+        expected = curve_files(top / "here")
 
         def report(what: str, folder: Path) -> None:
-            is_same = curve_files(folder / "results") == expected
+            is_same = curve_files(folder) == expected
             print(f"{what}: {tally(count)}; the same bytes: {is_same}", flush=True)
 
         with three_workers(top / "a") as cluster:

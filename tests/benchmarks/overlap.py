@@ -13,15 +13,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.stand_in import (
-    Watched,
-    curve_files,
-    environment,
-    parser_of,
-    run_command,
-    seconds,
-    watched,
-)
+from tests.benchmarks.stand_in import Watched, environment, parser_of, run_command, seconds, watched
+from tests.helpers.small_run import curve_files
 
 DESIGNS = {
     "stages apart": ("--workers", "{cores}", "--gpus", "1"),
@@ -62,7 +55,7 @@ def main() -> None:
         print(f"coding / cores {coding:.1f} s, detection {detection:.1f} s")
         for design, made in found.items():
             print(f"{design}: {made.wall_s / max(coding, detection):.3f} of the larger")
-        files = [curve_files(folder / design.replace(" ", "-") / "results") for design in found]
+        files = [curve_files(folder / design.replace(" ", "-")) for design in found]
         print("curves are the same bytes:", all(each == files[0] for each in files[1:]))
 
 

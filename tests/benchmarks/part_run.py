@@ -19,7 +19,8 @@ from icm_bench.dataset import open_dataset
 from icm_bench.pipeline import outlook, store
 from icm_bench.pipeline.runner import plan_of
 from tests.benchmarks.counted import COUNT_FILE, PROVIDERS, tally
-from tests.benchmarks.stand_in import curve_files, environment, parser_of, run_command, watched
+from tests.benchmarks.stand_in import environment, parser_of, run_command, watched
+from tests.helpers.small_run import curve_files
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def main() -> None:
             again = "twice at once" if both else "done"
             print(f"part {number}: {again}; {tally(count)}", flush=True)
         watched(command(top / "parts"), variables)
-        is_same = curve_files(top / "parts" / "results") == curve_files(top / "whole" / "results")
+        is_same = curve_files(top / "parts") == curve_files(top / "whole")
         print(f"all together: {tally(count)}; the same bytes: {is_same}")
         sys.path.insert(0, str(top / "site"))  # where the stand-in is installed
         _print_balance(given, top / "parts" / "runs")

@@ -185,12 +185,6 @@ def run_command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "icm_bench.cli", "run", *arguments]
 
 
-def curve_files(folder: Path) -> dict[str, bytes]:
-    """Return what a run has written into a folder and must not depend on how it ran."""
-    paths = [path for path in folder.rglob("*") if path.suffix in (".json", ".parquet")]
-    return {path.name: path.read_bytes() for path in paths if not path.name.endswith(".timings.json")}
-
-
 def _workers(pid: int) -> Iterator[int]:
     """Yield the processes below one that run Python's spawned workers."""
     for child in _children(pid):

@@ -24,6 +24,7 @@ def test_mutated_streams_of_every_codec_are_refused_or_decoded_in_little_time_an
     assert said.count(" refused, ") >= 17  # 9 learned, 8 of the package's own installation
 
 
+@pytest.mark.slow
 def test_a_store_or_result_damaged_anywhere_is_never_silently_wrong() -> None:
     assert "0 failures" in run("damage.py", "--count", "10")
 

@@ -46,6 +46,7 @@ def test_training_goes_on_where_it_stopped_and_writes_weights_that_the_detector_
     assert not list(output.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_fresh_training_ignores_the_checkpoint(tmp_path: Path, scenes: Path) -> None:
     train_detector(tmp_path, scenes=scenes, steps=1)
     train_detector(tmp_path, scenes=scenes, steps=1, resume=False)
@@ -69,6 +70,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, content: str)
         export_weights(path, tmp_path / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_the_log_has_a_line_of_losses_every_few_steps(
     tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,8 +209,10 @@ def test_size_that_the_network_cannot_take_is_an_error_that_names_it(mobile: Mob
         mobile.predict(image(1, 5000))
 
 
-def test_pth_and_safetensors_give_the_same_predictions(mobile: Mobile, tmp_path: Path) -> None:
-    torch.save(random_state(Mobile.name), tmp_path / "mobile.pth")
+def test_pth_and_safetensors_give_the_same_predictions(
+    mobile: Mobile, mobile_weights: Path, tmp_path: Path
+) -> None:
+    torch.save(safetensors.torch.load_file(mobile_weights), tmp_path / "mobile.pth")
     other = Mobile(weights=tmp_path / "mobile.pth")
     assert other.predict(image()) == mobile.predict(image())
     assert other.version() != mobile.version()
@@ -237,8 +239,8 @@ def test_weights_of_another_model_are_an_error_of_one_line(tmp_path: Path, mobil
     assert "\n" not in str(caught.value)
 
 
-def test_normalisation_by_no_variance_is_an_error(tmp_path: Path) -> None:
-    state = random_state(Mobile.name)
+def test_normalisation_by_no_variance_is_an_error(tmp_path: Path, mobile_weights: Path) -> None:
+    state = safetensors.torch.load_file(mobile_weights)
     state["backbone.body.0.1.running_var"].fill_(-1)
     safetensors.torch.save_file(state, tmp_path / "a.safetensors")
     with pytest.raises(DetectorError, match="normalise by a variance of 0"):

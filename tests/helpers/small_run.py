@@ -35,9 +35,9 @@ def changed(blobs: Path, folder: Path) -> Dataset:
 
 
 def curve_files(folder: Path) -> dict[str, bytes]:
-    """Return every result file but the timings, which no two runs share."""
+    """Return every result file but the timings, which no two runs share, and the plots, which not every run draws."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted((folder / "results").rglob("*"))
-        if path.is_file() and not path.name.endswith(".timings.json")
+        if path.is_file() and not path.name.endswith((".timings.json", ".png"))
     }

@@ -33,6 +33,18 @@ np.save(pathlib.Path(folder) / "image.npy", codec.decode(data))
 """
 
 
+def check_drift(steady: Any, drifted: Any, image: Image) -> None:
+    """Check that a codec whose float networks drift reads the latents that another has written."""
+    data = steady.encode(image)
+    model = drifted._coder._model
+    torch.manual_seed(2)
+    for name in ("analysis", "synthesis", "post_filter", "hyper_analysis"):
+        for parameter in getattr(model, name).parameters() if hasattr(model, name) else ():
+            parameter.mul_(1 + 1e-3 * torch.randn_like(parameter))
+    assert not np.array_equal(drifted.decode(data), steady.decode(data))
+    assert torch.equal(drifted.latents(data).latent, steady.latents(data).latent)
+
+
 def check_threads_and_processes(
     codec: Any, image: Image, folder: Path, quality: float, *weights: str | Path
 ) -> None:

@@ -24,6 +24,7 @@ LEARNED = [
 ]
 
 
+@pytest.mark.slow
 def test_a_few_bytes_that_claim_67_megapixels_are_refused_at_once_by_every_learned_codec() -> None:
     # In a process of its own, whose memory no other test has used.
     command = [sys.executable, str(CAMPAIGN), "--codecs", *LEARNED, "--count", "1", "--most-seconds", "1"]
@@ -32,6 +33,7 @@ def test_a_few_bytes_that_claim_67_megapixels_are_refused_at_once_by_every_learn
     assert done.stdout.count(": 1 refused, slowest") == len(LEARNED)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_a_large_flat_image_is_filled_up_to_what_its_size_needs_and_comes_back() -> None:
     codec = Hyperprior(1)

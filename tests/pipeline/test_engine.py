@@ -47,6 +47,7 @@ def test_processes_predict_workers_and_batches_change_no_byte(
         assert not list((tmp_path / name).rglob("*.images"))
 
 
+@pytest.mark.slow
 def test_a_limit_of_pixels_goes_with_the_jobs(
     blobs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_device_is_found_by_its_number_and_shown_alone(monkeypatch: pytest.Mon
         resolve_device("cuda")
 
 
+@pytest.mark.slow
 def test_a_run_without_gpu_work_starts_no_predict_worker(blobs: Dataset, tmp_path: Path) -> None:
     summary = run_in(blobs.limit(3), tmp_path, codecs=["fake"], task="fidelity", workers=2, gpus=1)
     assert summary.workers == 2
@@ -150,6 +152,7 @@ dataset = icm_bench.open_dataset("coco-format", images=Path(r"{images}"), annota
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "guard", "works"),
     [(1, "", True), (2, "", False), (2, "if __name__ == '__main__': ", True)],
@@ -191,6 +194,7 @@ def children_of(pid: int) -> set[int]:
     return below - {pid}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "ignored", "workers", "status", "message"),
     [

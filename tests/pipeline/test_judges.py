@@ -35,6 +35,7 @@ def measure(dataset: Dataset, folder: Path, detector: str | list[str], **options
     return run(dataset, detector=detector, **(arguments | folders | options))
 
 
+@pytest.mark.slow
 def test_images_are_coded_and_decoded_once_and_each_detector_finds_what_it_finds_alone(
     blobs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_detector_that_joins_later_looks_at_what_is_stored_and_the_others_do_n
     assert (later.n_encoded, later.n_detected) == (0, 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "gpus": 1, "batch": 3}])
 def test_engines_and_parts_give_the_same_bytes(
     blobs: Dataset, tmp_path: Path, options: dict[str, int]
@@ -134,6 +136,7 @@ def test_detectors_that_cannot_stand_side_by_side_are_refused(blobs: Dataset, tm
         measure(blobs, tmp_path, DETECTORS[:2], weights=weights)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_column_for_each_detector_and_draws_a_panel_for_each(
     blob_files: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_part_is_a_number_of_a_count() -> None:
             outlook.parse_part(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugins")
 def test_parts_in_any_order_and_twice_give_the_same_bytes_and_no_curve_before_the_end(
     blobs: Dataset, tmp_path: Path
@@ -188,6 +189,7 @@ def test_a_line_a_minute_tells_how_far_a_run_is_without_a_terminal(
     assert capsys.readouterr().err == "2 of 9 done (jpeg at 20); about 1 min 30 s left\n"
 
 
+@pytest.mark.slow
 def test_options_come_from_a_file_and_the_command_line_wins(
     blob_files: tuple[Path, Path], tmp_path: Path, command: list[str], plugins: Path
 ) -> None:

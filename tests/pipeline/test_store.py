@@ -97,7 +97,7 @@ def test_a_shard_of_other_images_is_refused(tmp_path: Path) -> None:
 
 
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_flipped_bit_is_noticed_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, position: float, bit: int
 ) -> None:

@@ -264,6 +264,7 @@ def seen_by(browse: Browse, page: Path, script: str) -> Any:
     return json.loads(found[1].replace("&quot;", '"'))
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_script_runs_under_its_own_policy_and_draws_every_point(
     results: Path, tmp_path: Path, browse: Browse
@@ -277,6 +278,7 @@ def test_the_script_runs_under_its_own_policy_and_draws_every_point(
     assert "uncompressed 30.0" in document
 
 
+@pytest.mark.slow
 @needs_browser
 def test_focus_shows_a_point_and_controls_change_the_plot(
     results: Path, tmp_path: Path, browse: Browse
@@ -312,6 +314,7 @@ def test_focus_shows_a_point_and_controls_change_the_plot(
     assert seen["sort"] == "descending"
 
 
+@pytest.mark.slow
 @needs_browser
 def test_curves_are_shown_all_none_or_one_alone_and_bands_of_six_at_most(
     results: Path, tmp_path: Path, browse: Browse
@@ -363,6 +366,7 @@ def test_curves_are_shown_all_none_or_one_alone_and_bands_of_six_at_most(
     ]
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("sandbox", ["allow-scripts allow-same-origin", "allow-same-origin"])
 def test_nothing_overflows_a_page_of_400_pixels_with_and_without_scripts(
@@ -610,6 +614,7 @@ def test_a_detection_finds_the_object_that_it_overlaps_most_and_each_object_once
     ]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_browser_of_images_draws_boxes_and_follows_its_controls(
     finished: Path, pictures: page.Pictures, tmp_path: Path, browse: Browse

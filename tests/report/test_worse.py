@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,11 +57,23 @@ class Long(Before):
         return super().decode(data[:-400])
 
 
+def measure(blobs: Dataset, folder: Path, codec: Any) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        run_in(blobs, folder, codecs=[codec], bootstrap=100, executor=executor)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the codec before any change is measured into, once."""
+    return tmp_path_factory.mktemp("before")
+
+
 @pytest.fixture
 def report(
     blobs: Dataset,
     blob_files: tuple[Path, Path],
     plugins: Path,
+    before: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Any:
@@ -68,9 +81,10 @@ def report(
     monkeypatch.setattr(registry, "_given", {})
 
     def call(after: Any) -> str:
-        for side, codec in (("base", cast(Any, Before)), ("head", after)):
-            with ThreadPoolExecutor(1) as executor:
-                run_in(blobs, tmp_path / side, codecs=[codec], bootstrap=100, executor=executor)
+        if not (before / "results").exists():
+            measure(blobs, before, Before)
+        shutil.copytree(before, tmp_path / "base")
+        measure(blobs, tmp_path / "head", after)
         places = Places(images=blob_files[0], annotations=blob_files[1])
         pictures = page.Pictures(
             stored_in(tmp_path / "head/runs"), places, 2, stored_in(tmp_path / "base/runs")

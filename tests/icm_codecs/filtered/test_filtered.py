@@ -95,6 +95,7 @@ def test_tiles_of_a_large_image_are_the_whole(
     assert np.mean(filter_.apply(image, 42.0) != whole) > 0.001
 
 
+@pytest.mark.slow
 def test_few_bytes_that_claim_many_pixels_are_refused_before_they_are_filtered(weights: str) -> None:
     codec = VvcFiltered(52, preset="faster", weights=weights)
     large = VvcFiltered(52, preset="faster", weights=weights).encode(np.zeros((2_560, 3_072, 3), np.uint8))

@@ -137,7 +137,7 @@ def scene() -> Image:
 
 @pytest.mark.parametrize("quality", [2, 6, 8])
 def test_most_bits_go_where_objects_are(quality: int) -> None:
-    dataset = Scenes.open().limit(6)
+    dataset = Scenes.open().limit(3)
     truth = dataset.ground_truth
     assert truth is not None
     codec = Icm(quality, weights=str(WEIGHTS))

@@ -65,6 +65,7 @@ def with_norms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_image_and_nothing_of_a_frozen_detector_moves(
     with_norms: Path, image: Tensor, target: Target
 ) -> None:
@@ -82,6 +83,7 @@ def test_gradients_reach_the_image_and_nothing_of_a_frozen_detector_moves(
     assert detector.has_moved()
 
 
+@pytest.mark.slow
 def test_detector_sees_enlarged_crops(with_norms: Path, image: Tensor) -> None:
     task = Task("fasterrcnn_resnet50_fpn_v2", (1.0,), losses=0.0, features=1.0, enlarge=1.5)
     detector = FrozenDetector(task, weights=with_norms)

@@ -37,7 +37,7 @@ from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import TucodecModel
-from tests.helpers.stream import check_threads_and_processes
+from tests.helpers.stream import check_drift, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -339,14 +339,8 @@ def test_one_thread_two_and_a_fresh_process_decode_the_same(weights: str, tmp_pa
 
 
 def test_latents_survive_a_drift_of_every_float_network(weights: str) -> None:
-    data = Tucodec(0.75, weights=weights).encode(photograph(96, 120))
-    drifted, steady = Tucodec(0.75, weights=weights), Tucodec(0.75, weights=weights)
-    torch.manual_seed(2)
-    model = drifted._coder._model
-    for network in (model.analysis, model.synthesis, model.post_filter, model.hyper_analysis):
-        for parameter in network.parameters():
-            parameter.mul_(1 + 1e-3 * torch.randn_like(parameter))
-    assert torch.equal(drifted.latents(data).latent, steady.latents(data).latent)
+    steady, drifted = Tucodec(0.75, weights=weights), Tucodec(0.75, weights=weights)
+    check_drift(steady, drifted, photograph(96, 120))
 
 
 # Rate control.
@@ -400,7 +394,7 @@ def test_images_meet_their_target_or_take_the_largest_rate_below_it(
     kind: str, target: float, request: pytest.FixtureRequest
 ) -> None:
     codec = Tucodec(target, weights=request.getfixturevalue(kind))
-    for seed in range(3):
+    for seed in range(2):
         image = photograph(384, 256, seed=seed)
         rate = measured(codec, image)
         assert rate <= target
