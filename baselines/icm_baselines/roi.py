@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -96,8 +97,10 @@ class _Guided:
 
     @classmethod
     def label(cls, options: Mapping[str, str]) -> str:
-        """Return what a legend calls it: ``VVC medium, roi onnx``."""
-        return short_label(cls._format, options, named="preset", unsaid="weights")
+        """Return what a legend calls it: ``VVC medium, ROI by icm``; a file is called by its name."""
+        finder = Path(options["weights"]).stem if "weights" in options else options.get("roi", ICM)
+        others = {key: value for key, value in options.items() if key not in ("roi", "weights")}
+        return short_label(cls._format, {"ROI by": finder, **others}, named="preset")
 
     def guide(self) -> Guide:
         """Return what finds the region."""

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Final
 
 from icm_bench.curves.comparison import USUAL_ANCHOR
@@ -29,6 +30,7 @@ _DRAWN: Final[Mapping[str, tuple[int, str]]] = {
     "cheng2020-attn": (_PURPLE, "X"),
     "content-weighted": (_ORANGE, "^"),
     "hevc": (_SKY, "v"),
+    "hevc-roi": (_SKY, "P"),
     "hyperprior": (_GREEN, "o"),
     "icm": (_RED, "o"),
     "jpeg": (_GREY, "D"),
@@ -44,6 +46,7 @@ _DRAWN: Final[Mapping[str, tuple[int, str]]] = {
     "vvc": (_BLUE, "s"),
     "vvc-filtered": (_BLUE, "D"),
     "vvc-pareto": (_BLUE, "*"),
+    "vvc-roi": (_GREY, "P"),
     "webp": (_ORANGE, "*"),
 }
 """Colour and marker of the codecs that most plots hold: no two alike, to readers who do not see green either.
@@ -62,9 +65,13 @@ _VARIANTS: Final[Mapping[str, int]] = {
     "preset=medium": 0,
     "preset=slow": 0,
     "residual=off": 3,
+    "roi=icm": 0,
     "roi=off": 1,
 }
 """Which line an option takes; several options of one codec add up."""
+
+_GUIDE: Final = ("roi=", "weights=")
+"""Options that name what guides an encoder."""
 
 _NAMES: Final[Mapping[str, str]] = {
     "avif": "AVIF",
@@ -120,6 +127,11 @@ def style_of(codec: str) -> Style:
     """Return the style of a codec, a function of its spec alone."""
     name, options = _parsed(codec)
     color, marker = _DRAWN.get(name) or (_hash(name) % len(COLORS), MARKERS[_hash(name) // 8 % len(MARKERS)])
+    # One encoder behind several guides keeps its marker; a guide's file counts by its name.
+    guide = [PurePath(option.partition("=")[2]).name for option in options if option.startswith(_GUIDE)]
+    if name.endswith("-roi") and guide not in ([], ["icm"]):
+        color = (color + 1 + _hash(":".join(guide)) % (len(COLORS) - 1)) % len(COLORS)
+        options = [option for option in options if not option.startswith(_GUIDE)] + [":".join(guide)]
     return Style(color, marker, sum(map(_variant, options)) % 4)
 
 

@@ -16,7 +16,7 @@ from icm_baselines.jpeg import Jpeg
 from icm_baselines.region import Region, covered
 from icm_baselines.roi import HevcRoi, JpegRoi, VvcRoi, attenuated
 from icm_baselines.vvc import Vvc
-from icm_bench.codec import coded_as, guide_of
+from icm_bench.codec import Codec, coded_as, guide_of, label_of
 from icm_bench.curves.comparison import compare_with_anchor
 from icm_bench.curves.curve import rate_accuracy
 from icm_bench.dataset import Dataset, open_dataset
@@ -58,6 +58,18 @@ def measure(blobs: Dataset, folder: Path, detector: str) -> Summary:
         qualities=LADDERS,
         bootstrap=20,
     )
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "label"),
+    [
+        (VvcRoi, {"preset": "medium", "roi": "icm"}, "VVC medium, ROI by icm"),
+        (HevcRoi, {"preset": "slow", "roi": "onnx", "weights": "/data/deim.onnx"}, "HEVC slow, ROI by deim"),
+        (JpegRoi, {"roi": "fake", "score": "0.3"}, "JPEG, ROI by fake, score 0.3"),
+    ],
+)
+def test_a_label_says_what_finds_the_region(codec: type[Codec], options: dict[str, str], label: str) -> None:
+    assert label_of(codec, options) == label
 
 
 def test_the_background_is_pulled_towards_its_mean_and_the_region_is_left_alone() -> None:

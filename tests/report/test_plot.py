@@ -105,6 +105,14 @@ def test_no_two_committed_curves_of_one_group_look_alike() -> None:
         assert len(set(map(style_of, codecs))) == len(codecs)
 
 
+def test_an_encoder_behind_another_guide_keeps_its_marker_and_a_guide_is_its_file_wherever_that_lies() -> None:
+    guided = "vvc-roi:preset=fast:roi=onnx:weights="
+    one, other = style_of(f"{guided}deim.onnx"), style_of(f"{guided}yolo11n.onnx")
+    assert one.marker == other.marker == style_of("vvc-roi:preset=fast:roi=icm").marker
+    assert one != other
+    assert style_of(f"{guided}/data/detectors/deim.onnx") == one
+
+
 def test_codecs_of_one_marker_differ_in_colour_to_those_who_see_no_green() -> None:
     # Machado, Oliveira and Fernandes, 2009: deuteranopia, on linear RGB.
     deuteranope = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
@@ -205,7 +213,7 @@ def test_eight_curves_have_bands_and_nine_have_none_and_both_say_so() -> None:
 def test_many_curves_are_drawn_a_few_at_a_time_each_once_in_colour(tmp_path: Path) -> None:
     figure = draw_few_at_a_time(list(find(RESULTS / "coco-partial100/detection/yolox")), "map", "log", Look())
     legends = [named(axes) for axes in figure.axes if axes.get_legend()]
-    assert len(legends) == 4
+    assert len(legends) == 5
     assert sorted(label for legend in legends for label in legend) == sorted(
         labels_of(list(find(RESULTS / "coco-partial100/detection/yolox"))).values()
     )
