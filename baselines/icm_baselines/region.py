@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import pycocotools.mask
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from icm_bench.codec import Guide, ladder_of, region_by
+from icm_bench.codec import FindsRegions, Guide, ladder_of, region_finder
 from icm_bench.detector import Detector, Prediction
 from icm_bench.error import UsageError
 from icm_bench.image import Image, pixel_digest
@@ -24,7 +24,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 ICM = "icm"
 """In place of a detector's name: the ROI network in weights of the codec ``icm``."""
 
-_ICM_OPTIONS = (("domain", "scenes"), ("objective", "detection"))
+Domain: TypeAlias = Literal["scenes", "photos"]
+"""The images that icm's ROI network was trained on: drawn scenes, or photographs."""
+
 _DRAWN = frozenset({"", "scenes", "scenes-poses"})
 _KEPT = 32
 
@@ -34,7 +36,8 @@ class Region:
     """How the region of interest of an image is found.
 
     Attributes:
-        roi: A detector's name, or ``icm``: the ROI network of its weights, of which the shipped one knows drawn scenes.
+        roi: A detector's name, or ``icm``: the ROI network of its weights.
+        domain: For ``icm`` without weights, the images that the shipped ROI network knows.
         weights: The detector's or icm's weights; empty for the published or shipped ones.
         score: The score, in [0, 1], from which on a detection counts; for ``icm``, the probability of an object.
         margin: By how many pixels the region is wider than the masks, or the boxes of a detector without masks.
@@ -47,6 +50,7 @@ class Region:
 
     roi: str = ICM
     weights: str = ""
+    domain: Domain = "scenes"
     score: float = 0.5
     margin: int = 8
     soft: int = 0
@@ -90,29 +94,29 @@ class Region:
             UsageError: There is no such detector.
             DetectorError: Its weights cannot be read.
         """
-        return f"region 1 by {_finder(self.roi, self.weights).version()}"
+        return f"region 1 by {_finder(self.roi, self.weights, self.domain).version()}"
 
     def guide(self) -> Guide:
         """Return what looks at images while they are coded."""
         if self.roi == ICM:
-            return Guide(str(_icm_spec(self.weights)))
+            return Guide(str(_icm_spec(self.weights, self.domain)))
         path = Path(self.weights) if self.weights else None
         return Guide(str(resolve_detector(self.roi, weights=path)[0]), path)
 
 
 def checked_options(codec: str, options: Mapping[str, str], provider: str) -> dict[str, str]:
-    """Return options as they are, where they name what can look at a dataset's images.
+    """Return options with the domain of the shipped ROI network, where nothing else is named to look at photographs.
 
     Raises:
-        UsageError: Nothing is named, and the shipped ROI network knows no such images.
+        UsageError: A domain is named for what is not the shipped ROI network.
     """
-    if options.get("roi", ICM) == ICM and "weights" not in options and provider not in _DRAWN:
+    is_shipped = options.get("roi", ICM) == ICM and "weights" not in options
+    if "domain" in options and not is_shipped:
         raise UsageError(
-            "the ROI network that is shipped was trained on drawn scenes alone",
-            where=f"codec '{codec}'",
-            hint=f"name a detector: {codec}:roi=onnx:weights=FILE, or weights of icm that have an ROI network",
+            "is for the ROI network that is shipped", where=f"{codec}:domain", hint="leave out domain="
         )
-    return dict(options)
+    named = is_shipped and provider not in _DRAWN and "domain" not in options
+    return {**options, "domain": "photos"} if named else dict(options)
 
 
 class _Finder(Protocol):
@@ -130,38 +134,40 @@ class _Seen:
 
 
 @lru_cache(maxsize=_KEPT)
-def _region_of(roi: str, weights: str, score: float, seen: _Seen) -> Mask:
-    return _finder(roi, weights).find(seen.image, score)
+def _region_of(roi: str, weights: str, domain: Domain, score: float, seen: _Seen) -> Mask:
+    return _finder(roi, weights, domain).find(seen.image, score)
 
 
 def _found(region: Region, seen: _Seen) -> Mask:
     # A whole ladder looks at an image once.
-    return _region_of(region.roi, region.weights, region.score, seen)
+    return _region_of(region.roi, region.weights, region.domain, region.score, seen)
 
 
 @cache
-def _finder(roi: str, weights: str) -> _Finder:
+def _finder(roi: str, weights: str, domain: Domain) -> _Finder:
     if roi == ICM:
-        return _IcmFinder(_icm_spec(weights))
+        return _IcmFinder(_icm_spec(weights, domain))
     path = Path(weights) if weights else None
     spec, _ = resolve_detector(roi, weights=path)
     return _DetectorFinder(create_detector(spec, path, "cpu"))
 
 
-def _icm_spec(weights: str) -> Spec:
-    return Spec(ICM, (("weights", weights),) if weights else _ICM_OPTIONS)
+def _icm_spec(weights: str, domain: Domain) -> Spec:
+    shipped = (("domain", domain), ("objective", "detection"))
+    return Spec(ICM, (("weights", weights),) if weights else shipped)
 
 
 class _IcmFinder:
     def __init__(self, spec: Spec) -> None:
         spec, cls = resolve_codec(str(spec))
-        self._codec = create_codec(spec, ladder_of(cls, dict(spec.options))[0], "cpu")
+        codec = create_codec(spec, ladder_of(cls, dict(spec.options))[0], "cpu")
+        self._finder: FindsRegions = region_finder(codec)
 
     def find(self, image: Image, score: float) -> Mask:
-        return np.asarray(region_by(self._codec, image) >= score)
+        return np.asarray(self._finder.region(image) >= score)
 
     def version(self) -> str:
-        return f"icm's ROI network, {self._codec.version()}"
+        return f"icm's ROI network, {self._finder.region_version()}"
 
 
 class _DetectorFinder:

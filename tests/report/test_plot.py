@@ -105,7 +105,9 @@ def test_no_two_committed_curves_of_one_group_look_alike() -> None:
         assert len(set(map(style_of, codecs))) == len(codecs)
 
 
-def test_an_encoder_behind_another_guide_keeps_its_marker_and_a_guide_is_its_file_wherever_that_lies() -> None:
+def test_an_encoder_behind_another_guide_keeps_its_marker_and_a_guide_is_its_file_wherever_that_lies() -> (
+    None
+):
     guided = "vvc-roi:preset=fast:roi=onnx:weights="
     one, other = style_of(f"{guided}deim.onnx"), style_of(f"{guided}yolo11n.onnx")
     assert one.marker == other.marker == style_of("vvc-roi:preset=fast:roi=icm").marker
