@@ -446,21 +446,8 @@ def test_doctor_names_each_detector_once_and_says_whether_its_weights_are_here(
 
 @pytest.mark.slow
 def test_every_command_says_which_file_beside_a_curve_is_not_used(run: Run, on_blobs: list[object]) -> None:
-    assert (
-        run(
-            "run",
-            "--codecs",
-            "fake,jpeg",
-            "--qualities",
-            "jpeg=5,20,60",
-            "--qualities",
-            "fake=1,4,8",
-            *on_blobs,
-            "--bootstrap",
-            20,
-        )[0]
-        == 0
-    )
+    ladders = ("--codecs", "fake,jpeg", "--qualities", "jpeg=5,20,60", "--qualities", "fake=1,4,8")
+    assert run("run", *ladders, *on_blobs, "--bootstrap", 20)[0] == 0
     folder = Path("results/blobs-4/detection/fake")
     shutil.copytree("results", "base")
     for ending in (".resamples.parquet", ".timings.json"):
@@ -546,18 +533,8 @@ def test_fidelity_is_measured_compared_drawn_and_reported_without_a_detector(
     folder.mkdir()
     for seed in range(3):
         Pillow.fromarray(photograph(190, 170 + seed, seed)).save(folder / f"{seed}.png")
-    measured = (
-        "run",
-        "--task",
-        "fidelity",
-        "--codecs",
-        "fake,jpeg",
-        "--qualities",
-        "jpeg=5,20,60",
-        "--workers",
-        1,
-    )
-    chosen = ("--dataset", "folder", "--images", folder, "--bootstrap", 20)
+    measured = ["run", "--task", "fidelity", "--codecs", "fake,jpeg", "--qualities", "jpeg=5,20,60"]
+    chosen = ["--dataset", "folder", "--images", folder, "--bootstrap", 20, "--workers", 1]
     code, output, error = run(*measured, *chosen)
     assert code == 0, error
     assert "dataset photos: 3 images\n" in output

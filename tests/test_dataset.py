@@ -363,6 +363,7 @@ def test_importing_datasets_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
+@pytest.mark.slow
 def test_real_coco_images_and_annotations_are_accepted(shared_data: Callable[[str], Path]) -> None:
     folder = shared_data("coco")
     validation = Coco.open(data_root=folder)

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 def bdrate(
     folder: option.ResultsArgument = Path("results"),
     anchor: Annotated[
-        str | None,
-        option.comparison("The codec to compare with.", "SPEC", show_default="vvc, or the first"),
+        str | None, option.comparison("The codec to compare with.", "SPEC", show_default="vvc, or the first")
     ] = None,
     metric: option.MetricOption = "map",
     method: option.MethodOption = "pchip",
@@ -84,11 +83,7 @@ def bdrate(
         )
         return
     for group in groups:
-        options: Any = {
-            "metric": main_metric(group, metric),
-            "method": method,
-            "monotone": monotone,
-        }
+        options: Any = {"metric": main_metric(group, metric), "method": method, "monotone": monotone}
         compared.append(
             compare_all(group, **options) if matrix else compare_with_anchor(group, anchor=anchor, **options)
         )
@@ -153,15 +148,13 @@ def plot(
     labels: option.LabelsOption = None,
     scale: Annotated[option.Scale, option.output("Scale of the rate axis.")] = "log",
     panels: Annotated[
-        option.Panels,
-        option.output("One panel, or one for each size of object, category or detector."),
+        option.Panels, option.output("One panel, or one for each size of object, category or detector.")
     ] = "one",
     formats: Annotated[
         str, option.output("png, svg, pdf, separated by commas.", "ENDING,...", "--formats")
     ] = "png",
     output: Annotated[
-        Path | None,
-        option.output("Folder for the plots.", "FOLDER", show_default="beside the curves"),
+        Path | None, option.output("Folder for the plots.", "FOLDER", show_default="beside the curves")
     ] = None,
     xlim: Annotated[str, option.output("Lowest and highest rate, bits per pixel.", "LOW,HIGH")] = "",
     ylim: Annotated[str, option.output("Lowest and highest accuracy.", "LOW,HIGH")] = "",

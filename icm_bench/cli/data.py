@@ -60,8 +60,7 @@ def objects(
     ],
     annotations: option.AnnotationsOption = None,
     score: Annotated[
-        float,
-        option.detector("From which score on a finding is an object.", "S", min=0.01, max=1.0),
+        float, option.detector("From which score on a finding is an object.", "S", min=0.01, max=1.0)
     ] = 0.3,
     output: Annotated[Path, option.output("The file to write.", "FILE")] = Path("objects.json"),
 ) -> None:

@@ -25,15 +25,13 @@ def import_(
     detector: Annotated[str, option.coding("The detector, none for fidelity.", "NAME")] = "none",
     codec: Annotated[str | None, option.coding("What to call the codec.", "NAME")] = None,
     metric: Annotated[
-        str,
-        option.coding("What the accuracy of CompressAI-Vision's files is: map, map50-oic, ...", "NAME"),
+        str, option.coding("What the accuracy of CompressAI-Vision's files is: map, map50-oic, ...", "NAME")
     ] = "map",
     bpp: Annotated[
         str | None, option.convention("How bpp was averaged: pooled, mean or unknown.", "WORD")
     ] = None,
     bits: Annotated[
-        str | None,
-        option.convention("What was counted: bitstream, estimated or unknown.", "WORD"),
+        str | None, option.convention("What was counted: bitstream, estimated or unknown.", "WORD")
     ] = None,
     pixels: Annotated[
         str | None, option.convention("Of which image: native, resized or unknown.", "WORD")

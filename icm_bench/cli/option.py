@@ -53,22 +53,19 @@ MetricOption: TypeAlias = Annotated[
     str, comparison("A column of the results: map, map50, psnr-rgb, ...", "NAME")
 ]
 BaseNameOption: TypeAlias = Annotated[
-    str | None,
-    output("What to call the earlier results.", "NAME", show_default="as given"),
+    str | None, output("What to call the earlier results.", "NAME", show_default="as given")
 ]
 MethodOption: TypeAlias = Annotated[Method, comparison("How a curve is interpolated between its points.")]
 ForceOption: TypeAlias = Annotated[
     bool, comparison("Take curves of different rate conventions together, marked.", None, "--force")
 ]
 CodecsFilter: TypeAlias = Annotated[
-    str,
-    selection("These codecs alone; a name stands for all its options.", "SPEC,...", "--codecs"),
+    str, selection("These codecs alone; a name stands for all its options.", "SPEC,...", "--codecs")
 ]
 DatasetsFilter: TypeAlias = Annotated[str, selection("These datasets alone.", "NAME,...", "--datasets")]
 DetectorsFilter: TypeAlias = Annotated[str, selection("These detectors alone.", "SPEC,...", "--detectors")]
 LabelsOption: TypeAlias = Annotated[
-    list[str] | None,
-    selection("What to call a codec. May be repeated.", "SPEC=LABEL", "--labels"),
+    list[str] | None, selection("What to call a codec. May be repeated.", "SPEC=LABEL", "--labels")
 ]
 DataRootOption: TypeAlias = Annotated[Path | None, image("The dataset's folder.", "FOLDER")]
 ImagesOption: TypeAlias = Annotated[Path | None, image("Your own images.", "FOLDER")]

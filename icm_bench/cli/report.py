@@ -23,15 +23,13 @@ def compare(
     head: Annotated[str, typer.Argument(metavar="HEAD", help="The later results.")] = "results",
     metric: option.MetricOption = "map",
     tolerance: Annotated[
-        float,
-        option.comparison("The largest BD-rate that does not count as worse.", "PERCENT", min=0),
+        float, option.comparison("The largest BD-rate that does not count as worse.", "PERCENT", min=0)
     ] = 0.5,
     method: option.MethodOption = "pchip",
     format_: Annotated[option.DifferenceFormat, option.output("How to print.", None, "--format")] = "text",
     base_name: option.BaseNameOption = None,
     head_name: Annotated[
-        str | None,
-        option.output("What to call the later results.", "NAME", show_default="as given"),
+        str | None, option.output("What to call the later results.", "NAME", show_default="as given")
     ] = None,
     output: Annotated[
         list[Path] | None,
@@ -63,9 +61,7 @@ def compare(
         raise typer.Exit(1)
 
 
-def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A curve's JSON file.")],
-) -> None:
+def show(file: Annotated[Path, typer.Argument(metavar="FILE", help="A curve's JSON file.")]) -> None:
     """Print what a curve was measured on and the exact command that measures it."""
     from icm_bench.curves.result import load, titled
 

@@ -36,8 +36,7 @@ def run(
         int, option.coding("Bootstrap replicates for the intervals; 0 for none.", "N", min=0)
     ] = 1000,
     metrics: Annotated[
-        str,
-        option.coding("Metrics of other packages to measure too; see icm-bench list.", "NAME,..."),
+        str, option.coding("Metrics of other packages to measure too; see icm-bench list.", "NAME,...")
     ] = "",
     dataset: Annotated[str, option.image("A dataset; see icm-bench list.", "NAME")] = "scenes",
     data_root: option.DataRootOption = None,
@@ -79,20 +78,17 @@ def run(
         str, option.machine("Where networks run: auto, cpu, cuda, or cuda:1 and so on.", "NAME")
     ] = "auto",
     workers: Annotated[
-        int | None,
-        option.machine("Processes that code.", "N", min=1, show_default="one a core"),
+        int | None, option.machine("Processes that code.", "N", min=1, show_default="one a core")
     ] = None,
     gpus: Annotated[
         int | None,
         option.machine("Processes that detect, one a GPU.", "N", min=0, show_default="one for each GPU"),
     ] = None,
     dask: Annotated[
-        str | None,
-        option.machine("A Dask scheduler whose workers do the work, or local.", "ADDRESS"),
+        str | None, option.machine("A Dask scheduler whose workers do the work, or local.", "ADDRESS")
     ] = None,
     batch: Annotated[
-        int,
-        option.machine("Images that a detector gets at once, where it takes batches.", "N", min=1),
+        int, option.machine("Images that a detector gets at once, where it takes batches.", "N", min=1)
     ] = 1,
     vtm: Annotated[
         Path | None,
@@ -109,8 +105,7 @@ def run(
         str, option.output("Codecs to measure again, all of them that is on disk.", "SPEC,...")
     ] = "",
     part: Annotated[
-        str | None,
-        option.output("Measure the I-th of N parts alone, and write no curves.", "I/N"),
+        str | None, option.output("Measure the I-th of N parts alone, and write no curves.", "I/N")
     ] = None,
     dry_run: Annotated[
         bool, option.output("Show what is left to measure and what it takes, and end.", None, "--dry-run")

@@ -22,14 +22,12 @@ def train(
         option.image("The objects in the images of --data, in COCO format; once for each --data.", "FILE"),
     ] = None,
     detector_weights: Annotated[
-        Path | None,
-        option.detector("The weights of the recipe's frozen detector, if not its own.", "FILE"),
+        Path | None, option.detector("The weights of the recipe's frozen detector, if not its own.", "FILE")
     ] = None,
     device: option.DeviceOption = "auto",
     max_steps: Annotated[int | None, option.machine("Stop here; run again to continue.", "N", min=1)] = None,
     start: Annotated[
-        str | None,
-        option.machine("Shipped weights, or a file, to start a new training from.", "WEIGHTS"),
+        str | None, option.machine("Shipped weights, or a file, to start a new training from.", "WEIGHTS")
     ] = None,
     output: Annotated[Path, option.output("Folder for checkpoints, curves and weights.", "FOLDER")] = Path(
         "training"

@@ -198,9 +198,7 @@ def compare_all(results: Sequence[Result], **options: Unpack[Options]) -> list[C
 
 
 def fixed_accuracies(
-    results: Sequence[Result],
-    targets: Sequence[float] = (-1.0, -2.0, -5.0),
-    **options: Unpack[Options],
+    results: Sequence[Result], targets: Sequence[float] = (-1.0, -2.0, -5.0), **options: Unpack[Options]
 ) -> list[FixedAccuracy]:
     """Return the rate at which each curve of a group reaches each accuracy.
 

@@ -186,9 +186,7 @@ def check_result(content: Mapping[str, Any], path: Path) -> None:
     version = meta.get("schema") if isinstance(meta, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         raise ResultError(
-            f"is of schema {version}; this version reads up to {SCHEMA}",
-            where=path,
-            hint="upgrade icm-bench",
+            f"is of schema {version}; this version reads up to {SCHEMA}", where=path, hint="upgrade icm-bench"
         )
     _validate(_File, content, path)
     written = content["meta"].get("digest")

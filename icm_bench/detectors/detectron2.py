@@ -312,9 +312,7 @@ class _Library:
             is_absent = isinstance(error, ModuleNotFoundError) and error.name == "detectron2"
             what = "is not installed" if is_absent else f"cannot be imported ({first_line(error)})"
             raise DetectorError(
-                f"detectron2 {what}",
-                where="detector 'detectron2'",
-                hint=f"install it as {INSTALLATION} says",
+                f"detectron2 {what}", where="detector 'detectron2'", hint=f"install it as {INSTALLATION} says"
             ) from error
 
     def config(self, model: ZooModel, device: torch.device) -> Any:

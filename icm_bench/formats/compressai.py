@@ -86,12 +86,7 @@ def _text(value: Any) -> str:
 
 
 def import_compressai_vision(
-    path: Path,
-    group: Group,
-    *,
-    codec: str,
-    metric: str = "map",
-    unit: Unit | None = None,
+    path: Path, group: Group, *, codec: str, metric: str = "map", unit: Unit | None = None
 ) -> Result:
     """Read the ``summary.csv`` files of CompressAI-Vision, each an operating point or several.
 

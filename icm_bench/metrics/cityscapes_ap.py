@@ -13,7 +13,7 @@ from pycocotools import mask as rle
 from icm_bench.detector import Task
 from icm_bench.metrics import coco_ap
 from icm_bench.metrics.bootstrap import resample_slices
-from icm_bench.metrics.coco_ap import Weights, checked_weights
+from icm_bench.metrics.coco_ap import Weights, checked_weights, defined_or_none, mean_over_categories
 from icm_bench.metrics.coco_match import masks_of, rank_detections
 from icm_bench.metrics.coco_overlap import Pairs, first_of_each, mask_areas, mask_pairs
 from icm_bench.metrics.coco_truth import Flags, Floats, GroundTruth, Indices
@@ -129,9 +129,7 @@ class StreetScorer:
     def metrics(self) -> dict[str, float | None]:
         """Return all metrics, 0 to 100; None where no object counts."""
         own = self._own(np.ones((1, self._objects.n_images), dtype=np.int64))
-        return self.coco.metrics() | {
-            name: None if np.isnan(values[0]) else float(values[0]) for name, values in own.items()
-        }
+        return self.coco.metrics() | {name: defined_or_none(float(own[name][0])) for name in METRICS}
 
     def per_category(self) -> dict[int, float | None]:
         """Return COCO's average precision of each category id, 0 to 100; None where it has no object."""
@@ -157,10 +155,7 @@ class StreetScorer:
 
     def _own(self, weights: Weights) -> dict[str, Floats]:
         precisions = self._precisions(checked_weights(weights, self._objects.n_images))
-        defined = ~np.isnan(precisions).any(axis=1)
-        count = defined.sum(axis=0)
-        total = np.where(defined[:, np.newaxis], precisions, 0.0).sum(axis=0)
-        mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        mean = mean_over_categories(precisions.swapaxes(0, 1))
         return {METRICS[0]: 100.0 * mean.mean(axis=0), METRICS[1]: 100.0 * mean[0]}
 
     def _precisions(self, weights: Weights) -> Floats:

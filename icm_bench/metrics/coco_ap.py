@@ -77,7 +77,9 @@ class Scorer:
 
     def metrics(self) -> dict[str, float | None]:
         """Return COCO's twelve figures, 0 to 100; None where no object counts, as where COCO says -1."""
-        return {name: _defined(float(values[0])) for name, values in self.resampled(self._once()).items()}
+        return {
+            name: defined_or_none(float(values[0])) for name, values in self.resampled(self._once()).items()
+        }
 
     def per_category(self) -> dict[int, float | None]:
         """Return the average precision of each category id, 0 to 100; None where it has no object."""
@@ -88,7 +90,8 @@ class Scorer:
         precision = _precision_figures(self.matches, rankings, columns, entries.rows(columns))[0, :, 0]
         ids = self.matches.ground_truth.category_ids.tolist()
         return {
-            category: _defined(100 * value) for category, value in zip(ids, precision.tolist(), strict=True)
+            category: defined_or_none(100 * value)
+            for category, value in zip(ids, precision.tolist(), strict=True)
         }
 
     def resampled(self, weights: Weights) -> dict[str, Floats]:
@@ -116,14 +119,15 @@ class Scorer:
             columns = np.ascontiguousarray(checked[part].T, dtype=np.float64)
             precision = _precision_figures(self.matches, rankings, columns, entries.rows(columns))
             recall = _recall_figures(self.matches, columns)
-            values[:, part] = 100 * _mean_over_categories(np.concatenate([precision, recall]))
+            values[:, part] = 100 * mean_over_categories(np.concatenate([precision, recall]))
         return dict(zip(METRICS, values, strict=True))
 
     def _once(self) -> NDArray[np.int64]:
         return np.ones((1, self.matches.ground_truth.n_images), dtype=np.int64)
 
 
-def _defined(value: float) -> float | None:
+def defined_or_none(value: float) -> float | None:
+    """Return a value, or None in place of NaN."""
     return None if np.isnan(value) else value
 
 
@@ -143,7 +147,7 @@ def checked_weights(weights: Weights, n_images: int) -> Weights:
     return weights
 
 
-def _mean_over_categories(figures: Floats) -> Floats:
+def mean_over_categories(figures: Floats) -> Floats:
     """Average figures x categories x resamples over the categories in which a figure is defined."""
     defined = ~np.isnan(figures)
     total = np.where(defined, figures, 0.0).sum(axis=1)

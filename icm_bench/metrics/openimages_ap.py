@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.metrics.bootstrap import resample_slices
-from icm_bench.metrics.coco_ap import Weights, checked_weights
+from icm_bench.metrics.coco_ap import Weights, checked_weights, defined_or_none, mean_over_categories
 from icm_bench.metrics.coco_match import boxes_of, masks_of, rank_detections
 from icm_bench.metrics.coco_overlap import Pairs, box_pairs, first_of_each, mask_pairs, rank_in_run
 from icm_bench.metrics.coco_truth import Flags, Floats, GroundTruth, Indices
@@ -143,15 +143,13 @@ class ChallengeScorer:
     def metrics(self) -> dict[str, float | None]:
         """Return the mean average precision, 0 to 100; None where there is no object."""
         (value,) = self.resampled(self._once())[METRICS[0]].tolist()
-        return {METRICS[0]: None if np.isnan(value) else value}
+        return {METRICS[0]: defined_or_none(value)}
 
     def per_category(self) -> dict[int, float | None]:
         """Return the average precision of each category id, 0 to 100; None where it has no object."""
         values = 100 * self._precisions(self._once())[:, 0]
         ids = self.objects.category_ids.tolist()
-        return {
-            key: None if np.isnan(value) else value for key, value in zip(ids, values.tolist(), strict=True)
-        }
+        return {key: defined_or_none(value) for key, value in zip(ids, values.tolist(), strict=True)}
 
     def resampled(self, weights: Weights) -> dict[str, Floats]:
         """Return the mean average precision of data sets in which each image appears a given number of times.
@@ -166,12 +164,7 @@ class ChallengeScorer:
             UsageError: The weights are negative, not whole, or not of one column an image.
         """
         checked = checked_weights(weights, self.objects.n_images)
-        precisions = self._precisions(checked)
-        defined = ~np.isnan(precisions)
-        count = defined.sum(axis=0)
-        total = np.where(defined, precisions, 0.0).sum(axis=0)
-        mean = np.divide(total, count, out=np.full(len(checked), np.nan), where=count > 0)
-        percent: Floats = 100.0 * mean
+        percent: Floats = 100.0 * mean_over_categories(self._precisions(checked)[np.newaxis])[0]
         return {METRICS[0]: percent}
 
     def _precisions(self, weights: Weights) -> Floats:

@@ -307,7 +307,5 @@ class _Cost:
 
     def __add__(self, other: _Cost) -> _Cost:
         return _Cost(
-            self.code_s + other.code_s,
-            self.predict_s + other.predict_s,
-            self.megapixels + other.megapixels,
+            self.code_s + other.code_s, self.predict_s + other.predict_s, self.megapixels + other.megapixels
         )

@@ -283,12 +283,7 @@ def _engine(
 
 
 def _execute(
-    plan: Plan,
-    todo: Sequence[Item],
-    engine: Engine,
-    summary: Summary,
-    progress: Progress | None,
-    mark: Path,
+    plan: Plan, todo: Sequence[Item], engine: Engine, summary: Summary, progress: Progress | None, mark: Path
 ) -> Iterator[int]:
     """Run jobs and keep what they find; yield the index of each that is done."""
     header = {

@@ -123,14 +123,7 @@ class Ledger:
     def _basis(self, points: Sequence[OperatingPoint], digests: Sequence[str]) -> str:
         # All that the curve's file is a function of, so that a finished curve is not scored again.
         parts = [
-            [
-                SCHEMA,
-                SCORING,
-                fidelity.VERSION,
-                self._bootstrap,
-                self._plan.task,
-                provenance.versions(),
-            ],
+            [SCHEMA, SCORING, fidelity.VERSION, self._bootstrap, self._plan.task, provenance.versions()],
             [self._plan.predicted_identity(point) for point in points],
             digests,
             *([own] if (own := metric_facts(self._plan)) else []),

@@ -144,13 +144,7 @@ def to_svg(results: Sequence[Result], metric: str) -> bytes:
     return buffer.getvalue()
 
 
-def _draw(
-    results: Sequence[Result],
-    metric: str,
-    scale: Scale,
-    panels: Panels,
-    look: Look,
-) -> Figure:
+def _draw(results: Sequence[Result], metric: str, scale: Scale, panels: Panels, look: Look) -> Figure:
     import matplotlib
 
     matplotlib.use("Agg", force=False)

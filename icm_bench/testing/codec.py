@@ -201,10 +201,7 @@ def _check_threads(codec_class: type[Codec], quality: Quality, options: Mapping[
         codec = codec_class(quality, **options)
         data = codec.encode(image)
         pixels = codec.decode(data)
-    with (
-        threads(n_threads),
-        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
+    with threads(n_threads), ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         other_data, other_pixels = pool.submit(
             _code_anew, codec_class, quality, options, image, data, n_threads
         ).result()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from icm_baselines import bpg, pillow
 from icm_baselines.bpg import Bpg
 from icm_bench.error import CodecError, ProgramError, UsageError
 from icm_bench.testing import check_codec, photograph
+from tests.helpers.stand_in import install
 
 # Takes bpgenc's options and writes JPEG behind BPG's magic number, two bytes of flags and the size.
 ENCODER = """
@@ -47,17 +46,12 @@ PNG = pillow.encode(photograph(16, 16), "PNG", {})
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder, scratch = tmp_path / "bin", tmp_path / "scratch"
-    for path in (folder, scratch):
-        path.mkdir()
-    for name, code in (("bpgenc", ENCODER), ("bpgdec", DECODER)):
-        (folder / name).write_text(f"#!{sys.executable}\n{code}")
-        (folder / name).chmod(0o755)
+def stand_in(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    install(folder / "bpgenc", ENCODER)
+    install(folder / "bpgdec", DECODER)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    yield folder
-    assert list(scratch.iterdir()) == []
+    return folder
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from icm_bench.pipeline.front import front, reduced
 from icm_bench.pipeline.readback import stored_in
-from icm_bench.pipeline.runner import Summary, run
+from icm_bench.pipeline.runner import Summary
 from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
 from icm_bench.spec import resolve_codec
 from icm_bench.testing import photograph
+from tests.helpers.small_run import run_in
 
 CODED = ["vvc:preset=faster", "vvc-pareto:preset=faster"]
 LADDERS = ["vvc:preset=faster=47,37", "vvc-pareto:preset=faster=2547,5047,10047,5027,10037"]
@@ -40,17 +42,9 @@ def together(blobs: Dataset, plugins: Path, runs: Path, tmp_path: Path) -> Summa
 
 
 def measure(blobs: Dataset, runs: Path, folder: Path, codecs: list[str] = CODED) -> Summary:
-    return run(
-        blobs.limit(8),
-        task="detection",
-        codecs=codecs,
-        detector="fake:contrast=20",
-        qualities=[text for text in LADDERS if text.rpartition("=")[0] in codecs],
-        results=folder / "results",
-        runs=runs,
-        bootstrap=30,
-        workers=1,
-    )
+    qualities = [text for text in LADDERS if text.rpartition("=")[0] in codecs]
+    own: dict[str, Any] = {"codecs": codecs, "detector": "fake:contrast=20", "bootstrap": 30, "runs": runs}
+    return run_in(blobs.limit(8), folder, qualities=qualities, **own)
 
 
 @pytest.mark.parametrize("codec_class", [VvcPareto, VtmPareto])

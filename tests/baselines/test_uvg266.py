@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from icm_baselines import envelope, ffmpeg, nal, uvg266
+from icm_baselines import envelope, nal, uvg266
 from icm_baselines.roi import Uvg266Roi
 from icm_baselines.uvg266 import VARIABLE, Uvg266
 from icm_baselines.vvc import Vvc
@@ -20,6 +17,7 @@ from icm_bench.codec import coded_as, guide_of
 from icm_bench.error import CodecError, ProgramError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
+from tests.helpers.stand_in import install
 
 # Takes uvg266's own options and codes with VVenC, which shares VVC's bitstream; keeps the ROI map that it was given.
 STAND_IN = """
@@ -44,22 +42,12 @@ subprocess.run(
 """
 
 
-def install(path: Path, code: str) -> None:
-    path.write_text(f"#!{sys.executable}\nFFMPEG = {ffmpeg.executable()!r}\n{code}")
-    path.chmod(0o755)
-
-
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Install a stand-in of uvg266, and see that its temporary folders are removed."""
-    path, scratch = tmp_path / "bin" / "uvg266", tmp_path / "scratch"
-    path.parent.mkdir()
-    scratch.mkdir()
-    install(path, STAND_IN)
-    monkeypatch.setenv(VARIABLE, str(path))
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    yield path
-    assert list(scratch.iterdir()) == []
+def stand_in(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install a stand-in of uvg266."""
+    path = tmp_path / "bin" / "uvg266"
+    monkeypatch.setenv(VARIABLE, install(path, STAND_IN))
+    return path
 
 
 @pytest.fixture

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,7 @@ from icm_bench import cli, color
 from icm_bench.curves.result import find
 from icm_bench.error import CodecError, ProgramError, UsageError
 from icm_bench.testing import check_codec, photograph
+from tests.helpers.stand_in import install
 
 REAL = shutil.which("EncoderAppStatic", path=os.environ.get("ICM_BENCH_VTM") or None)
 
@@ -66,24 +64,15 @@ subprocess.run(
 """
 
 
-def install(folder: Path, name: str, code: str) -> None:
-    path = folder / name
-    path.write_text(f"#!{sys.executable}\nFFMPEG = {ffmpeg.executable()!r}\n{code}")
-    path.chmod(0o755)
-
-
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder, scratch = tmp_path / "vtm" / "bin", tmp_path / "scratch"
-    for path in (folder, folder.parent / "cfg", scratch):
-        path.mkdir(parents=True)
-    install(folder, "EncoderAppStatic", ENCODER)
-    install(folder, "DecoderAppStatic", DECODER)
-    (folder.parent / "cfg" / "encoder_intra_vtm.cfg").write_text("IntraPeriod : 1\n")
+def stand_in(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder, settings = tmp_path / "vtm" / "bin", tmp_path / "vtm" / "cfg" / "encoder_intra_vtm.cfg"
+    install(folder / "EncoderAppStatic", ENCODER)
+    install(folder / "DecoderAppStatic", DECODER)
+    settings.parent.mkdir()
+    settings.write_text("IntraPeriod : 1\n")
     monkeypatch.setenv("ICM_BENCH_VTM", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    yield folder
-    assert list(scratch.iterdir()) == []
+    return folder
 
 
 @pytest.mark.slow
@@ -189,21 +178,21 @@ def test_an_encoder_that_fails_gives_one_line(
     code: str, complaint: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vtm, "TIMEOUT_S", 1.0)
-    install(stand_in, "EncoderAppStatic", code)
+    install(stand_in / "EncoderAppStatic", code)
     with pytest.raises(CodecError, match=f"^{complaint}"):
         Vtm(32).encode(photograph(8, 8))
 
 
 def test_an_encoder_that_codes_another_size_is_not_believed(stand_in: Path) -> None:
     other = ENCODER.replace('arguments["-wdt"] + "x" + arguments["-hgt"]', '"16x16"')
-    install(stand_in, "EncoderAppStatic", other)
+    install(stand_in / "EncoderAppStatic", other)
     with pytest.raises(ProgramError, match="^EncoderAppStatic: coded 16x16 where 24x16 was due$"):
         Vtm(32).encode(photograph(20, 10))
 
 
 def test_a_stream_that_the_encoder_cut_short_is_not_decoded(stand_in: Path) -> None:
     cut = "data = open('coded', 'rb').read(); open('coded', 'wb').write(data[: 2 * len(data) // 3])"
-    install(stand_in, "EncoderAppStatic", f"{ENCODER}\n{cut}\n")
+    install(stand_in / "EncoderAppStatic", f"{ENCODER}\n{cut}\n")
     data = Vtm(32).encode(photograph(96, 96))
     with pytest.raises(CodecError) as caught:
         Vtm(32).decode(data)
@@ -224,7 +213,7 @@ def test_a_decoder_that_fails_gives_one_line(
 ) -> None:
     data = Vtm(32).encode(photograph(8, 8))
     monkeypatch.setattr(vtm, "TIMEOUT_S", 1.0)
-    install(stand_in, "DecoderAppStatic", code)
+    install(stand_in / "DecoderAppStatic", code)
     with pytest.raises(ProgramError, match=f"^DecoderAppStatic: {complaint}$"):
         Vtm(32).decode(data)
 
@@ -238,7 +227,7 @@ def test_an_absent_decoder_is_named_with_the_hint(stand_in: Path) -> None:
 
 def test_a_decoder_that_writes_another_size_is_not_believed(stand_in: Path) -> None:
     data = Vtm(32).encode(photograph(16, 16))
-    install(stand_in, "DecoderAppStatic", "import sys; open(sys.argv[4], 'wb').write(b'short')")
+    install(stand_in / "DecoderAppStatic", "import sys; open(sys.argv[4], 'wb').write(b'short')")
     with pytest.raises(ProgramError, match="DecoderAppStatic: wrote 5 bytes where 768 were due"):
         Vtm(32).decode(data)
 
@@ -266,7 +255,7 @@ def test_a_stream_that_claims_more_pixels_than_its_bytes_hold_does_not_reach_the
 ) -> None:
     stream = envelope.unpack(Vtm(47).encode(photograph(40, 33))).stream
     large = picture_parameters(8192, 8192)
-    install(stand_in, "DecoderAppStatic", "import sys; sys.exit('decodes')")
+    install(stand_in / "DecoderAppStatic", "import sys; sys.exit('decodes')")
     forged = envelope.Envelope(large + stream if is_first else stream + large, 0, 0).pack()
     with pytest.raises(CodecError, match=r"^VTM: \d+ bytes claim 8192x8192 pixels; give --max-pixels"):
         Vtm(47).decode(forged)
@@ -274,7 +263,7 @@ def test_a_stream_that_claims_more_pixels_than_its_bytes_hold_does_not_reach_the
 
 def test_every_picture_of_a_stream_counts(stand_in: Path) -> None:
     stream = envelope.unpack(Vtm(47).encode(photograph(40, 33))).stream
-    install(stand_in, "DecoderAppStatic", "import sys; sys.exit('decodes')")
+    install(stand_in / "DecoderAppStatic", "import sys; sys.exit('decodes')")
     slices = b"\x00\x00\x01\x00\x01" * 300
     forged = envelope.Envelope(picture_parameters(2048, 2048) + stream + slices, 0, 0).pack()
     with pytest.raises(CodecError, match=r"^VTM: \d+ bytes claim 2048x"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import resource
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from icm_baselines.scale import Percent
 from icm_baselines.vvc import Vvc
 from icm_bench.error import CodecError, ProgramError, UsageError
 from icm_bench.testing import photograph
+from tests.helpers.stand_in import install
 
 SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, ADAPTATION_PARAMETERS, IDR_SLICE = 15, 16, 17, 8
 
@@ -53,7 +53,7 @@ def test_the_picture_survives_its_best_quality_up_to_chroma() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(15, 34), (34, 15), (16, 17), (2, 64)])
-@pytest.mark.parametrize("preset", ["faster", "medium", "slower"])
+@pytest.mark.parametrize("preset", ["faster", "medium", pytest.param("slower", marks=pytest.mark.slow)])
 def test_sizes_below_the_minimum_of_the_standard_are_coded(width: int, height: int, preset: str) -> None:
     codec = Vvc(42, preset=preset)  # type: ignore[arg-type] # parametrize gives str
     assert codec.decode(codec.encode(photograph(width, height))).shape == (height, width, 3)
@@ -119,10 +119,7 @@ def test_headers_without_a_qp_are_refused() -> None:
 
 
 def stand_in(folder: Path, script: str) -> str:
-    path = folder / "ffmpeg"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return str(path)
+    return install(folder / "ffmpeg", script, "/bin/sh")
 
 
 LAST_ARGUMENT = "for last; do :; done"
@@ -139,16 +136,12 @@ LAST_ARGUMENT = "for last; do :; done"
     ],
 )
 def test_an_encoder_that_fails_gives_one_line_and_leaves_nothing(
-    script: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: str, complaint: str, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     monkeypatch.setattr(ffmpeg, "TIMEOUT_S", 1.0)
     monkeypatch.setenv("ICM_BENCH_FFMPEG", stand_in(tmp_path, script))
     with pytest.raises(ProgramError, match=f"^{complaint}; the image has 16x16 pixels$"):
         Vvc(37).encode(photograph(16, 16))
-    assert list(scratch.iterdir()) == []
 
 
 def test_a_missing_ffmpeg_is_named_with_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:

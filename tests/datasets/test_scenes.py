@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pycocotools import mask as run_lengths
 
 from icm_bench.datasets.scenes import VALIDATION_SET, Scenes
 from icm_bench.datasets.scenes.form import FORMS, draw_form
-from icm_bench.datasets.scenes.scene import HEIGHT, WIDTH, draw_scene
+from icm_bench.datasets.scenes.scene import HEIGHT, WIDTH, Scene, draw_scene
 from icm_bench.datasets.scenes.shard import N_SCENES, write_shard
 from icm_bench.datasets.scenes.validation import ANNOTATIONS, SEED, annotate, write_validation_set
 from icm_bench.error import UsageError
@@ -36,17 +37,23 @@ def images() -> list[Image]:
     return [record.read() for record in dataset.images]
 
 
+@cache
+def scene_of(number: int) -> Scene:
+    """Draw a scene that several tests look at."""
+    return draw_scene((11, number))
+
+
 def test_the_same_seed_draws_the_same_scene_and_another_seed_another() -> None:
-    one, other, same = draw_scene(7), draw_scene(8), draw_scene(7)
+    one, other, same = scene_of(0), scene_of(1), draw_scene((11, 0))
     assert np.array_equal(one.image, same.image)
     assert np.array_equal(one.instances, same.instances)
     assert one.categories == same.categories
     assert not np.array_equal(one.image, other.image)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_scene_is_a_picture_with_every_object_visible(seed: int) -> None:
-    scene = draw_scene((11, seed))
+    scene = scene_of(seed)
     assert scene.image.shape == (HEIGHT, WIDTH, 3)
     assert scene.image.dtype == np.uint8
     assert scene.image.flags.c_contiguous
@@ -80,7 +87,7 @@ def test_a_form_fills_its_box_and_has_the_asked_size(name: str) -> None:
 
 
 def test_annotations_are_exactly_what_shows_of_the_objects() -> None:
-    scenes = [draw_scene((12, index)) for index in range(2)]
+    scenes = [scene_of(number) for number in range(2)]
     content = annotate(scenes)
     assert [row["id"] for row in content["images"]] == [1, 2]
     assert [row["id"] for row in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))

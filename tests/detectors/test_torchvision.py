@@ -112,8 +112,9 @@ def without_weights(name: str, patch: pytest.MonkeyPatch) -> nn.Module:
 
 @pytest.mark.parametrize("cls", DETECTORS, ids=lambda cls: cls.name)
 def test_architecture_is_torchvisions_published_one(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = _build(cls.name, cls._frozen_norm_eps)
-    theirs = without_weights(cls.name, monkeypatch)
+    with torch.device("meta"):  # shapes and settings alone
+        ours = _build(cls.name, cls._frozen_norm_eps)
+        theirs = without_weights(cls.name, monkeypatch)
     # This text holds every layer with its sizes and epsilons, and how images are resized and normalised.
     assert str(ours) == str(theirs)
     for part in ("rpn", "roi_heads"):

@@ -60,6 +60,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_once_and_equal_images_have_one_and_worse_ones_less(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,28 +215,12 @@ def test_a_run_that_is_stopped_says_so_and_leaves_no_process(
     message: str,
 ) -> None:
     images, annotations = blob_files
-    arguments = [
-        "run",
-        "--codecs",
-        "fake:step=3,vvc:preset=slow",
-        "--images",
-        str(images),
-        "--annotations",
-        str(annotations),
-    ]
-    options = [
-        "--detector",
-        "fake",
-        "--workers",
-        workers,
-        "--runs",
-        str(tmp_path / "runs"),
-        "--results",
-        str(tmp_path / "results"),
-    ]
+    arguments = ["run", "--codecs", "fake:step=3,vvc:preset=slow", "--detector", "fake", "--workers", workers]
+    arguments += ["--images", str(images), "--annotations", str(annotations)]
+    arguments += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     ignore = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"] if ignored else []
     process = subprocess.Popen(
-        [*ignore, *command, *arguments, *options],
+        [*ignore, *command, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

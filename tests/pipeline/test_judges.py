@@ -14,9 +14,9 @@ from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from icm_bench.pipeline import outlook, stage
 from icm_bench.pipeline.judge import choose_detector
-from icm_bench.pipeline.runner import Summary, plan_of, run
+from icm_bench.pipeline.runner import Summary, plan_of
 from icm_bench.testing import FakeCodec
-from tests.helpers.small_run import curve_files
+from tests.helpers.small_run import curve_files, run_in
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -24,15 +24,11 @@ DETECTORS = ["fake", "fake:contrast=30", "fake:contrast=20"]
 
 
 def measure(dataset: Dataset, folder: Path, detector: str | list[str], **options: Any) -> Summary:
-    arguments: dict[str, Any] = {
-        "task": "detection",
+    codecs = {
         "codecs": ["fake", "jpeg:subsampling=444"],
         "qualities": ["fake=1,8", "jpeg:subsampling=444=5,60"],
-        "bootstrap": 50,
-        "workers": 1,
     }
-    folders = {"results": folder / "results", "runs": folder / "runs"}
-    return run(dataset, detector=detector, **(arguments | folders | options))
+    return run_in(dataset, folder, detector=detector, **{"bootstrap": 50, **codecs, **options})
 
 
 @pytest.mark.slow
@@ -58,6 +54,7 @@ def test_images_are_coded_and_decoded_once_and_each_detector_finds_what_it_finds
     assert not measure(some, tmp_path / "together", DETECTORS).n_jobs
 
 
+@pytest.mark.slow
 def test_a_detector_that_joins_later_looks_at_what_is_stored_and_the_others_do_not_look_again(
     blobs: Dataset, tmp_path: Path
 ) -> None:
@@ -153,6 +150,7 @@ def test_the_command_prints_a_column_for_each_detector_and_draws_a_panel_for_eac
     stage.forget()
 
 
+@pytest.mark.slow
 def test_a_detector_may_write_to_its_image(
     blobs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def test_parts_in_any_order_and_twice_give_the_same_bytes_and_no_curve_before_th
     assert curve_files(tmp_path / "parts") == curve_files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugins")
 def test_a_part_that_is_missing_is_measured_at_the_end(blobs: Dataset, tmp_path: Path) -> None:
     some = blobs.limit(10)
@@ -124,6 +125,7 @@ def test_standings_count_what_is_done_and_foresee_the_rest_from_it(blobs: Datase
     assert running == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugins")
 def test_status_has_a_row_for_rate_points_that_stand_alike_and_says_who_is_running(
     blobs: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]

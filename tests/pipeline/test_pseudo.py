@@ -16,22 +16,14 @@ from icm_bench.curves.result import find
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.pipeline.pseudo import joined_objects
-from icm_bench.pipeline.runner import Summary, run
+from icm_bench.pipeline.runner import Summary
 from icm_bench.testing import FakeDetector
+from tests.helpers.small_run import run_in
 
 
 def measure(dataset: Dataset, folder: Path, score: float | None, **options: Any) -> Summary:
-    arguments: dict[str, Any] = {
-        "task": "detection",
-        "codecs": ["jpeg"],
-        "detector": "fake:contrast=20",
-        "qualities": ["jpeg=5,90"],
-        "results": folder / "results",
-        "runs": folder / "runs",
-        "bootstrap": 20,
-        "workers": 1,
-    }
-    return run(dataset, truth_score=score, **(arguments | options))
+    own: dict[str, Any] = {"codecs": ["jpeg"], "qualities": ["jpeg=5,90"], "detector": "fake:contrast=20"}
+    return run_in(dataset, folder, truth_score=score, **{"bootstrap": 20, **own, **options})
 
 
 def test_objects_are_the_findings_above_the_score_and_uncompressed_images_reach_full_accuracy(
@@ -79,17 +71,8 @@ def test_the_command_measures_a_folder_without_annotations(
     blob_files: tuple[Path, Path], plugins: Path, tmp_path: Path
 ) -> None:
     options = ["--dataset", "folder", "--images", str(blob_files[0]), "--limit", "2", "--workers", "1"]
-    options += [
-        "--codecs",
-        "jpeg",
-        "--qualities",
-        "jpeg=20,80",
-        "--detector",
-        "fake:contrast=20",
-        "--bootstrap",
-        "0",
-    ]
-    options += ["--truth", "pseudo", "--truth-score", "0.1"]
+    options += ["--codecs", "jpeg", "--qualities", "jpeg=20,80", "--detector", "fake:contrast=20"]
+    options += ["--bootstrap", "0", "--truth", "pseudo", "--truth-score", "0.1"]
     options += ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
     done = CliRunner().invoke(app, ["run", *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output

@@ -113,6 +113,7 @@ def test_a_finished_run_measures_nothing_and_writes_nothing(blobs: Dataset, unin
     assert before == {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_second_task_and_a_second_detector_encode_nothing(
     blobs: Dataset, uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_second_task_and_a_second_detector_encode_nothing(
     assert len(frame) == 2 * 8
 
 
+@pytest.mark.slow
 def test_a_cheap_codec_has_its_curve_while_a_dear_one_is_still_measured(
     blobs: Dataset, tmp_path: Path, uninterrupted: Path
 ) -> None:
@@ -217,6 +219,7 @@ def test_a_stale_store_is_refused_until_told_to_measure_again(
     assert curve_files(tmp_path) == curve_files(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_codec_named_again_drops_all_that_its_former_version_left(
     blobs: Dataset, uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -312,30 +315,21 @@ def test_a_codec_that_changes_and_keeps_its_version_is_noticed_and_alone_measure
     blobs: Dataset, liar: Path, tmp_path: Path
 ) -> None:
     some = blobs.limit(10)
-    settings: dict[str, Any] = {
-        "task": "detection",
-        "detector": "fake",
-        "codecs": ["liar", "fake"],
-        "qualities": ["liar=1,8", "fake=1,3,8"],
-        "bootstrap": 0,
-        "workers": 1,
-        "results": tmp_path / "results",
-        "runs": tmp_path / "runs",
-    }
-    assert run(some, **settings).n_encoded == 50
-    assert run(some, **settings, fresh=True).n_encoded == 0
-    again = run(some, **settings, again=["fake"])
+    settings: dict[str, Any] = {"codecs": ["liar", "fake"], "qualities": ["liar=1,8", "fake=1,3,8"]}
+    assert run_in(some, tmp_path, **settings).n_encoded == 50
+    assert run_in(some, tmp_path, **settings, fresh=True).n_encoded == 0
+    again = run_in(some, tmp_path, **settings, again=["fake"])
     assert (again.n_encoded, again.n_detected) == (30, 30)
     liar.write_text("20")
     with pytest.raises(StoreError, match=r"liar at 1 no longer makes the same bytes .*'fake 2.*give --fresh"):
-        run(some, **settings)
-    anew = run(some, **settings, fresh=True)
+        run_in(some, tmp_path, **settings)
+    anew = run_in(some, tmp_path, **settings, fresh=True)
     assert (anew.n_encoded, anew.n_detected) == (20, 20)
-    fresh = run(some, **settings | {"results": tmp_path / "other", "runs": tmp_path / "others"})
+    fresh = run_in(some, tmp_path / "other", **settings)
     for found, expected in zip(anew.results, fresh.results, strict=True):
         assert found.results == expected.results
     with pytest.raises(UsageError, match="--again: jpeg is not among the codecs"):
-        run(some, **settings, again=["jpeg"])
+        run_in(some, tmp_path, **settings, again=["jpeg"])
 
 
 def test_a_prediction_from_other_bitstreams_is_made_again(blobs: Dataset, tmp_path: Path) -> None:
@@ -344,16 +338,7 @@ def test_a_prediction_from_other_bitstreams_is_made_again(blobs: Dataset, tmp_pa
     path = next((tmp_path / "runs" / "coded" / some.name / "fake" / "3").glob("*.parquet"))
     header = store.read_header(path)
     store.write(path, store.read(path), {**header, "bitstreams": "others"})
-    summary = run(
-        some,
-        task="detection",
-        detector="fake",
-        codecs=["fake"],
-        bootstrap=0,
-        workers=1,
-        results=tmp_path / "other",
-        runs=tmp_path / "runs",
-    )
+    summary = run_in(some, tmp_path, codecs=["fake"], results=tmp_path / "other")
     assert (summary.n_encoded, summary.n_detected) == (0, 3)
 
 
@@ -463,14 +448,7 @@ def test_curves_of_another_dataset_of_the_same_name_are_not_joined(
         with pytest.raises(
             ResultError, match="was measured with another dataset of this name.*--name"
         ) as caught:
-            run(
-                other,
-                task="detection",
-                detector="fake",
-                codecs=[codec],
-                results=tmp_path / "results",
-                runs=tmp_path / "other-runs",
-            )
+            run_in(other, tmp_path, codecs=[codec], runs=tmp_path / "other-runs")
         assert blobs.fingerprint in str(caught.value)
         assert other.fingerprint in str(caught.value)
     assert curve_files(tmp_path) == before
@@ -484,6 +462,7 @@ def test_an_imported_curve_is_not_replaced_by_a_measured_one(blobs: Dataset, tmp
         measure(blobs, tmp_path, codecs=["fake"], qualities=["fake=1,8"], bootstrap=0)
 
 
+@pytest.mark.slow
 def test_a_run_puts_right_what_differs_from_its_stores(
     blobs: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -132,6 +132,7 @@ def test_an_identical_curve_shows_no_seconds_since_they_are_the_machines_noise(
         pytest.fail(f"{row.verdict}: {row.reason}")
 
 
+@pytest.mark.slow
 def test_other_bytes_of_the_same_length_and_quality_are_unchanged_with_an_interval(measure: Measure) -> None:
     row = only(compare(measure(), measure(byte="y")))
     assert row.verdict == "unchanged"
@@ -162,6 +163,7 @@ def test_five_percent_more_bits_are_worse_and_the_way_back_is_better(measure: Me
     assert (only(back).verdict, back.is_worse) == ("better", False)
 
 
+@pytest.mark.slow
 def test_a_codec_that_forgets_the_image_is_worse_though_it_has_no_bd_rate(measure: Measure) -> None:
     row = only(compare(measure(), measure(blank=True)))
     assert row.bd_rate is not None
@@ -173,6 +175,7 @@ def test_a_codec_that_forgets_the_image_is_worse_though_it_has_no_bd_rate(measur
     assert only(compare(measure(blank=True), measure())).verdict == "better"
 
 
+@pytest.mark.slow
 def test_another_dataset_of_the_same_name_is_not_comparable(
     measure: Measure, blob_files: tuple[Path, Path], tmp_path: Path
 ) -> None:

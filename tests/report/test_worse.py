@@ -24,6 +24,8 @@ from icm_bench.report.browser import Places
 from icm_bench.testing import FakeCodec
 from tests.helpers.small_run import run_in
 
+pytestmark = pytest.mark.slow
+
 
 class Before(FakeCodec):
     name = "mine"

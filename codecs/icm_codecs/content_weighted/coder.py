@@ -130,11 +130,7 @@ def _put(
 
 
 def _take(
-    decoder: Decoder,
-    mask: NDArray[np.bool_],
-    side: NDArray[np.int64],
-    context: ContextRun,
-    tables: Tables,
+    decoder: Decoder, mask: NDArray[np.bool_], side: NDArray[np.int64], context: ContextRun, tables: Tables
 ) -> NDArray[np.bool_]:
     way = walk(mask, side, context.depth)
     volume = _empty_volume(mask.shape, context.depth)

@@ -60,10 +60,7 @@ class TucodecCheckpoint(weights_file.StoredNetworks):
 
 def save_checkpoint(network: TucodecNetwork, path: Path, facts: Mapping[str, str]) -> None:
     """Write a trained network as a checkpoint file, all or nothing."""
-    tensors: dict[str, Tensor] = {
-        "log_gain": network.log_gain,
-        "log_inverse_gain": network.log_inverse_gain,
-    }
+    tensors: dict[str, Tensor] = {"log_gain": network.log_gain, "log_inverse_gain": network.log_inverse_gain}
     for name in _NETWORKS:
         tensors |= weights_file.network_tensors(name, getattr(network, name))
     exact = ExactScales.of(network.scale_synthesis)

@@ -518,7 +518,7 @@ def check_mutations(codec: RnnGdn, n: int) -> None:
         assert decoded.shape == image.shape
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=16))
 def test_forged_segments_neither_crash_nor_hang(narrow: Path, segments: list[bytes]) -> None:
     codec = RnnGdn(1, weights=str(narrow))
