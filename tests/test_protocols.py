@@ -15,13 +15,13 @@ import typer
 from icm_bench import registry
 from icm_bench.cli import app
 from icm_bench.curves.bdrate import bd_rate
-from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.dataset import VAL2017_IMAGES
 from icm_bench.datasets import openimages
 from icm_bench.error import UsageError
 from icm_bench.formats.foreign import Group
 from icm_bench.formats.published import PUBLICATIONS
+from icm_bench.metrics.metric import METRICS
 from icm_bench.spec import DETECTOR_SUPPLIED, Spec, arguments, parse_qualities, resolve_codec
 
 ROOT = Path(__file__).parents[1]
@@ -72,9 +72,9 @@ def test_a_command_parses_and_all_that_it_names_exists(line: str) -> None:
         resolve_codec(given["anchor"])
     elif name == "import_" or name == "import":
         Group(given["dataset"], task, given["detector"])
-        assert given["metric"] in METRIC_NAMES
+        assert given["metric"] in METRICS
     elif name == "plot":
-        assert given["metric"] in METRIC_NAMES
+        assert given["metric"] in METRICS
     elif name == "published":
         assert given["name"] in PUBLICATIONS
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from icm_bench.error import CodecError
 
@@ -14,30 +13,17 @@ _LONGEST_GOLOMB = 32
 """The most zeros that an Exp-Golomb code begins with."""
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One NAL unit.
-
-    Attributes:
-        prefix_bytes: Length of its start code with leading zeros.
-        content: The unit itself, header included.
-    """
-
-    prefix_bytes: int
-    content: bytes
-
-
-def units(stream: bytes) -> Iterator[Unit]:
-    """Yield the NAL units of a byte stream; bytes before the first start code belong to none."""
+def units(stream: bytes) -> Iterator[bytes]:
+    """Yield the NAL units of a byte stream, headers included; bytes before the first start code belong to none."""
     starts = list(_START_CODE.finditer(stream))
     ends = [start.start() for start in starts[1:]] + [len(stream)]
     for start, end in zip(starts, ends, strict=False):
-        yield Unit(start.end() - start.start(), stream[start.end() : end])
+        yield stream[start.end() : end]
 
 
 def overhead_bytes(stream: bytes, is_slice: Callable[[bytes], bool]) -> int:
     """Return how many bytes of a stream are no coded slices: parameter sets, messages, all start codes."""
-    return len(stream) - sum(len(unit.content) for unit in units(stream) if is_slice(unit.content))
+    return len(stream) - sum(len(unit) for unit in units(stream) if is_slice(unit))
 
 
 class Bits:

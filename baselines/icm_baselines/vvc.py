@@ -174,7 +174,7 @@ def check_claim(stream: bytes, *, where: str) -> None:
     Raises:
         CodecError: They have more, or there is no picture parameter set.
     """
-    slices = sum(is_slice(unit.content) for unit in nal.units(stream))
+    slices = sum(is_slice(unit) for unit in nal.units(stream))
     for width, height in _picture_sizes(stream):
         limit.check_claim(width, height * max(1, slices), len(stream), where=where)
 
@@ -182,8 +182,8 @@ def check_claim(stream: bytes, *, where: str) -> None:
 def _picture_sizes(stream: bytes) -> list[tuple[int, int]]:
     sizes = []
     for unit in nal.units(stream):
-        if unit.content[1:2] and unit.content[1] >> 3 == _PICTURE_PARAMETERS:
-            bits = nal.Bits(unit.content[2:])
+        if unit[1:2] and unit[1] >> 3 == _PICTURE_PARAMETERS:
+            bits = nal.Bits(unit[2:])
             bits.read(11)  # its own number, the sequence parameter set's, pps_mixed_nalu_types_in_pic_flag
             sizes.append((bits.read_golomb(), bits.read_golomb()))
     if not sizes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -12,11 +12,8 @@ from icm_bench.curves.prepared import Prepared, replicates_for
 from icm_bench.curves.rate_convention import MEASURED, differing
 from icm_bench.curves.result import Result, titled
 from icm_bench.error import ResultError, UsageError, unknown
-from icm_bench.metrics.metric import METRICS, metric_of
+from icm_bench.metrics.metric import metric_of
 from icm_bench.spec import Spec
-
-METRIC_NAMES: Mapping[str, str] = {name: metric.label for name, metric in METRICS.items()}
-"""What metrics are called where people read them."""
 
 USUAL_ANCHOR = "vvc"
 
@@ -109,11 +106,6 @@ class FixedAccuracy(OfGroup):
             f"{name}_high": self.rate.high,
             f"{name}_reason": self.rate.reason,
         }
-
-
-def unit(metric: str) -> str:
-    """Return the unit that follows a metric's values: ``%``, ``dB`` or nothing."""
-    return metric_of(metric).unit
 
 
 def grouped(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from icm_bench.curves.by_detector import ByDetector
-from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, dip_notes
 from icm_bench.curves.result import titled
+from icm_bench.metrics.metric import metric_of
 from icm_bench.report.style import detector_label
 from icm_bench.report.table import MIXED, Table, bounds, mixtures, percent, remark
 
@@ -19,7 +19,7 @@ SEEN: Final = " ‡"
 def table_of(rows: Sequence[ByDetector]) -> Table:
     """Return the BD-rate of each codec of a dataset and task, in rows, by each detector, in columns, and the mean."""
     first = next(iter(rows[0].comparisons.values()))
-    metric = METRIC_NAMES.get(first.metric, first.metric)
+    metric = metric_of(first.metric).label
     detectors = list(dict.fromkeys(name for row in rows for name in row.comparisons))
     labels = {name: detector_label(name) for name in detectors}
     has_unseen = any(row.unseen is not None for row in rows)

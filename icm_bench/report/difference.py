@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 from rich.console import Console
 
-from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.curves.result import titled
+from icm_bench.metrics.metric import metric_of
 from icm_bench.report import escape, table
 from icm_bench.report.pairing import Pair
 from icm_bench.report.regression import DIRECTION, Regression, Row
@@ -143,7 +143,7 @@ def tables(regression: Regression) -> list[Table]:
 
 
 def _header(metric: str) -> tuple[str, ...]:
-    gained = f"{METRIC_NAMES.get(metric, metric)} gained"
+    gained = f"{metric_of(metric).label} gained"
     measured = ("BD-rate", "95 %", "overlap", gained, "95 %", "bits", "enc s", "dec s")
     return "codec", "verdict", *measured, "remark"
 
@@ -155,7 +155,7 @@ def _counted(rows: list[Row]) -> str:
 
 def notes(regression: Regression) -> list[str]:
     """Return what a reader must know of the tables, what the signs mean first."""
-    name = " or ".join(METRIC_NAMES.get(metric, metric) for metric in regression.metrics)
+    name = " or ".join(metric_of(metric).label for metric in regression.metrics)
     return [
         DIRECTION,
         f"Worse: the BD-rate on {name} is above {regression.tolerance_percent:g} % and its paired {100 * SURE:g} % "
@@ -207,7 +207,7 @@ def _detail_lines(row: Row) -> list[str]:
 
 
 def _markdown_details(row: Row) -> str:
-    name = METRIC_NAMES.get(row.metric, row.metric)
+    name = metric_of(row.metric).label
     where = f"{row.dataset}, {row.task}, {row.detector}"
     parts = []
     if row.points:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from icm_bench.curves.comparison import METRIC_NAMES
 from icm_bench.curves.result import main_metric
 from icm_bench.error import ResultError
+from icm_bench.metrics.metric import metric_of
 from icm_bench.report import plot
 from icm_bench.report.look import SIZES, plain, styled
 from icm_bench.report.style import detector_label, labels_of, usual_anchor
@@ -65,7 +65,7 @@ def draw_few_at_a_time(results: Sequence[Result], metric: str, scale: Scale, loo
             hidden = plot.set_limits(axes, drawn, metric, scale, look)
             handles, names = axes.get_legend_handles_labels()
             axes.legend(handles[: len(shown)], names[: len(shown)], fontsize=look.points - 1)
-        _name_axes(figure, cells, plot.axis_label(metric), look)
+        _name_axes(figure, cells, plain(metric_of(metric).axis), look)
         note = [f"black: {labels[anchor.codec]}", "grey: the other curves"]
         if (drawn[0].meta.get("uncompressed") or {}).get(metric) is not None:
             note.append("dotted: the uncompressed images")
@@ -100,7 +100,7 @@ def draw_panels(results: Sequence[Result], panels: Panels, scale: Scale, look: L
         _name_axes(
             figure,
             cells,
-            plot.axis_label(next(iter(titled.values()))[1]) if panels == "detectors" else "AP / %",
+            plain(metric_of(next(iter(titled.values()))[1]).axis) if panels == "detectors" else "AP / %",
             look,
         )
         columns = min(len(legend), 2 if look.size == "column" else 5)
@@ -126,7 +126,7 @@ def _titled(results: Sequence[Result], panels: Panels) -> dict[str, tuple[Sequen
     """Return the curves of each panel and the metric that it shows, by its title."""
     if panels == "sizes":
         sizes = [key for key in OBJECT_SIZES if plot.is_measured(results, key)]
-        return {METRIC_NAMES[key]: (results, key) for key in sizes}
+        return {metric_of(key).label: (results, key) for key in sizes}
     if panels == "detectors":
         detectors = dict.fromkeys(result.detector for result in results)
         judged = {name: [result for result in results if result.detector == name] for name in detectors}

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
-from icm_bench.curves.comparison import METRIC_NAMES, unit
 from icm_bench.curves.curve import on_front
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import main_metric
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError, UsageError
 from icm_bench.file import replacing
+from icm_bench.metrics.metric import metric_of
 from icm_bench.report.look import SIZES, Limits, Look, Panels, Scale, Size, Strip, name_rates, plain, styled
 from icm_bench.report.style import COLORS, detector_label, labels_of, style_of
 
@@ -78,7 +78,7 @@ def plot(
         draw_original(axes, drawn[0], metric, bands=has_bands)
         hidden = set_limits(axes, drawn, metric, scale, look)
         axes.set_xlabel("rate / bits per pixel of the native image")
-        axes.set_ylabel(axis_label(metric))
+        axes.set_ylabel(plain(metric_of(metric).axis))
         figure = axes.get_figure()
         if is_own and isinstance(figure, Figure):
             if look.size == "column" and len(drawn) > MOST_NAMED_WITHIN:
@@ -212,12 +212,6 @@ def points_of(result: Result, metric: str) -> tuple[list[float], list[float], li
 def is_measured(results: Sequence[Result], metric: str) -> bool:
     """Tell whether any curve has a point with a metric."""
     return any(value is not None for result in results for value in result.results.get(metric, ()))
-
-
-def axis_label(metric: str) -> str:
-    """Return a metric's name and unit."""
-    name = METRIC_NAMES.get(metric, metric).removesuffix(" (dB)")
-    return plain(f"{name} / {unit(metric)}" if unit(metric) else name)
 
 
 def lowest_that_matters(results: Sequence[Result], metric: str) -> float | None:

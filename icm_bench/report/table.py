@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from icm_bench.curves.comparison import METRIC_NAMES, Comparison, FixedAccuracy
+from icm_bench.curves.comparison import Comparison, FixedAccuracy
 from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, dip_notes
 from icm_bench.curves.result import Result, main_metric, titled
 from icm_bench.detector import NO_DETECTOR
+from icm_bench.metrics.metric import metric_of
 from icm_bench.report import escape
 from icm_bench.report.style import labels_of
 from icm_bench.text import printable
@@ -86,7 +87,7 @@ def of_run(results: Sequence[Result]) -> Table:
                     _number(_column(timed, index)("decode_s"), 3),
                 )
             )
-    names = [METRIC_NAMES[key] for key in shown]
+    names = [metric_of(key).label for key in shown]
     table = Table(
         title=_title(first),
         header=("codec", "quality", "bpp", *names, f"{names[0]} 95 %", "PSNR dB", "enc s", "dec s"),
@@ -122,7 +123,7 @@ def _of_fidelity(results: Sequence[Result]) -> Table:
             )
     first = results[0]
     undefined = dict.fromkeys(
-        f"{result.codec}: no {METRIC_NAMES.get(key, key)}, since {reason}."
+        f"{result.codec}: no {metric_of(key).label}, since {reason}."
         for result in results
         for key, reason in result.meta.get("fidelity", {}).get("undefined", {}).items()
     )
@@ -168,7 +169,7 @@ def _with_complexity(table: Table, results: Sequence[Result]) -> Table:
 def of_comparison(comparisons: Sequence[Comparison]) -> Table:
     """Return BD-rates and BD-accuracies of a group, codec against anchor."""
     first = comparisons[0]
-    metric = METRIC_NAMES.get(first.metric, first.metric)
+    metric = metric_of(first.metric).label
     rows = []
     for item in comparisons:
         rate, gain = item.bd_rate, item.bd_accuracy
@@ -210,7 +211,7 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
             return "" if item is None else "none"
         return f"{percent(item.bd_rate)}{' ' + MIXED if item.mixed else ''}"
 
-    metric = METRIC_NAMES.get(first.metric, first.metric)
+    metric = metric_of(first.metric).label
     return Table(
         title=f"BD-rate of each codec against each: {titled(first.task, first.dataset, first.detector)}",
         header=("codec against", *codecs),
@@ -227,7 +228,7 @@ def of_matrix(comparisons: Sequence[Comparison]) -> Table:
 def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
     """Return the rate of each codec of a group, in rows, at each accuracy, in columns."""
     first = figures[0]
-    metric = METRIC_NAMES.get(first.metric, first.metric)
+    metric = metric_of(first.metric).label
     targets = list(dict.fromkeys(item.target for item in figures))
     codecs = list(dict.fromkeys(item.codec for item in figures))
     found = {(item.codec, item.target): item.rate for item in figures}
@@ -357,7 +358,7 @@ def bounds(low: float | None, high: float | None, form: str) -> str:
 
 def _sentence(codec: str, reason: str, metric: str) -> str:
     named = reason if reason.startswith(codec) else f"{codec}: {reason}"
-    return named.replace(f" {metric},", f" {METRIC_NAMES.get(metric, metric)},") + "."
+    return named.replace(f" {metric},", f" {metric_of(metric).label},") + "."
 
 
 def mixtures(items: Sequence[Comparison] | Sequence[FixedAccuracy]) -> list[str]:

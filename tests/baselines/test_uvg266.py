@@ -165,7 +165,7 @@ def test_the_real_uvg266_moves_bytes_into_the_region(scene: Image) -> None:
 @pytest.mark.usefixtures("real")
 def test_the_real_uvg266_writes_one_image_and_no_messages() -> None:
     stream = envelope.unpack(Uvg266(37, preset="ultrafast").encode(photograph(96, 64))).stream
-    kinds = [unit.content[1] >> 3 for unit in nal.units(stream)]
+    kinds = [unit[1] >> 3 for unit in nal.units(stream)]
     assert kinds == [15, 16, 8]  # parameter sets of the sequence and of the image, and a slice
 
 

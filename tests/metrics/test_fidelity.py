@@ -14,7 +14,7 @@ import torch
 from PIL import Image as Pillow
 from pytorch_msssim import ms_ssim
 
-from icm_bench.curves.comparison import compare_with_anchor, unit
+from icm_bench.curves.comparison import compare_with_anchor
 from icm_bench.curves.result import find, load
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.error import ResultError, StoreError, UsageError
@@ -340,14 +340,6 @@ def test_fidelity_has_no_use_for_a_detector(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         measure(photos, tmp_path, codecs=["png"], qualities=(), **options)
-
-
-@pytest.mark.parametrize(
-    ("metric", "expected"),
-    [("map", "%"), ("ar100", "%"), ("psnr-luma", "dB"), ("ms-ssim-rgb", ""), ("ms-ssim-rgb-db", "dB")],
-)
-def test_a_metric_has_its_unit(metric: str, expected: str) -> None:
-    assert unit(metric) == expected
 
 
 def test_results_are_plain_json(finished: Path) -> None:

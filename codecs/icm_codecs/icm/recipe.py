@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from icm_bench.error import TrainingError
 from icm_codecs.icm.network import IcmShape
 from icm_codecs.icm.residual import ResidualPoints
 from icm_codecs.icm.roi import RoiLevels
@@ -19,7 +17,6 @@ from icm_codecs.training.recipe import (
     check_tables,
     coding_of,
     optimisation_of,
-    read_tables,
     table_of,
 )
 
@@ -98,19 +95,6 @@ class IcmRecipe:
     task: Task | None = None
     roi: Roi = field(default_factory=Roi)
     residual: ResidualPoints = field(default_factory=ResidualPoints)
-
-
-def read_recipe(path: Path) -> IcmRecipe:
-    """Read and check a recipe file.
-
-    Raises:
-        TrainingError: The file is missing or no TOML, or a table has an unknown, missing or impossible entry.
-    """
-    tables = read_tables(path)
-    try:
-        return recipe_of(tables)
-    except (KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"is not a recipe: {error}", where=path, hint="correct the recipe") from error
 
 
 def recipe_of(tables: Mapping[str, Any]) -> IcmRecipe:

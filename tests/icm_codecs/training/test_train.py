@@ -21,7 +21,7 @@ from icm_bench.image import Image
 from icm_codecs.icm.checkpoint import load_checkpoint, save_checkpoint, start_from
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.network import IcmNetwork
-from icm_codecs.icm.recipe import Knot, LossWeights, Schedule, read_recipe
+from icm_codecs.icm.recipe import Knot, LossWeights, Schedule, recipe_of
 from icm_codecs.icm.stage import fit_residual, start_staged
 from icm_codecs.training.detector_loss import FrozenDetector, Task
 from icm_codecs.training.images import ImageFolders
@@ -184,7 +184,7 @@ def check_rates(network: IcmNetwork, weights: Path, crop: Image, *, tolerance: i
 
 @pytest.mark.slow
 def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, images: Path) -> None:
-    plan = read_recipe(recipe)
+    plan = recipe_of(read_tables(recipe))
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
     start_from(network, trained)
     check_rates(network, trained, corner(images), tolerance=64)
@@ -221,7 +221,7 @@ def detailed(trained: Path, images: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.slow
 def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: Path, images: Path) -> None:
-    plan = read_recipe(detailed.parent / "detailed.toml")
+    plan = recipe_of(read_tables(detailed.parent / "detailed.toml"))
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
     start_staged(network, trained)
     first = IcmNetwork(replace(plan.shape, latent=16, detail=0, detailed=0), plan.loss.lambdas)
@@ -257,7 +257,7 @@ def test_training_a_second_layer_leaves_the_first_frozen(trained: Path, detailed
 
 @pytest.mark.slow
 def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, images: Path) -> None:
-    plan = read_recipe(detailed.parent / "detailed.toml")
+    plan = recipe_of(read_tables(detailed.parent / "detailed.toml"))
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
     start_staged(network, detailed)
     crop = corner(images)
@@ -322,7 +322,7 @@ def test_training_with_roi_leaves_it_frozen_and_estimates_real_rates(
     moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
     assert moved
     assert not any("roi" in name for name in moved)
-    plan = read_recipe(path)
+    plan = recipe_of(read_tables(path))
     network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels)
     start_staged(network, weights)
     check_rates(network, weights, corner(images), tolerance=96)
@@ -360,7 +360,7 @@ losses = 0.0
     path.write_text(ROI_RECIPE.replace("[loss]", tables))
     with pytest.raises(TrainingError, match="further layers need a first"):
         train(path, data=[images], output=tmp_path, device="cpu")
-    plan = read_recipe(path)
+    plan = recipe_of(read_tables(path))
     network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels, plan.residual)
     start_staged(network, with_roi)
     assert plan.task is not None
@@ -476,11 +476,13 @@ def test_folder_without_images_is_refused(recipe: Path, tmp_path: Path) -> None:
         (("[loss]", "[residual]\nsteps = [2.0, 4.0]\ncoarser = [[0], [0]]\n[loss]"), "falling steps"),
     ],
 )
-def test_impossible_recipe_is_refused(change: tuple[str, str], complaint: str, tmp_path: Path) -> None:
+def test_impossible_recipe_is_refused(
+    change: tuple[str, str], complaint: str, images: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.replace(*change))
     with pytest.raises(TrainingError, match=complaint):
-        read_recipe(path)
+        train(path, data=[images], output=tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
