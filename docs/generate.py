@@ -41,7 +41,15 @@ _COLUMNS = {
     ),
 }
 """What the README's summary shows: one or several folders of curves a column."""
-_ROWS = ("icm", "icm, for fidelity", "VVC medium, ROI by icm", "VVC medium, filtered", "JPEG 2000", "JPEG")
+_ROWS = (
+    "icm",
+    "icm, for fidelity",
+    "VVC medium, ROI by icm",
+    "VVC fast, ROI by icm",
+    "VVC medium, filtered",
+    "JPEG 2000",
+    "JPEG",
+)
 _POINTS = {
     "icm:domain=scenes:objective=detection": ("1", "3", "7"),
     "vvc:preset=fast": ("47", "37", "22"),

@@ -13,7 +13,7 @@ import pycocotools.mask
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from icm_bench.codec import FindsRegions, Guide, ladder_of, region_finder
+from icm_bench.codec import Codec, FindsRegions, Guide, ladder_of, region_finder, trained_through
 from icm_bench.detector import Detector, Prediction
 from icm_bench.error import UsageError
 from icm_bench.image import Image, pixel_digest
@@ -96,6 +96,12 @@ class Region:
         """
         return f"region 1 by {_finder(self.roi, self.weights, self.domain).version()}"
 
+    def trained_through(self) -> tuple[str, ...]:
+        """Return the detectors whose findings taught icm's ROI network; a detector that looks itself is the guide."""
+        if self.roi != ICM:
+            return ()
+        return trained_through(_icm_codec(_icm_spec(self.weights, self.domain)))
+
     def guide(self) -> Guide:
         """Return what looks at images while they are coded."""
         if self.roi == ICM:
@@ -157,11 +163,14 @@ def _icm_spec(weights: str, domain: Domain) -> Spec:
     return Spec(ICM, (("weights", weights),) if weights else shipped)
 
 
+def _icm_codec(spec: Spec) -> Codec:
+    spec, cls = resolve_codec(str(spec))
+    return create_codec(spec, ladder_of(cls, dict(spec.options))[0], "cpu")
+
+
 class _IcmFinder:
     def __init__(self, spec: Spec) -> None:
-        spec, cls = resolve_codec(str(spec))
-        codec = create_codec(spec, ladder_of(cls, dict(spec.options))[0], "cpu")
-        self._finder: FindsRegions = region_finder(codec)
+        self._finder: FindsRegions = region_finder(_icm_codec(spec))
 
     def find(self, image: Image, score: float) -> Mask:
         return np.asarray(self._finder.region(image) >= score)

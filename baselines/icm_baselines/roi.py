@@ -104,6 +104,14 @@ class _Guided:
         others = {key: value for key, value in options.items() if key not in ("roi", "weights", "domain")}
         return short_label(cls._format, {"ROI by": finder, **others}, named="preset")
 
+    def objective(self) -> str:
+        """Return nothing: no weights are trained for the plain codec."""
+        return ""
+
+    def trained_through(self) -> tuple[str, ...]:
+        """Return the detectors that taught icm's ROI network, where it finds the region."""
+        return self._region.trained_through()
+
     def guide(self) -> Guide:
         """Return what finds the region."""
         return self._region.guide()

@@ -16,7 +16,7 @@ from icm_baselines.jpeg import Jpeg
 from icm_baselines.region import Region, covered
 from icm_baselines.roi import HevcRoi, JpegRoi, VvcRoi, attenuated
 from icm_baselines.vvc import Vvc
-from icm_bench.codec import Codec, coded_as, guide_of, label_of
+from icm_bench.codec import Codec, coded_as, guide_of, label_of, trained_through
 from icm_bench.curves.comparison import compare_with_anchor
 from icm_bench.curves.curve import rate_accuracy
 from icm_bench.dataset import Dataset, open_dataset
@@ -245,6 +245,8 @@ def test_photographs_are_looked_at_by_the_network_that_knows_them() -> None:
     assert "icm-photos-roi" in seen.version()
     assert seen.version() != drawn.version()
     assert str(seen.guide().spec) == "icm:domain=photos:objective=detection"
+    assert "yolox" in trained_through(JpegRoi(20050, domain="photos"))
+    assert trained_through(JpegRoi(20050, roi="fake")) == ()
 
 
 def test_weights_without_an_roi_network_are_refused() -> None:
