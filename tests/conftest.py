@@ -23,7 +23,13 @@ COLORS = {1: (230, 30, 30), 2: (30, 210, 30), 3: (40, 40, 240)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules that have most slow tests: begun last, one process would work while the others wait."""
+    """Mark what waits for a training as slow, and begin with the modules that have most slow tests.
+
+    Begun last, one process would work on them while the others wait.
+    """
+    for item in items:
+        if "trained" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     every = Counter(item.path for item in items)
     items.sort(key=lambda item: (-slow[item.path], -every[item.path]))

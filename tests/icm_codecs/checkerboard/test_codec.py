@@ -19,7 +19,7 @@ from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardSha
 from icm_codecs.checkerboard.network_exact import ExactEntropyModel
 from icm_codecs.icm import codec as icm_codec
 from icm_codecs.icm.codec import Icm
-from tests.helpers.stream import check_drift, check_threads_and_processes
+from tests.helpers.stream import check_bad_weights, check_drift, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -281,10 +281,7 @@ def test_what_is_no_ladder_is_refused_and_leaves_no_file(
 
 
 def test_damaged_weights_are_refused(weights: str, tmp_path: Path) -> None:
-    damaged = tmp_path / "damaged.safetensors"
-    damaged.write_bytes(Path(weights).read_bytes()[:-100])
-    with pytest.raises(CodecError, match="checkpoint"):
-        Icm(1, weights=str(damaged)).load()
+    check_bad_weights(lambda path: Icm(1, weights=path), weights, tmp_path)
 
 
 def test_weights_of_another_shape_are_refused_as_a_start(weights: str) -> None:

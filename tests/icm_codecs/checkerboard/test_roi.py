@@ -77,6 +77,7 @@ def labelled(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_it_learns_where_objects_are_and_the_codec_finds_it_beside_its_weights(
     codec: Path, tmp_path: Path
 ) -> None:

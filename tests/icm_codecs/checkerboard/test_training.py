@@ -51,6 +51,7 @@ def descend(model: Model, steps: int) -> list[dict[str, float]]:
     return history
 
 
+@pytest.mark.slow
 def test_losses_have_names_and_fall_without_a_task() -> None:
     torch.manual_seed(1)
     history = descend(Model.from_recipe(TABLES), 30)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
 import tracemalloc
 from collections.abc import Iterator
@@ -44,6 +42,7 @@ from icm_codecs.content_weighted.network import (
 )
 from icm_codecs.content_weighted.training import ContentWeightedLoss, ContentWeightedModel
 from icm_codecs.training.recipe import find_recipe
+from tests.helpers.stream import check_bad_weights, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -388,24 +387,10 @@ def test_estimated_rate_is_near_the_real_one(trained: ContentWeightedModel, weig
         assert real == pytest.approx(estimate, rel=0.04, abs=0.008)
 
 
-@pytest.mark.slow
 def test_one_thread_and_two_and_a_fresh_process_recover_the_same_code(
     codec: ContentWeighted, weights: Path, tmp_path: Path
 ) -> None:
-    data = codec.encode(photograph(97, 130))
-    (tmp_path / "stream").write_bytes(data)
-    program = (
-        "import sys, torch, pathlib, numpy as np\n"
-        "from icm_codecs.content_weighted.codec import ContentWeighted\n"
-        "torch.set_num_threads(2)\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "code = ContentWeighted(1, weights=sys.argv[2]).latents((folder / 'stream').read_bytes())\n"
-        "np.savez(folder / 'code.npz', level=code.level, bits=code.bits)\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path), str(weights)], check=True, timeout=300)
-    seen, own = np.load(tmp_path / "code.npz"), codec.latents(data)
-    assert np.array_equal(seen["level"], own.level)
-    assert np.array_equal(seen["bits"], own.bits)
+    check_threads_and_processes(codec, photograph(97, 130), tmp_path, 1, weights)
 
 
 def test_instance_of_any_quality_decodes_any_stream(weights: Path) -> None:
@@ -464,13 +449,7 @@ def test_streams_of_other_weights_are_refused(codec: ContentWeighted) -> None:
 
 
 def test_missing_foreign_and_malformed_weights_are_one_line(tmp_path: Path, weights: Path) -> None:
-    (tmp_path / "foreign").write_bytes(b"not weights")
-    (tmp_path / "cut").write_bytes(weights.read_bytes()[:-100])
-    for name in ("absent", "foreign", "cut"):
-        with pytest.raises(CodecError) as caught:
-            ContentWeighted(1, weights=str(tmp_path / name)).encode(photograph(8, 8))
-        assert "\n" not in str(caught.value)
-        assert name in str(caught.value)
+    check_bad_weights(lambda path: ContentWeighted(1, weights=path), weights, tmp_path)
 
 
 def test_unknown_quality_is_refused(weights: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,14 @@ from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, as_convolut
 from icm_codecs.hyperprior.training import HyperpriorModel
 from icm_codecs.layer import n_parameters
 from icm_codecs.training.trainable import Trainable
-from tests.helpers.stream import NO_IMAGES, check_drift, check_threads_and_processes
+from tests.helpers.stream import (
+    NO_IMAGES,
+    check_bad_weights,
+    check_damage,
+    check_drift,
+    check_threads,
+    check_threads_and_processes,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -83,7 +89,6 @@ def codec(weights: Path) -> Hyperprior:
     return Hyperprior(3, weights=str(weights))
 
 
-@pytest.mark.slow
 def test_it_is_trainable_and_a_codec(trained: tuple[HyperpriorModel, list[float]], codec: Hyperprior) -> None:
     assert isinstance(trained[0], Trainable)
     for protocol in (Codec, ReportsHeaderBytes, Loads, Learned):
@@ -175,41 +180,21 @@ def test_decoder_recovers_what_the_encoder_chose(codec: Hyperprior) -> None:
 
 
 def test_one_thread_and_two_recover_the_same_latents(codec: Hyperprior, weights: Path) -> None:
-    data = codec.encode(photograph(161, 120))
-    one = codec.latents(data)
-    torch.set_num_threads(2)
-    two = Hyperprior(1, weights=str(weights)).latents(data)
-    torch.set_num_threads(1)
-    assert torch.equal(one.hyper, two.hyper)
-    assert torch.equal(one.latent, two.latent)
+    check_threads(Hyperprior(1, weights=str(weights)), codec.encode(photograph(161, 120)))
 
 
 def test_latents_survive_a_drift_of_every_float_network(codec: Hyperprior, weights: Path) -> None:
     check_drift(codec, Hyperprior(3, weights=str(weights)), photograph(96, 120))
 
 
-@pytest.mark.slow
 def test_fresh_process_decodes_the_same_with_two_threads(
     codec: Hyperprior, weights: Path, tmp_path: Path
 ) -> None:
     check_threads_and_processes(codec, photograph(90, 70), tmp_path, 1, weights)
 
 
-def mutations(data: bytes, count: int) -> Iterator[bytes]:
-    rng = np.random.default_rng(1)
-    for _ in range(count):
-        damaged = bytearray(data)
-        for position in rng.integers(0, len(data), rng.integers(1, 4)):
-            damaged[position] ^= int(rng.integers(1, 256))
-        yield bytes(damaged[: rng.integers(0, len(data))] if rng.random() < 0.2 else damaged)
-
-
 def test_mutations_are_refused(codec: Hyperprior) -> None:
-    data = codec.encode(photograph(64, 64))
-    for damaged in mutations(data, 300):
-        if damaged != data:
-            with pytest.raises(CodecError):
-                codec.decode(damaged)
+    check_damage(codec, photograph(64, 64))
 
 
 def test_forged_payloads_neither_crash_nor_hang(codec: Hyperprior) -> None:
@@ -242,13 +227,7 @@ def test_impossible_qualities_and_arrays_are_refused(codec: Hyperprior, weights:
 
 
 def test_missing_and_damaged_weights_are_refused(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(CodecError, match="cannot be read"):
-        Hyperprior(1, weights=str(tmp_path / "absent.safetensors")).version()
-    damaged = tmp_path / "damaged.safetensors"
-    for content in (weights.read_bytes()[:5000], b"no weights at all"):
-        damaged.write_bytes(content)
-        with pytest.raises(CodecError, match="no weights file of this codec"):
-            Hyperprior(1, weights=str(damaged)).encode(photograph(8, 8))
+    check_bad_weights(lambda path: Hyperprior(1, weights=path), weights, tmp_path)
 
 
 def test_training_starts_from_its_own_weights(weights: Path, tmp_path: Path) -> None:

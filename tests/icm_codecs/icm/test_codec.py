@@ -22,7 +22,14 @@ from icm_codecs.bitstream.integer_layer import MEAN_BITS
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.coder import IcmCoder
-from tests.helpers.stream import NO_IMAGES, check_drift, check_threads_and_processes
+from tests.helpers.stream import (
+    NO_IMAGES,
+    check_bad_weights,
+    check_damage,
+    check_drift,
+    check_threads,
+    check_threads_and_processes,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -102,15 +109,7 @@ def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_
 
 
 def test_one_thread_and_two_recover_the_same_latents_and_pixels(codec: Icm) -> None:
-    image = image_of(161, 240)
-    data = codec.encode(image)
-    one, one_image = codec.latents(data), codec.decode(data)
-    torch.set_num_threads(2)
-    two, two_image = codec.latents(data), codec.decode(data)
-    torch.set_num_threads(1)
-    assert torch.equal(one.hyper, two.hyper)
-    assert torch.equal(one.latent, two.latent)
-    assert np.array_equal(one_image, two_image)
+    check_threads(codec, codec.encode(image_of(161, 240)), tolerance=0)
 
 
 def test_latents_survive_a_drift_of_every_float_network() -> None:
@@ -160,16 +159,7 @@ def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
 
 @pytest.mark.parametrize("quality", [1, 5, 8])
 def test_damage_is_refused(ladder: list[Icm], quality: int) -> None:
-    codec = ladder[quality - 1]
-    data = codec.encode(image_of(40, 56))
-    for length in range(0, len(data), 7):
-        with pytest.raises(CodecError):
-            codec.decode(data[:length])
-    for position in range(0, 8 * len(data), 13):
-        damaged = bytearray(data)
-        damaged[position // 8] ^= 1 << (position % 8)
-        with pytest.raises(CodecError):
-            codec.decode(bytes(damaged))
+    check_damage(ladder[quality - 1], image_of(40, 56))
 
 
 @pytest.mark.parametrize(
@@ -262,16 +252,7 @@ def test_a_name_that_begins_as_the_drawn_images_do_is_no_drawn_dataset() -> None
 
 
 def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CodecError, match="checkpoint"):
-        Icm(1, weights=str(tmp_path / "absent.safetensors")).version()
-    shipped = WEIGHTS
-    damaged = tmp_path / "damaged.safetensors"
-    damaged.write_bytes(shipped.read_bytes()[:100_000])
-    with pytest.raises(CodecError, match="checkpoint"):
-        Icm(1, weights=str(damaged)).encode(image_of(16, 16))
-    damaged.write_bytes(b"no weights at all")
-    with pytest.raises(CodecError, match="checkpoint"):
-        Icm(1, weights=str(damaged)).encode(image_of(16, 16))
+    check_bad_weights(lambda path: Icm(1, weights=path), WEIGHTS, tmp_path)
 
 
 def test_version_names_the_weights(codec: Icm) -> None:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
 from icm_codecs.rnn_gdn import coder as coding
-from icm_codecs.rnn_gdn.checkpoint import load_checkpoint
 from icm_codecs.rnn_gdn.codec import RnnGdn
 from icm_codecs.rnn_gdn.container import Coding, ProgressiveFrame, unpack
 from icm_codecs.rnn_gdn.context import LOGIT_UNIT, ContextModel, squash_table, stretch_table
@@ -36,7 +32,7 @@ from icm_codecs.rnn_gdn.network import (
 from icm_codecs.rnn_gdn.training import RnnModel
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.training.trainable import Trainable
-from tests.helpers.stream import NO_IMAGES
+from tests.helpers.stream import NO_IMAGES, check_bad_weights, check_damage, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -399,23 +395,7 @@ def test_bits_survive_a_drift_of_every_float_network(narrow: Path) -> None:
 @pytest.mark.slow
 def test_one_thread_two_threads_and_a_fresh_process_decode_the_same(narrow: Path, tmp_path: Path) -> None:
     codec = RnnGdn(6, weights=str(narrow), coding="adaptive")
-    data = codec.encode(photograph(97, 80))
-    one = codec.decode(data)
-    torch.set_num_threads(2)
-    two = codec.decode(data)
-    torch.set_num_threads(1)
-    assert np.array_equal(one, two)
-    (tmp_path / "stream").write_bytes(data)
-    program = (
-        "import pathlib, sys, torch, numpy as np\n"
-        "from icm_codecs.rnn_gdn.codec import RnnGdn\n"
-        "torch.set_num_threads(2)\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "codec = RnnGdn(1, weights=sys.argv[2])\n"
-        "np.save(folder / 'image.npy', codec.decode((folder / 'stream').read_bytes()))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path), str(narrow)], check=True, timeout=120)
-    assert np.array_equal(np.load(tmp_path / "image.npy"), one)
+    check_threads_and_processes(codec, photograph(97, 80), tmp_path, 1, narrow, tolerance=0)
 
 
 @pytest.mark.parametrize("options", [{"gdn": False}, {"reconstruction": "one-shot"}])
@@ -450,13 +430,7 @@ def test_unknown_quality_is_refused(quality: float) -> None:
 
 
 def test_missing_and_damaged_weights_are_refused(narrow: Path, tmp_path: Path) -> None:
-    with pytest.raises(CodecError, match="cannot be read"):
-        RnnGdn(1, weights=str(tmp_path / "absent.safetensors")).version()
-    damaged = tmp_path / "damaged.safetensors"
-    for content in (narrow.read_bytes()[:9000], b"no weights at all", b""):
-        damaged.write_bytes(content)
-        with pytest.raises(CodecError, match="not a checkpoint"):
-            load_checkpoint(damaged)
+    check_bad_weights(lambda path: RnnGdn(1, weights=path), narrow, tmp_path)
 
 
 @pytest.mark.parametrize("image", NO_IMAGES)
@@ -486,36 +460,11 @@ def test_short_stream_cannot_claim_a_large_image(narrow: Path) -> None:
             codec.decode(claim)
 
 
-def mutations(data: bytes, n: int) -> Iterator[bytes]:
-    random = np.random.default_rng(4)
-    for _ in range(n):
-        damaged = bytearray(data)
-        for position in random.integers(0, len(data), random.integers(1, 5)).tolist():
-            damaged[position] = int(random.integers(0, 256))
-        start, end = sorted(random.integers(0, len(data) + 1, 2).tolist())
-        kind = random.integers(0, 4)
-        if kind == 0:
-            del damaged[start:end]
-        elif kind == 1:
-            damaged[start:start] = random.bytes(end - start)
-        yield bytes(damaged)
-
-
-@pytest.mark.parametrize(("kind", "n"), [("raw", 150), ("adaptive", 150)])
-def test_mutated_stream_is_refused(narrow: Path, kind: Any, n: int) -> None:
-    check_mutations(RnnGdn(3, weights=str(narrow), coding=kind), n)
-
-
-def check_mutations(codec: RnnGdn, n: int) -> None:
-    data = codec.encode(photograph(40, 33))
-    image = codec.decode(data)
-    for damaged in mutations(data, n):
-        try:
-            decoded = codec.decode(damaged)
-        except CodecError:
-            continue
-        # A mutation may write what was there, and few checks of 16 bits let a change pass.
-        assert decoded.shape == image.shape
+@pytest.mark.parametrize("kind", ["raw", "adaptive"])
+def test_mutated_stream_is_refused(narrow: Path, kind: Any) -> None:
+    # Few checks of 16 bits let a change pass.
+    codec = RnnGdn(3, weights=str(narrow), coding=kind)
+    check_damage(codec, photograph(40, 33), 150, all_refused=False)
 
 
 @settings(max_examples=20, deadline=None)

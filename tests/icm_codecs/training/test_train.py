@@ -140,19 +140,16 @@ def repeated(image: Image, count: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([image] * count)).permute(0, 3, 1, 2) / 255.0
 
 
-@pytest.mark.slow
 def test_training_goes_on_where_it_was_stopped(trained: Path) -> None:
     assert load_checkpoint(trained).facts["steps"] == "110"
     assert sorted(losses(trained.parent)) == [49, 99]
 
 
-@pytest.mark.slow
 def test_training_lowers_the_loss(trained: Path) -> None:
     found = losses(trained.parent)
     assert found[99] < 0.8 * found[49]
 
 
-@pytest.mark.slow
 def test_trained_codec_codes_an_image(trained: Path, images: Path) -> None:
     with PillowImage.open(images / "0.png") as file:
         image = np.asarray(file)
@@ -163,7 +160,6 @@ def test_trained_codec_codes_an_image(trained: Path, images: Path) -> None:
     assert np.mean((decoded.astype(float) - image) ** 2) < np.var(image.astype(float))
 
 
-@pytest.mark.slow
 def test_streams_of_the_shipped_model_are_foreign_to_it(trained: Path) -> None:
     data = Icm(1).encode(np.zeros((16, 16, 3), dtype=np.uint8))
     with pytest.raises(CodecError, match="other weights"):
@@ -182,7 +178,6 @@ def check_rates(network: IcmNetwork, weights: Path, crop: Image, *, tolerance: i
         assert 8 * payload == pytest.approx(float(bits[quality - 1 :: 2].mean()), rel=0.15, abs=tolerance)
 
 
-@pytest.mark.slow
 def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, images: Path) -> None:
     plan = recipe_of(read_tables(recipe))
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
@@ -190,14 +185,12 @@ def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, images: Pa
     check_rates(network, trained, corner(images), tolerance=64)
 
 
-@pytest.mark.slow
 def test_export_writes_the_same_file_again(trained: Path, recipe: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.safetensors"
     export(recipe, trained.parent / "last.ckpt", again)
     assert again.read_bytes() == trained.read_bytes()
 
 
-@pytest.mark.slow
 def test_new_training_starts_from_a_weights_file(
     trained: Path, recipe: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -219,7 +212,6 @@ def detailed(trained: Path, images: Path, tmp_path_factory: pytest.TempPathFacto
     return train(path, data=[images], output=folder, device="cpu", start=trained)
 
 
-@pytest.mark.slow
 def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: Path, images: Path) -> None:
     plan = recipe_of(read_tables(detailed.parent / "detailed.toml"))
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
@@ -232,7 +224,6 @@ def test_second_layer_adds_nothing_until_it_is_trained(trained: Path, detailed: 
     assert torch.equal(network(batch).image[0], first(batch).image[0])
 
 
-@pytest.mark.slow
 def test_training_a_second_layer_leaves_the_first_frozen(trained: Path, detailed: Path, images: Path) -> None:
     before, after = load_checkpoint(trained), load_checkpoint(detailed)
     found = after.synthesis.state_dict()
@@ -255,7 +246,6 @@ def test_training_a_second_layer_leaves_the_first_frozen(trained: Path, detailed
     assert errors[1] < 0.9 * errors[0]
 
 
-@pytest.mark.slow
 def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, images: Path) -> None:
     plan = recipe_of(read_tables(detailed.parent / "detailed.toml"))
     network = IcmNetwork(plan.shape, plan.loss.lambdas)
@@ -268,7 +258,6 @@ def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, images
     assert 8 * (both - first) == pytest.approx(bits, rel=0.15, abs=64)
 
 
-@pytest.mark.slow
 def test_second_layer_needs_a_first_of_its_shape(detailed: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="further layers need a first"):
         train(detailed.parent / "detailed.toml", data=[images], output=tmp_path, device="cpu")
@@ -292,7 +281,6 @@ def with_roi(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(path, data=[folder / "scenes"], output=folder, device="cpu", start=trained)
 
 
-@pytest.mark.slow
 def test_training_roi_leaves_the_rest_as_it_was(trained: Path, with_roi: Path, images: Path) -> None:
     before, after = load_checkpoint(trained), load_checkpoint(with_roi)
     for name, value in before.synthesis.state_dict().items():
@@ -308,7 +296,6 @@ def test_training_roi_leaves_the_rest_as_it_was(trained: Path, with_roi: Path, i
     assert codec.decode(codec.encode(image)).shape == image.shape
 
 
-@pytest.mark.slow
 def test_training_with_roi_leaves_it_frozen_and_estimates_real_rates(
     with_roi: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -328,7 +315,6 @@ def test_training_with_roi_leaves_it_frozen_and_estimates_real_rates(
     check_rates(network, weights, corner(images), tolerance=96)
 
 
-@pytest.mark.slow
 def test_roi_is_taught_by_labels_and_begins_as_a_detector_of_its_shape(
     trained: Path, with_roi: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -341,7 +327,6 @@ def test_roi_is_taught_by_labels_and_begins_as_a_detector_of_its_shape(
         train(other, data=[with_roi.parent / "scenes"], output=tmp_path, device="cpu", start=trained)
 
 
-@pytest.mark.slow
 def test_third_layer_is_measured_and_leaves_the_rest_as_it_was(
     with_roi: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -439,7 +424,6 @@ def test_damaged_checkpoint_is_refused(recipe: Path, images: Path, tmp_path: Pat
         train(recipe, data=[images], output=tmp_path, device="cpu", max_steps=1)
 
 
-@pytest.mark.slow
 def test_checkpoint_of_another_shape_is_refused(trained: Path, images: Path, tmp_path: Path) -> None:
     wider = tmp_path / "wider.toml"
     wider.write_text(RECIPE.replace("wide = 24", "wide = 32"))

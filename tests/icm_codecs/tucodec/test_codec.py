@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +36,7 @@ from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import TucodecModel
-from tests.helpers.stream import check_drift, check_threads_and_processes
+from tests.helpers.stream import check_bad_weights, check_damage, check_drift, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -333,7 +332,6 @@ def test_decoder_recovers_what_the_encoder_chose(weights: str) -> None:
     assert float((found.latent != chosen.latent).float().mean()) < 1e-2
 
 
-@pytest.mark.slow
 def test_one_thread_two_and_a_fresh_process_decode_the_same(weights: str, tmp_path: Path) -> None:
     check_threads_and_processes(Tucodec(0.75, weights=weights), photograph(161, 130), tmp_path, 0.1, weights)
 
@@ -490,15 +488,7 @@ def test_weights_of_another_shape_start_no_training(weights: str) -> None:
 
 
 def test_missing_and_foreign_weights_are_one_line(weights: str, tmp_path: Path) -> None:
-    calls: list[Callable[[Tucodec], object]] = [Tucodec.version, Tucodec.load]
-    for call in calls:
-        with pytest.raises(CodecError, match="cannot be read") as caught:
-            call(Tucodec(0.5, weights=str(tmp_path / "none.safetensors")))
-        assert "\n" not in str(caught.value)
-    half = tmp_path / "half.safetensors"
-    half.write_bytes(Path(weights).read_bytes()[:5000])
-    with pytest.raises(CodecError, match="is not a checkpoint"):
-        Tucodec(0.5, weights=str(half)).load()
+    check_bad_weights(lambda path: Tucodec(0.5, weights=path), weights, tmp_path)
 
 
 def test_version_names_the_weights(weights: str, untrained: str) -> None:
@@ -553,26 +543,5 @@ def test_sound_check_over_a_damaged_payload_still_gives_an_image_or_an_error(wei
         assert codec.decode(forged.pack()).shape == (64, 64, 3)
 
 
-def fuzz(codec: Tucodec, n: int) -> None:
-    data = codec.encode(photograph(48, 40))
-    random = np.random.default_rng(n)
-    for _ in range(n):
-        damaged = bytearray(data)
-        kind = random.integers(3)
-        if kind == 0:
-            del damaged[int(random.integers(len(data))) :]
-        elif kind == 1:
-            damaged += random.bytes(int(random.integers(1, 9)))
-        for _ in range(int(random.integers(0 if kind < 2 else 1, 5))):
-            if damaged:
-                damaged[int(random.integers(len(damaged)))] ^= int(random.integers(1, 256))
-        try:
-            image = codec.decode(bytes(damaged))
-        except CodecError as error:
-            assert "\n" not in str(error)
-        else:
-            assert image.dtype == np.uint8
-
-
-def test_300_damaged_streams_are_refused_or_decoded(weights: str) -> None:
-    fuzz(Tucodec(0.75, weights=weights), 300)
+def test_300_damaged_streams_are_refused(weights: str) -> None:
+    check_damage(Tucodec(0.75, weights=weights), photograph(48, 40))
