@@ -41,6 +41,7 @@ def test_a_folder_within_the_results_can_be_read_alone(group: list[Result], dept
     assert {result.codec for result in group} <= {result.codec for result in find(folder)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_the_printed_tables_are_those_of_the_committed_curves(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

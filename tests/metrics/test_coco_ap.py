@@ -176,7 +176,7 @@ def _run_lengths(mask: NDArray[np.uint8]) -> list[int]:
 
 
 @given(_data_sets())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_boxes_score_as_in_the_reference(data_set: tuple[Truth, Rows]) -> None:
     truth, predictions = data_set
     _assert_equal(
@@ -210,7 +210,7 @@ def _repeated(truth: Truth, predictions: Rows, weights: Sequence[int]) -> tuple[
 
 
 @given(_data_sets(), st.lists(st.integers(0, 4), min_size=4, max_size=4))
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_resamples_score_as_data_sets_with_the_images_repeated(
     data_set: tuple[Truth, Rows], drawn: list[int]
 ) -> None:

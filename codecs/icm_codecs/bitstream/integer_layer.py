@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -99,6 +99,53 @@ def check_range(layers: Iterable[ExactLayer]) -> None:
     """Raise ``CodecError`` where float64 does not hold every partial sum of the layers exactly."""
     if max(layer.largest_sum() for layer in layers) >= EXACT_BOUND:
         raise CodecError("the weights leave the range of exact arithmetic", hint="export them again")
+
+
+@dataclass(frozen=True)
+class ExactDoubling:
+    """The integer twin of a hyper-synthesis: a gain, two layers that double the resolution, and a last one.
+
+    Attributes:
+        gain: Rate points x hyper int64, in units of ``2**-ACTIVATION_BITS``.
+        layers: The three convolutions, with a bias for each rate point; depth to space by 2 follows the first two.
+
+    Raises:
+        CodecError: The weights are too large for float64 to hold every partial sum exactly.
+    """
+
+    gain: Tensor
+    layers: tuple[ExactLayer, ExactLayer, ExactLayer]
+
+    def __post_init__(self) -> None:
+        check_range(self.layers)
+
+    @classmethod
+    def of(cls, network: Any) -> Self:
+        """Convert a trained network, whose parameters have the names of the fields."""
+        names = [field.name for field in fields(cls) if field.name != "layers"]
+        with torch.no_grad():
+            scalings = {name: fixed_point(getattr(network, name)) for name in names}
+            return cls(layers=exact_layers(network), **scalings)
+
+    def copy_to(self, network: Any) -> None:
+        """Set a floating-point network's parameters to these, as a training's start."""
+        with torch.no_grad():
+            for name, value in self._tensors().items():
+                getattr(network, name).copy_(value * 2.0**-ACTIVATION_BITS)
+            copy_layers(self.layers, network)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def to(self, device: str) -> Self:
+        """Return the same network with its tensors on a device."""
+        moved = {name: value.to(device) for name, value in self._tensors().items()}
+        first, second, third = (layer.to(device) for layer in self.layers)
+        return replace(self, layers=(first, second, third), **moved)
+
+    def n_values(self) -> int:
+        """Count the learned values."""
+        return n_values(self.layers, *self._tensors().values())
 
 
 def n_values(layers: Iterable[ExactLayer], *others: Tensor) -> int:

@@ -8,8 +8,7 @@ tap 2(i - j) + 2 + p. So the layers of :mod:`icm_codecs.bitstream.integer_layer`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,51 +16,17 @@ from torch.nn import functional
 
 from icm_codecs.bitstream.integer_layer import (
     ACTIVATION_BITS,
+    ExactDoubling,
     ExactLayer,
-    check_range,
     doubled,
     fixed_point,
-    n_values,
 )
 from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.network import HyperSynthesis
 
 
-@dataclass(frozen=True)
-class ExactSynthesis(ABC):
-    """The integer twin of a hyper-synthesis: a gain, two layers that double the resolution, and a last one.
-
-    Attributes:
-        gain: Qualities x hyper int64, in units of ``2**-ACTIVATION_BITS``.
-        layers: The three convolutions; depth to space by 2 follows the first two.
-
-    Raises:
-        CodecError: The weights are too large for float64 to hold every partial sum exactly.
-    """
-
-    gain: Tensor
-    layers: tuple[ExactLayer, ExactLayer, ExactLayer]
-
-    def __post_init__(self) -> None:
-        check_range(self.layers)
-
-    @classmethod
-    @abstractmethod
-    def of(cls, network: Any) -> Self:
-        """Convert a trained network."""
-
-    def to(self, device: str) -> Self:
-        """Return the same network with its tensors on a device."""
-        first, second, third = (layer.to(device) for layer in self.layers)
-        return type(self)(self.gain.to(device), (first, second, third))
-
-    def n_values(self) -> int:
-        """Count the learned values."""
-        return n_values(self.layers, self.gain)
-
-    @abstractmethod
-    def copy_to(self, network: Any) -> None:
-        """Set a floating-point network's parameters to these, as a training's start."""
+class ExactSynthesis(ExactDoubling, ABC):
+    """The integer twin of a hyper-synthesis of scales and means."""
 
     @abstractmethod
     def apply(self, hyper: Tensor, quality: int) -> tuple[Tensor, Tensor]:

@@ -8,66 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from icm_codecs.bitstream.integer_layer import (
-    ACTIVATION_BITS,
-    ExactLayer,
-    check_range,
-    copy_layers,
-    doubled,
-    exact_layers,
-    fixed_point,
-    n_values,
-)
-from icm_codecs.tucodec.network import LAPLACIAN_SCALES, ScaleSynthesis
+from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS, ExactDoubling, ExactLayer, doubled
+from icm_codecs.tucodec.network import LAPLACIAN_SCALES
 
 STEP_BITS = 9
 """Binary places of a position: there are ``2**STEP_BITS`` steps from a rate point to the next."""
 
 
 @dataclass(frozen=True)
-class ExactScales:
+class ExactScales(ExactDoubling):
     """The integer twin of :class:`~icm_codecs.tucodec.network.ScaleSynthesis`.
 
     Attributes:
-        gain: Rate points x hyper int64, in units of ``2**-ACTIVATION_BITS``.
-        layers: The three convolutions, their biases rate point by rate point.
         hyper_scale: Rate points x hyper int64, in units of ``2**-ACTIVATION_BITS``: the hyper-latent's scales.
-
-    Raises:
-        CodecError: The weights are too large for float64 to hold every partial sum exactly.
     """
 
-    gain: Tensor
-    layers: tuple[ExactLayer, ExactLayer, ExactLayer]
     hyper_scale: Tensor
-
-    def __post_init__(self) -> None:
-        check_range(self.layers)
-
-    @classmethod
-    def of(cls, network: ScaleSynthesis) -> ExactScales:
-        """Convert a trained network."""
-        with torch.no_grad():
-            return cls(fixed_point(network.gain), exact_layers(network), fixed_point(network.hyper_scale))
-
-    def to(self, device: str) -> ExactScales:
-        """Return the same network with its tensors on a device."""
-        first, second, third = (layer.to(device) for layer in self.layers)
-        return ExactScales(self.gain.to(device), (first, second, third), self.hyper_scale.to(device))
-
-    def copy_to(self, network: ScaleSynthesis) -> None:
-        """Set a floating-point network's parameters to these, as a training's start."""
-        with torch.no_grad():
-            network.gain.copy_(self.gain * 2.0**-ACTIVATION_BITS)
-            network.hyper_scale.copy_(self.hyper_scale * 2.0**-ACTIVATION_BITS)
-            copy_layers(self.layers, network)
-
-    def n_values(self) -> int:
-        """Count the learned values."""
-        return n_values(self.layers, self.gain, self.hyper_scale)
 
     def hyper_index(self, position: int) -> Tensor:
         """Return the hyper-latent's scale indices, int64, 0 to 63, one a channel.

@@ -184,7 +184,7 @@ def test_stream_of_an_unknown_quality_is_refused(codec: Icm) -> None:
         codec.decode(Frame(frame.model, 15, frame.width, frame.height, frame.payload).pack())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 7))
 def test_forged_payload_neither_crashes_nor_hangs(payload: bytes, quality: int) -> None:
     codec = Icm(1, weights=str(WEIGHTS))

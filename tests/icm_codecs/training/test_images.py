@@ -103,7 +103,7 @@ def test_objects_of_a_scene_move_with_its_crop_and_mirror(drawn: Path) -> None:
     stream = Crops(scene, batch=8, size=(192, 256), seed=3, rank=0, start=0, with_objects=True)
     images, targets = next(iter(stream))
     assert len(targets) == 8
-    n_objects = 0
+    n_objects, colours_of_objects = 0, _colours_by_object(drawn, whole)
     for image, target in zip(images, targets, strict=True):
         for box, mask in zip(target["boxes"], target["masks"], strict=True):
             left, top, right, bottom = (int(side) for side in box)
@@ -115,7 +115,7 @@ def test_objects_of_a_scene_move_with_its_crop_and_mirror(drawn: Path) -> None:
             assert mask[:, left].any()
             assert mask[:, right - 1].any()
             colours = {tuple(colour) for colour in image[:, mask.bool()].T.tolist()}
-            assert any(colours <= scene_colours for scene_colours in _colours_by_object(drawn, whole))
+            assert any(colours <= scene_colours for scene_colours in colours_of_objects)
             n_objects += 1
     assert n_objects > 0
 
