@@ -15,7 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import icm_bench
+from icm_bench.curves.comparison import fixed_accuracies
 from icm_bench.metrics.metric import metric_of
+from icm_bench.report.table import of_fixed_accuracies
 from icm_bench.testing import check_codec, check_detector
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -74,6 +76,8 @@ def test_a_run_measures_the_codec_on_the_dataset_by_the_detector(package: Path) 
     for value, (low, high) in zip(contrast, result.meta["intervals"]["contrast"], strict=True):
         assert low <= value <= high
     assert metric_of("contrast").axis == "Contrast / %"
+    table = of_fixed_accuracies(fixed_accuracies(summary.results, [50.0], metric="contrast"))
+    assert table.title.startswith("Bits per pixel at a fixed Contrast: ")
 
 
 @pytest.mark.slow

@@ -30,14 +30,7 @@ from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, as_convolut
 from icm_codecs.hyperprior.training import HyperpriorModel
 from icm_codecs.layer import n_parameters
 from icm_codecs.training.trainable import Trainable
-from tests.helpers.stream import (
-    NO_IMAGES,
-    check_bad_weights,
-    check_damage,
-    check_drift,
-    check_threads,
-    check_threads_and_processes,
-)
+from tests.helpers import stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -180,21 +173,21 @@ def test_decoder_recovers_what_the_encoder_chose(codec: Hyperprior) -> None:
 
 
 def test_one_thread_and_two_recover_the_same_latents(codec: Hyperprior, weights: Path) -> None:
-    check_threads(Hyperprior(1, weights=str(weights)), codec.encode(photograph(161, 120)))
+    stream.check_threads(Hyperprior(1, weights=str(weights)), codec.encode(photograph(161, 120)))
 
 
 def test_latents_survive_a_drift_of_every_float_network(codec: Hyperprior, weights: Path) -> None:
-    check_drift(codec, Hyperprior(3, weights=str(weights)), photograph(96, 120))
+    stream.check_drift(codec, Hyperprior(3, weights=str(weights)), photograph(96, 120))
 
 
 def test_fresh_process_decodes_the_same_with_two_threads(
     codec: Hyperprior, weights: Path, tmp_path: Path
 ) -> None:
-    check_threads_and_processes(codec, photograph(90, 70), tmp_path, 1, weights)
+    stream.check_threads_and_processes(codec, photograph(90, 70), tmp_path, 1, weights)
 
 
 def test_mutations_are_refused(codec: Hyperprior) -> None:
-    check_damage(codec, photograph(64, 64))
+    stream.check_damage(codec, photograph(64, 64))
 
 
 def test_forged_payloads_neither_crash_nor_hang(codec: Hyperprior) -> None:
@@ -221,13 +214,13 @@ def test_impossible_qualities_and_arrays_are_refused(codec: Hyperprior, weights:
         Hyperprior(9)
     with pytest.raises(UsageError, match="hyperprior: has no quality 5; choose 1 to 4"):
         Hyperprior(5, weights=str(weights)).load()
-    for array in NO_IMAGES:
+    for array in stream.NO_IMAGES:
         with pytest.raises(CodecError):
             codec.encode(array)
 
 
 def test_missing_and_damaged_weights_are_refused(weights: Path, tmp_path: Path) -> None:
-    check_bad_weights(lambda path: Hyperprior(1, weights=path), weights, tmp_path)
+    stream.check_bad_weights(lambda path: Hyperprior(1, weights=path), weights, tmp_path)
 
 
 def test_training_starts_from_its_own_weights(weights: Path, tmp_path: Path) -> None:

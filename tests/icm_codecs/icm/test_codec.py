@@ -22,14 +22,7 @@ from icm_codecs.bitstream.integer_layer import MEAN_BITS
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
 from icm_codecs.icm.coder import IcmCoder
-from tests.helpers.stream import (
-    NO_IMAGES,
-    check_bad_weights,
-    check_damage,
-    check_drift,
-    check_threads,
-    check_threads_and_processes,
-)
+from tests.helpers import stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -105,16 +98,16 @@ def test_input_is_left_as_it_was(codec: Icm) -> None:
 
 @pytest.mark.slow
 def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_path: Path) -> None:
-    check_threads_and_processes(codec, image_of(130, 97), tmp_path, 1, WEIGHTS)
+    stream.check_threads_and_processes(codec, image_of(130, 97), tmp_path, 1, WEIGHTS)
 
 
 def test_one_thread_and_two_recover_the_same_latents_and_pixels(codec: Icm) -> None:
-    check_threads(codec, codec.encode(image_of(161, 240)), tolerance=0)
+    stream.check_threads(codec, codec.encode(image_of(161, 240)), tolerance=0)
 
 
 def test_latents_survive_a_drift_of_every_float_network() -> None:
     image, steady, drifted = image_of(96, 120), Icm(6), Icm(6)
-    check_drift(steady, drifted, image)
+    stream.check_drift(steady, drifted, image)
     data = steady.encode(image)
     assert psnr(drifted.decode(data), steady.decode(data)) > 35
 
@@ -159,7 +152,7 @@ def test_decoder_recovers_what_the_encoder_chose(codec: Icm) -> None:
 
 @pytest.mark.parametrize("quality", [1, 5, 8])
 def test_damage_is_refused(ladder: list[Icm], quality: int) -> None:
-    check_damage(ladder[quality - 1], image_of(40, 56))
+    stream.check_damage(ladder[quality - 1], image_of(40, 56))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +185,7 @@ def test_forged_payload_neither_crashes_nor_hangs(payload: bytes, quality: int) 
     assert codec.decode(frame.pack()).shape == (70, 100, 3)
 
 
-@pytest.mark.parametrize("image", NO_IMAGES)
+@pytest.mark.parametrize("image", stream.NO_IMAGES)
 def test_array_that_is_no_image_is_refused(codec: Icm, image: Image) -> None:
     with pytest.raises(CodecError):
         codec.encode(image)
@@ -252,7 +245,7 @@ def test_a_name_that_begins_as_the_drawn_images_do_is_no_drawn_dataset() -> None
 
 
 def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
-    check_bad_weights(lambda path: Icm(1, weights=path), WEIGHTS, tmp_path)
+    stream.check_bad_weights(lambda path: Icm(1, weights=path), WEIGHTS, tmp_path)
 
 
 def test_version_names_the_weights(codec: Icm) -> None:
