@@ -25,8 +25,8 @@ HEAD = b"\x80\x02"
 DOUBLED = b")q\x00" + b"h\x00h\x00\x86q\x00" + b"".join(b"0h\x00h\x00\x86q\x00" for _ in range(60))
 """A tuple that holds itself doubled 61 times, alone on the stack."""
 
-NESTED = b")" + b"\x85" * 300_000
-LISTS = b"]" * 300_000 + b"a" * 299_999
+NESTED = b")" + b"\x85" * 10**6
+LISTS = b"]" * 10**6 + b"a" * (10**6 - 1)
 GROWN_LATER = b"".join(b"]q%c" % number for number in range(100)) + b"".join(
     b"h%ch%cah%ca" % (number, number - 1, number - 1) + b"0" for number in range(99, 0, -1)
 )

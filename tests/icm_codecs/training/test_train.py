@@ -371,6 +371,7 @@ losses = 0.0
     assert torch.equal(again.synthesis.get_parameter("residual.basis"), fitted)
 
 
+@pytest.mark.slow
 def test_snapshots_on_the_way_are_weights_files(recipe: Path, images: Path, tmp_path: Path) -> None:
     path = tmp_path / "ladder.toml"
     path.write_text(RECIPE.replace("steps = 110", "steps = 6\nsnapshots = [2, 4]"))
@@ -507,6 +508,7 @@ def test_balance_moves_the_gradient_between_the_qualities() -> None:
     assert rooted == pytest.approx((4 / 3, 2 / 3))
 
 
+@pytest.mark.slow
 def test_codec_with_losses_of_its_own_is_trained_by_the_same_loop(images: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "small.toml"
     recipe.write_text(
