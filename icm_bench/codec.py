@@ -384,16 +384,16 @@ class FindsRegions(Protocol):
     """A codec with an ROI network that others may ask."""
 
     def region(self, image: Image) -> NDArray[np.float32]:
-        """Return how likely an object is near each pixel, height x width, 0 to 1; errors as :func:`region_finder`."""
-        ...
-
-    def region_version(self) -> str:
-        """Name all that can change a region: the libraries, the hash of the weights."""
+        """Return how likely an object is near each pixel, height x width, 0 to 1; errors as :func:`region_by`."""
         ...
 
 
-def region_finder(codec: Codec) -> FindsRegions:
-    """Return a codec with an ROI network; raise ``UsageError`` where it has none."""
+def region_by(codec: Codec, image: Image) -> NDArray[np.float32]:
+    """Return how likely an object is near each pixel of an image, height x width, 0 to 1.
+
+    Raises:
+        UsageError: The codec has no ROI network.
+    """
     if isinstance(codec, FindsRegions):
-        return codec
+        return codec.region(image)
     raise UsageError("has no ROI network", where=f"codec '{codec.name}'", hint="name a detector")

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pycocotools.mask
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from icm_bench.codec import Codec, FindsRegions, Guide, ladder_of, region_finder, trained_through
+from icm_bench.codec import Codec, Guide, ladder_of, region_by, trained_through
 from icm_bench.detector import Detector, Prediction
 from icm_bench.error import UsageError
 from icm_bench.image import Image, pixel_digest
@@ -24,9 +24,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 ICM = "icm"
 """In place of a detector's name: the ROI network in weights of the codec ``icm``."""
 
-Domain: TypeAlias = Literal["scenes", "photos"]
-"""The images that icm's ROI network was trained on: drawn scenes, or photographs."""
-
+_ICM_OPTIONS = (("domain", "scenes"), ("objective", "detection"))
 _DRAWN = frozenset({"", "scenes", "scenes-poses"})
 _KEPT = 32
 
@@ -36,8 +34,7 @@ class Region:
     """How the region of interest of an image is found.
 
     Attributes:
-        roi: A detector's name, or ``icm``: the ROI network of its weights.
-        domain: For ``icm`` without weights, the images that the shipped ROI network knows.
+        roi: A detector's name, or ``icm``: the ROI network of its weights, of which the shipped one knows drawn scenes.
         weights: The detector's or icm's weights; empty for the published or shipped ones.
         score: The score, in [0, 1], from which on a detection counts; for ``icm``, the probability of an object.
         margin: By how many pixels the region is wider than the masks, or the boxes of a detector without masks.
@@ -50,7 +47,6 @@ class Region:
 
     roi: str = ICM
     weights: str = ""
-    domain: Domain = "scenes"
     score: float = 0.5
     margin: int = 8
     soft: int = 0
@@ -94,35 +90,33 @@ class Region:
             UsageError: There is no such detector.
             DetectorError: Its weights cannot be read.
         """
-        return f"region 1 by {_finder(self.roi, self.weights, self.domain).version()}"
+        return f"region 1 by {_finder(self.roi, self.weights).version()}"
 
     def trained_through(self) -> tuple[str, ...]:
         """Return the detectors whose findings taught icm's ROI network; a detector that looks itself is the guide."""
-        if self.roi != ICM:
-            return ()
-        return trained_through(_icm_codec(_icm_spec(self.weights, self.domain)))
+        return trained_through(_icm_codec(_icm_spec(self.weights))) if self.roi == ICM else ()
 
     def guide(self) -> Guide:
         """Return what looks at images while they are coded."""
         if self.roi == ICM:
-            return Guide(str(_icm_spec(self.weights, self.domain)))
+            return Guide(str(_icm_spec(self.weights)))
         path = Path(self.weights) if self.weights else None
         return Guide(str(resolve_detector(self.roi, weights=path)[0]), path)
 
 
 def checked_options(codec: str, options: Mapping[str, str], provider: str) -> dict[str, str]:
-    """Return options with the domain of the shipped ROI network, where nothing else is named to look at photographs.
+    """Return options as they are, where they name what can look at a dataset's images.
 
     Raises:
-        UsageError: A domain is named for what is not the shipped ROI network.
+        UsageError: Nothing is named, and the shipped ROI network knows no such images.
     """
-    is_shipped = options.get("roi", ICM) == ICM and "weights" not in options
-    if "domain" in options and not is_shipped:
+    if options.get("roi", ICM) == ICM and "weights" not in options and provider not in _DRAWN:
         raise UsageError(
-            "is for the ROI network that is shipped", where=f"{codec}:domain", hint="leave out domain="
+            "the ROI network that is shipped was trained on drawn scenes alone",
+            where=f"codec '{codec}'",
+            hint=f"name a detector: {codec}:roi=onnx:weights=FILE, or weights of icm that have an ROI network",
         )
-    named = is_shipped and provider not in _DRAWN and "domain" not in options
-    return {**options, "domain": "photos"} if named else dict(options)
+    return dict(options)
 
 
 class _Finder(Protocol):
@@ -140,27 +134,26 @@ class _Seen:
 
 
 @lru_cache(maxsize=_KEPT)
-def _region_of(roi: str, weights: str, domain: Domain, score: float, seen: _Seen) -> Mask:
-    return _finder(roi, weights, domain).find(seen.image, score)
+def _region_of(roi: str, weights: str, score: float, seen: _Seen) -> Mask:
+    return _finder(roi, weights).find(seen.image, score)
 
 
 def _found(region: Region, seen: _Seen) -> Mask:
     # A whole ladder looks at an image once.
-    return _region_of(region.roi, region.weights, region.domain, region.score, seen)
+    return _region_of(region.roi, region.weights, region.score, seen)
 
 
 @cache
-def _finder(roi: str, weights: str, domain: Domain) -> _Finder:
+def _finder(roi: str, weights: str) -> _Finder:
     if roi == ICM:
-        return _IcmFinder(_icm_spec(weights, domain))
+        return _IcmFinder(_icm_spec(weights))
     path = Path(weights) if weights else None
     spec, _ = resolve_detector(roi, weights=path)
     return _DetectorFinder(create_detector(spec, path, "cpu"))
 
 
-def _icm_spec(weights: str, domain: Domain) -> Spec:
-    shipped = (("domain", domain), ("objective", "detection"))
-    return Spec(ICM, (("weights", weights),) if weights else shipped)
+def _icm_spec(weights: str) -> Spec:
+    return Spec(ICM, (("weights", weights),) if weights else _ICM_OPTIONS)
 
 
 def _icm_codec(spec: Spec) -> Codec:
@@ -170,13 +163,13 @@ def _icm_codec(spec: Spec) -> Codec:
 
 class _IcmFinder:
     def __init__(self, spec: Spec) -> None:
-        self._finder: FindsRegions = region_finder(_icm_codec(spec))
+        self._codec = _icm_codec(spec)
 
     def find(self, image: Image, score: float) -> Mask:
-        return np.asarray(self._finder.region(image) >= score)
+        return np.asarray(region_by(self._codec, image) >= score)
 
     def version(self) -> str:
-        return f"icm's ROI network, {self._finder.region_version()}"
+        return f"icm's ROI network, {self._codec.version()}"
 
 
 class _DetectorFinder:

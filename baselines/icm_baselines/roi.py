@@ -23,7 +23,7 @@ from icm_baselines.hevc import Hevc
 from icm_baselines.hevc import Preset as HevcPreset
 from icm_baselines.jpeg import Jpeg
 from icm_baselines.option import short_label, whole
-from icm_baselines.region import ICM, Domain, Region, checked_options
+from icm_baselines.region import ICM, Region, checked_options
 from icm_baselines.uvg266 import Uvg266
 from icm_baselines.vvc import Preset, Vvc
 from icm_bench.codec import Guide, Quality
@@ -64,7 +64,6 @@ class _Guided:
         device: Ignored; the encoder and what finds the region run on the CPU.
         roi: What finds the region: a detector's name, or ``icm``.
         weights: Its weights.
-        domain: For ``icm`` without weights, the images that the shipped ROI network knows.
         score: From which score on a detection counts.
         margin: Pixels around masks or boxes that belong to the region.
     """
@@ -83,17 +82,16 @@ class _Guided:
         device: str = "cpu",
         roi: str = ICM,
         weights: str = "",
-        domain: Domain = "scenes",
         score: float = 0.5,
         margin: int = 8,
     ) -> None:
         del device
         self._strength, self._plain_quality = _split(quality, self.STRENGTHS, self.name)
-        self._region = Region(roi, weights, domain, score, margin, codec=self.name)
+        self._region = Region(roi, weights, score, margin, codec=self.name)
 
     @classmethod
     def complete_options(cls, options: Mapping[str, str], *, task: str, provider: str) -> dict[str, str]:
-        """Return the options, with the shipped ROI network's domain where it looks at photographs."""
+        """Return the options, where the shipped ROI network can look at the dataset's images or another is named."""
         del task
         return checked_options(cls.name, options, provider)
 
@@ -101,7 +99,7 @@ class _Guided:
     def label(cls, options: Mapping[str, str]) -> str:
         """Return what a legend calls it: ``VVC medium, ROI by icm``; a file is called by its name."""
         finder = Path(options["weights"]).stem if "weights" in options else options.get("roi", ICM)
-        others = {key: value for key, value in options.items() if key not in ("roi", "weights", "domain")}
+        others = {key: value for key, value in options.items() if key not in ("roi", "weights")}
         return short_label(cls._format, {"ROI by": finder, **others}, named="preset")
 
     def objective(self) -> str:

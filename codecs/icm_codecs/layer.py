@@ -108,22 +108,6 @@ class ResidualBlock(nn.Module):
         return x + cast(Tensor, self.second(inner))
 
 
-class DilatedBlock(nn.Module):
-    """Add to the features what two 3x3 convolutions make of them, the first of which looks further."""
-
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.normal_(self.second.weight, std=0.3 * self.second.weight[0].numel() ** -0.5)
-        nn.init.zeros_(cast(Tensor, self.second.bias))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape."""
-        inner = self.second(functional.leaky_relu(self.first(functional.leaky_relu(x, 0.1)), 0.1))
-        return x + cast(Tensor, inner)
-
-
 def start_convolutions(modules: Iterable[nn.Module], nonlinearity: Literal["linear", "relu"]) -> None:
     """Draw the weights of convolutions by He et al.'s rule, and set their biases to zero."""
     for module in modules:

@@ -27,6 +27,7 @@ from icm_bench.pipeline.runner import Summary
 from icm_bench.report.style import GUIDED_BY_JUDGE, labels_of
 from icm_bench.spec import resolve_codec
 from icm_bench.testing import photograph
+from icm_codecs.icm.codec import Icm
 from tests.helpers.small_run import run_in
 
 LADDERS = ["jpeg=10,30,80", "jpeg-roi:roi=fake=20010,20030,50030,50080,100010,100030,100080"]
@@ -213,7 +214,7 @@ def test_a_detector_from_a_file_finds_the_region_and_names_its_weights(
     assert guide is not None
     assert guide.spec.startswith("onnx:model=yolox_nano_coco80-")
     assert guide.spec[-8:] in codec.version()
-    assert 0.0 < Region("onnx", str(weights), score=0.3).share(image).mean() < 1.0
+    assert 0.0 < Region("onnx", str(weights), 0.3).share(image).mean() < 1.0
 
 
 @pytest.mark.parametrize(
@@ -232,21 +233,18 @@ def test_what_does_not_fit_is_refused(make: Callable[[], object], complaint: str
         make()
 
 
-def test_photographs_are_looked_at_by_the_network_that_knows_them() -> None:
-    def spec(text: str, provider: str) -> str:
-        return str(resolve_codec(text, task="detection", provider=provider)[0])
-
-    assert spec("vvc-roi", "scenes") == "vvc-roi:preset=fast:roi=icm"
-    assert spec("vvc-roi", "coco") == "vvc-roi:domain=photos:preset=fast:roi=icm"
-    assert spec("jpeg-roi:roi=fake", "coco") == "jpeg-roi:roi=fake"
-    with pytest.raises(UsageError, match="for the ROI network that is shipped"):
-        spec("vvc-roi:roi=fake:domain=photos", "coco")
-    drawn, seen = Region("icm"), Region("icm", domain="photos")
-    assert "icm-photos-roi" in seen.version()
-    assert seen.version() != drawn.version()
-    assert str(seen.guide().spec) == "icm:domain=photos:objective=detection"
-    assert "yolox" in trained_through(JpegRoi(20050, domain="photos"))
+def test_a_region_by_icm_is_a_lesson_of_the_detectors_that_taught_it() -> None:
+    assert trained_through(JpegRoi(20050)) == trained_through(Icm(1, domain="scenes", objective="detection"))
+    assert "fasterrcnn_scenes" in trained_through(JpegRoi(20050))
     assert trained_through(JpegRoi(20050, roi="fake")) == ()
+
+
+def test_photographs_need_a_detector_that_knows_them() -> None:
+    with pytest.raises(UsageError, match="drawn scenes alone.*roi=onnx:weights=FILE"):
+        resolve_codec("vvc-roi", task="detection", provider="coco")
+    assert (
+        str(resolve_codec("vvc-roi", task="detection", provider="scenes")[0]) == "vvc-roi:preset=fast:roi=icm"
+    )
 
 
 def test_weights_without_an_roi_network_are_refused() -> None:

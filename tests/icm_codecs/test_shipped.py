@@ -33,10 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 WEIGHTS = Path(__file__).parents[2] / "codecs" / "icm_codecs" / "weights"
 GOLDEN = Path(__file__).parents[1] / "golden"
-FILES = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
-NAMES = [name for name in FILES if not name.endswith("-roi")]
-"""The files that are a codec's; an ROI network's lies beside them."""
-
+NAMES = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 RECORDED: dict[str, tuple[Quality, ...]] = {
     "content-weighted": (1, 4, 6),
     "hyperprior": (1, 4, 8),
@@ -107,7 +104,7 @@ def record(name: str) -> None:
     (GOLDEN / f"{name}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_are_small_and_have_a_recipe_and_a_card(name: str) -> None:
     path = WEIGHTS / f"{name}.safetensors"
     assert path.stat().st_size <= 8 * 2**20

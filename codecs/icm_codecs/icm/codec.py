@@ -15,10 +15,9 @@ The networks are loaded when the first image is coded: naming a codec and its ve
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from icm_codecs.checkerboard.coder import CheckerboardCoder
-    from icm_codecs.checkerboard.roi import RoiFinder
     from icm_codecs.icm.coder import IcmCoder
 
 Domain = Literal["photos", "scenes"]
@@ -171,33 +169,11 @@ class Icm(LadderCodec[Any]):
         """
         from icm_codecs.icm.coder import IcmCoder
 
-        finder = self._coder if isinstance(self._coder, IcmCoder) else self._roi_finder
-        return finder.region(image)
-
-    def region_version(self) -> str:
-        """Name what :meth:`version` does and, where the ROI network has a file of its own, that file's hash.
-
-        Raises:
-            CodecError: The weights cannot be read.
-        """
-        own = _roi_path(self._path)
-        if not own.is_file():
-            return self.version()
-        return f"{self.version()}, {own.stem} {hashlib.sha256(own.read_bytes()).hexdigest()[:12]}"
-
-    @cached_property
-    def _roi_finder(self) -> RoiFinder:
-        from icm_codecs.checkerboard.checkpoint import load_checkpoint
-        from icm_codecs.checkerboard.roi import RoiFinder, load_head
-
-        path = _roi_path(self._path)
-        if not path.is_file():
+        if not isinstance(self._coder, IcmCoder):
             raise UsageError(
                 "the weights have no ROI network", where=self.name, hint="give weights that have one"
             )
-        model = load_checkpoint(self._path, device=self._device)
-        head = load_head(path, model.analysis, device=self._device)
-        return RoiFinder(model.analysis, head, model.shape.transforms.stride, self._device)
+        return self._coder.region(image)
 
     def _payload(self, image: Image) -> bytes:
         payload: bytes = self._coder.entropy_code(*self._coder.analyse(image))
@@ -214,11 +190,6 @@ class Icm(LadderCodec[Any]):
             return CheckerboardCoder(model, self._quality, self._device, name=self.name)
         checkpoint = load_checkpoint(self._path, device=self._device)
         return IcmCoder(checkpoint, self._quality, self._device, uses_roi=self._roi)
-
-
-def _roi_path(weights: Path) -> Path:
-    """Return where the ROI network of weights lies that has a file of its own."""
-    return weights.with_name(f"{weights.stem}-roi{weights.suffix}")
 
 
 @cache

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icm_codecs.layer import DilatedBlock, Entries
+from icm_codecs.layer import Entries
 
 MOST_COARSENING = 63
 """How much coarser a step can be, in scale indices: nothing is left of any scale then."""
@@ -87,7 +87,7 @@ class RoiNetwork(nn.Module):
         self.quarter = nn.Sequential(_Block(32, 48, stride=2), _Block(48, 48))
         self.eighth = nn.Sequential(_Block(48, 80, stride=2), _Block(80, 80))
         self.to_sixteenth = nn.Conv2d(80, channels, 3, stride=2, padding=1)
-        self.sixteenth = nn.Sequential(*(DilatedBlock(channels, dilation) for dilation in (1, 2)))
+        self.sixteenth = nn.Sequential(*(_Dilated(channels, dilation) for dilation in (1, 2)))
         self.head = nn.Conv2d(channels, 1, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.constant_(self.head.bias, -0.8)  # type: ignore[arg-type]  # it has one
@@ -129,6 +129,21 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(self.skip(x) + self.second(functional.relu(self.first(x))))
+
+
+class _Dilated(nn.Module):
+    """Add to the features what two convolutions make of them, the first of which looks further."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.normal_(self.second.weight, std=0.3 * self.second.weight[0].numel() ** -0.5)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # it has one
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner: Tensor = self.second(functional.leaky_relu(self.first(functional.leaky_relu(x, 0.1)), 0.1))
+        return x + inner
 
 
 def n_contexts(n_levels: int) -> int:
