@@ -53,7 +53,7 @@ def draw_few_at_a_time(results: Sequence[Result], metric: str, scale: Scale, loo
     anchor = usual_anchor(drawn)
     with styled(look.points):
         figure, cells = _grid(len(foregrounds), 2 if len(foregrounds) in (2, 4) else 3, look)
-        hidden = 0
+        hidden, tallest = 0, 0.0
         for axes, shown in zip(cells, foregrounds, strict=True):
             others = [lines[id(each)] for each in drawn if each not in shown]
             axes.add_collection(LineCollection(others, colors=_OTHERS_COLOR, linewidths=0.8, zorder=1.5))
@@ -64,7 +64,17 @@ def draw_few_at_a_time(results: Sequence[Result], metric: str, scale: Scale, loo
             plot.draw_original(axes, drawn[0], metric, bands=False)
             hidden = plot.set_limits(axes, drawn, metric, scale, look)
             handles, names = axes.get_legend_handles_labels()
-            axes.legend(handles[: len(shown)], names[: len(shown)], fontsize=look.points - 1)
+            # Above the panel: long names would hide the curves, of which grey ones lie everywhere.
+            legend = axes.legend(
+                handles[: len(shown)],
+                names[: len(shown)],
+                loc="lower left",
+                bbox_to_anchor=(0.0, 1.0),
+                fontsize=look.points - 1,
+            )
+            tallest = max(tallest, legend.get_window_extent().height / figure.dpi)
+        grid: Any = cells[0].get_gridspec()
+        figure.set_figheight(figure.get_figheight() + tallest * grid.nrows)
         _name_axes(figure, cells, plain(metric_of(metric).axis), look)
         note = [f"black: {labels[anchor.codec]}", "grey: the other curves"]
         if (drawn[0].meta.get("uncompressed") or {}).get(metric) is not None:
