@@ -21,7 +21,7 @@ from icm_bench.curves.by_detector import compare_by_detector
 from icm_bench.curves.comparison import compare_with_anchor
 from icm_bench.curves.estimate import Estimate
 from icm_bench.curves.result import find
-from icm_bench.report.style import labels_of
+from icm_bench.report.style import GUIDED_BY_JUDGE, labels_of
 from icm_bench.report.table import Table, markdown, of_run
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ _ROWS = (
     "icm",
     "icm, for fidelity",
     "VVC medium, ROI by icm",
-    "VVC fast, ROI by icm",
+    "VVC fast, ROI by yolox_nano_coco80",
     "VVC medium, filtered",
     "JPEG 2000",
     "JPEG",
@@ -104,7 +104,7 @@ def summary() -> str:
             rates = {item.codec: item.bd_rate for item in compare_with_anchor(groups[0], anchor=_ANCHOR)}
         else:
             rates = {item.codec: item.mean for item in compare_by_detector(groups, anchor=_ANCHOR)}
-        found = {labels[codec]: rate for codec, rate in rates.items()}
+        found = {labels[codec].removesuffix(GUIDED_BY_JUDGE): rate for codec, rate in rates.items()}
         for name, row in rows.items():
             row.append(_whole(found.get(name)))
     return _body(Table("", ("codec", *_COLUMNS), tuple(map(tuple, rows.values()))), range(1 + len(_COLUMNS)))
