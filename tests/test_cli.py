@@ -60,6 +60,7 @@ def one_line(text: str) -> bool:
     return text.startswith("icm-bench: ") and text.count("\n") == 1 and "Traceback" not in text
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_tables_and_a_plot_and_the_other_commands_read_its_results(
     run: Run, on_blobs: list[object], tmp_path: Path
 ) -> None:

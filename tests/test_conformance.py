@@ -43,6 +43,7 @@ def test_every_installed_codec_conforms(name: str) -> None:
     check_codec(codec_class, **FAST.get(name, {}))
 
 
+@pytest.mark.slow
 def test_the_fakes_conform() -> None:
     check_codec(FakeCodec)
     check_codec(FakeCodec, 8, step=1)

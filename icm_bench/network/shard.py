@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Shard:
-    """Scenes, of which `icm-bench data scenes` draws a hundred to a shard.
+    """Scenes, of which ``icm-bench data scenes`` draws a hundred to a shard.
 
     Attributes:
         images: N x 384 x 512 x 3.

@@ -237,7 +237,7 @@ _curves = _curves_of(st.floats(0.01, 4), st.floats(0, 100) | _near)
 
 
 @given(_any_curves, _any_curves, st.sampled_from(METHODS), st.sampled_from(["pareto", "isotonic"]))
-@settings(deadline=None, max_examples=300, derandomize=True)
+@settings(deadline=None, max_examples=200, derandomize=True)
 def test_any_curves_give_a_finite_value_or_a_reason(
     anchor: Columns, test: Columns, method: Method, monotone: Monotone
 ) -> None:
@@ -354,7 +354,7 @@ def test_a_curve_that_turns_back_a_little_keeps_its_value() -> None:
 
 
 @given(_curves, _curves, st.sampled_from(["akima", "cubic", "cubic-spline"]))
-@settings(deadline=None, max_examples=300, derandomize=True)
+@settings(deadline=None, max_examples=200, derandomize=True)
 def test_no_interpolant_is_far_from_straight_lines_unless_it_rises_throughout(
     anchor: Columns, test: Columns, method: Method
 ) -> None:

@@ -131,6 +131,7 @@ def test_decoded_pixels_are_those_of_the_forward_pass(name: str, files: dict[str
     assert np.abs(seen - wanted).max() <= 0.51
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_one_thread_and_two_write_the_same_bytes_and_leave_the_setting(
     name: str, files: dict[str, Path]

@@ -94,6 +94,7 @@ def test_a_part_that_is_missing_is_measured_at_the_end(blobs: Dataset, tmp_path:
     assert measure(some, tmp_path).n_encoded == 70 - encoded
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugins")
 def test_standings_count_what_is_done_and_foresee_the_rest_from_it(blobs: Dataset, tmp_path: Path) -> None:
     some = blobs.limit(10)

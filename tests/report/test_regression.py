@@ -142,6 +142,7 @@ def test_other_bytes_of_the_same_length_and_quality_are_unchanged_with_an_interv
     assert [change.name for change in row.changes] == ["codec_version"]
 
 
+@pytest.mark.slow
 def test_five_percent_more_bits_are_worse_and_the_way_back_is_better(measure: Measure) -> None:
     base, head = measure(), measure(share=0.155)
     found = compare(base, head)
@@ -187,6 +188,7 @@ def test_another_dataset_of_the_same_name_is_not_comparable(
     assert not found.is_worse
 
 
+@pytest.mark.slow
 def test_another_detector_of_the_same_name_is_not_comparable_unless_it_sees_the_same(
     measure: Measure, tmp_path: Path
 ) -> None:
