@@ -159,6 +159,7 @@ def test_a_wrong_request_is_one_line_that_says_what_would_be_right(
     assert one_line(error), error
 
 
+@pytest.mark.slow
 def test_categories_of_other_ids_are_measured_by_their_names(
     run: Run, on_blobs: list[object], blob_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -466,6 +467,7 @@ def test_every_command_says_which_file_beside_a_curve_is_not_used(run: Run, on_b
             assert f"fake{ending} is not the file that was written with the curve, and is not used" in error
 
 
+@pytest.mark.slow
 def test_intervals_can_be_left_out(run: Run, on_blobs: list[object]) -> None:
     ladder = ("--codecs", "fake,jpeg", "--qualities", "jpeg=5,20,60", "--bootstrap", 20)
     assert run("run", *ladder, *on_blobs)[0] == 0

@@ -275,6 +275,7 @@ def double_a_row(folder: Path) -> None:
     store.write(path, pa.concat_tables([table, table.slice(0, 1)]), store.read_header(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["coded", "compared", "predicted"])
 @pytest.mark.parametrize("damage", [swap, alter, truncate, double_a_row])
 def test_a_damaged_shard_is_measured_again_with_a_line_that_says_so(
