@@ -12,6 +12,7 @@ import pytest
 from icm_bench.curves.comparison import comparable, grouped
 from icm_bench.curves.result import Result, find, titled
 from icm_bench.curves.schema import SCHEMA
+from icm_bench.report import escape
 from icm_bench.report.style import labels_of
 from icm_bench.spec import file_name_of
 
@@ -56,7 +57,7 @@ def test_the_results_page_prints_every_curve(group: list[Result]) -> None:
     assert title in RESULTS
     table = RESULTS[RESULTS.rindex(title) :].partition("<!-- end -->")[0]
     shown = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()}
-    assert {label.replace("_", "\\_") for label in labels_of(group).values()} <= shown
+    assert set(map(escape.markdown, labels_of(group).values())) <= shown
 
 
 def test_the_published_figures_stand_beside_the_committed_curves() -> None:

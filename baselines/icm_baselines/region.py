@@ -94,7 +94,7 @@ class Region:
 
     def trained_through(self) -> tuple[str, ...]:
         """Return the detectors whose findings taught icm's ROI network; a detector that looks itself is the guide."""
-        return trained_through(_icm_codec(_icm_spec(self.weights))) if self.roi == ICM else ()
+        return trained_through(_icm_codec(self.weights)) if self.roi == ICM else ()
 
     def guide(self) -> Guide:
         """Return what looks at images while they are coded."""
@@ -146,7 +146,7 @@ def _found(region: Region, seen: _Seen) -> Mask:
 @cache
 def _finder(roi: str, weights: str) -> _Finder:
     if roi == ICM:
-        return _IcmFinder(_icm_spec(weights))
+        return _IcmFinder(weights)
     path = Path(weights) if weights else None
     spec, _ = resolve_detector(roi, weights=path)
     return _DetectorFinder(create_detector(spec, path, "cpu"))
@@ -156,14 +156,14 @@ def _icm_spec(weights: str) -> Spec:
     return Spec(ICM, (("weights", weights),) if weights else _ICM_OPTIONS)
 
 
-def _icm_codec(spec: Spec) -> Codec:
-    spec, cls = resolve_codec(str(spec))
+def _icm_codec(weights: str) -> Codec:
+    spec, cls = resolve_codec(str(_icm_spec(weights)))
     return create_codec(spec, ladder_of(cls, dict(spec.options))[0], "cpu")
 
 
 class _IcmFinder:
-    def __init__(self, spec: Spec) -> None:
-        self._codec = _icm_codec(spec)
+    def __init__(self, weights: str) -> None:
+        self._codec = _icm_codec(weights)
 
     def find(self, image: Image, score: float) -> Mask:
         return np.asarray(region_by(self._codec, image) >= score)
