@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ _COST = 0.999
 """How much of a symbol's information the entropy coder spends at least: its state is whole, and 31 bits long."""
 
 
+Refinement = Callable[[Image, Tensor, Tensor, float], Tensor]
+
+
 class CheckerboardLatents(NamedTuple):
     """What a bitstream says, int64, on the CPU.
 
@@ -39,14 +43,30 @@ class CheckerboardLatents(NamedTuple):
 
 
 class CheckerboardCoder(OfCheckpoint[CheckerboardCheckpoint]):
-    """A checkpoint's networks at one rate point, counted from 0, on one device; ``name`` is the codec's.
+    """A checkpoint's networks at one rate point, on one device.
+
+    Args:
+        model: The checkpoint, on the device.
+        quality: The rate point, from 0.
+        device: "cpu", "cuda".
+        name: The codec's name, for errors.
+        refine: Makes a latent better, if anything does: image, hyper-latent, scaled latent, position -> scaled latent.
 
     Raises:
         UsageError: The checkpoint has no such rate point.
     """
 
-    def __init__(self, model: CheckerboardCheckpoint, quality: int, device: str, *, name: str) -> None:
+    def __init__(
+        self,
+        model: CheckerboardCheckpoint,
+        quality: int,
+        device: str,
+        *,
+        name: str,
+        refine: Refinement | None = None,
+    ) -> None:
         super().__init__(model, device)
+        self._refine = refine
         self._quality, self._name = checked_quality(quality, self.n_qualities, name), name
         self._quantiser = Quantiser(model.laplacians, model.rdoq_lambda, device)
 
@@ -67,7 +87,10 @@ class CheckerboardCoder(OfCheckpoint[CheckerboardCheckpoint]):
         hyper = torch.round(
             self._model.hyper_analysis(padded(scaled, HYPER_STRIDE), self._position(self._quality))
         )
-        return hyper[0].clamp(-HYPER_BOUND, HYPER_BOUND).long(), scaled[0]
+        hyper, scaled = hyper[0].clamp(-HYPER_BOUND, HYPER_BOUND).long(), scaled[0]
+        if self._refine is not None:
+            scaled = self._refine(image, hyper, scaled, self._model.positions[self._quality])
+        return hyper, scaled
 
     @torch.inference_mode()
     def entropy_code(self, hyper: Tensor, scaled: Tensor) -> bytes:

@@ -216,9 +216,23 @@ class CheckerboardNetwork(nn.Module):
         """Return the latent in quantisation steps: N x 3 x 16h x 16w in 0..1 -> N x latent x h x w."""
         return cast(Tensor, self.analysis(image)).float() * torch.exp(interpolate(self.log_gain, position))
 
-    def code(self, scaled: Tensor, position: Tensor) -> Coded:
-        """Quantise a scaled latent, sides multiples of 4, pass after pass; gradients pass straight through."""
-        hyper = self.hyper_analysis(scaled, position)
+    def code(
+        self,
+        scaled: Tensor,
+        position: Tensor,
+        *,
+        hyper: Tensor | None = None,
+        rounding: Callable[[Tensor], Tensor] = round_through,
+    ) -> Coded:
+        """Quantise a scaled latent, sides multiples of 4, pass after pass.
+
+        Args:
+            scaled: N x latent x H x W.
+            position: N.
+            hyper: The hyper-latent; by default what the latent gives.
+            rounding: How the latent is rounded; by default gradients pass straight through.
+        """
+        hyper = self.hyper_analysis(scaled, position) if hyper is None else hyper
         features = self.hyper_synthesis.features(round_through(hyper), position)
         anchors = checkerboard(*scaled.shape[2:], device=scaled.device).to(scaled)
         passes, groups = iter(self.passes), []
@@ -228,7 +242,7 @@ class CheckerboardNetwork(nn.Module):
             for here in (anchors, 1.0 - anchors):
                 new_index, new_mean = next(passes)(features, decoded, earlier, position)
                 index, mean = index + here * new_index, mean + here * new_mean
-                decoded = decoded + here * (new_mean + round_through(wanted - new_mean))
+                decoded = decoded + here * (new_mean + rounding(wanted - new_mean))
             groups.append((index, mean, decoded))
             earlier = torch.cat([earlier, decoded], dim=1)
         index, mean, decoded = (torch.cat(parts, dim=1) for parts in zip(*groups, strict=True))

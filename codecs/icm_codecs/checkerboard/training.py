@@ -28,7 +28,7 @@ from icm_codecs.training.recipe import (
 )
 from icm_codecs.training.ssim_loss import with_structure
 from icm_codecs.training.task import RecipeTeachers, TaughtModel, with_detectors
-from icm_codecs.tucodec.network import add_noise, interpolate
+from icm_codecs.tucodec.network import Estimate, add_noise, interpolate
 from icm_codecs.tucodec.training import spread
 
 Stage = Literal["entropy", "all"]
@@ -143,22 +143,38 @@ class CheckerboardModel(TaughtModel):
             return {"loss": (bpp / bpp.detach().clamp(min=_LEAST_BPP)).mean(), "bpp": bpp.detach().mean()}
         estimate = self.network(image, position)
         bpp = estimate.bits / n_pixels
+        distortion, found = self.distortion(estimate, image, targets, step)
+        lambdas = self.lambdas_at(position)
+        weights = lambdas**-self._loss.balance / torch.exp(-self._loss.balance * self._log_lambdas).mean()
+        loss = (weights * (bpp + lambdas * 255.0**2 * distortion)).mean()
+        return {"loss": loss, "bpp": bpp.detach().mean(), **found}
+
+    def lambdas_at(self, position: Tensor) -> Tensor:
+        """Return what a squared error weighs next to a bit, N, at positions, N."""
+        return torch.exp(interpolate(self._log_lambdas, position))[:, 0, 0, 0]
+
+    def distortion(
+        self, estimate: Estimate, image: Tensor, targets: list[Target], step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return each image's distortion, N, and the means of ``psnr`` and, where teachers are asked, ``task``.
+
+        Args:
+            estimate: What the networks make of the images.
+            image: N x 3 x H x W in 0..1, sides at least 112.
+            targets: The objects in each image; none where they are not known.
+            step: Counted from 0; says which teacher is asked.
+        """
         mse = (estimate.image - image).square().mean(dim=(1, 2, 3))
         unfiltered = (estimate.unfiltered - image).square().mean(dim=(1, 2, 3))
         error = torch.lerp(mse, unfiltered, self._loss.unfiltered)
         distortion = with_structure(error, estimate.image, image, self._loss.structure)
-        found = {
-            "bpp": bpp.detach().mean(),
-            "psnr": (-10.0 * torch.log10(mse.detach().clamp(min=1e-10))).mean(),
-        }
+        found = {"psnr": (-10.0 * torch.log10(mse.detach().clamp(min=1e-10))).mean()}
         if self._teachers is not None:
             share = self._teachers.task.share_at(step)
             seen = self._teachers.loss(estimate.image, image, targets, step)
             distortion = (1.0 - share) * distortion + share * self._teachers.task.scale * seen
             found["task"] = seen.detach().mean()
-        lambdas = torch.exp(interpolate(self._log_lambdas, position))[:, 0, 0, 0]
-        weights = lambdas**-self._loss.balance / torch.exp(-self._loss.balance * self._log_lambdas).mean()
-        return {"loss": (weights * (bpp + lambdas * 255.0**2 * distortion)).mean(), **found}
+        return distortion, found
 
     def save(self, path: Path, facts: Mapping[str, str]) -> None:
         """Write the weights file that the codec loads, all or nothing."""

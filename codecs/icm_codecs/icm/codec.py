@@ -15,9 +15,10 @@ The networks are loaded when the first image is coded: naming a codec and its ve
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from icm_codecs.checkerboard.coder import CheckerboardCoder
+    from icm_codecs.checkerboard.checkpoint import CheckerboardCheckpoint
+    from icm_codecs.checkerboard.coder import CheckerboardCoder, Refinement
     from icm_codecs.icm.coder import IcmCoder
 
 Domain = Literal["photos", "scenes"]
@@ -39,6 +41,9 @@ Domain = Literal["photos", "scenes"]
 
 Objective = Literal["mse", "detection", "segmentation"]
 """What weights were trained for: fidelity to the pixels, or a task through its frozen detector."""
+
+_MOST_STEPS = 1000
+"""The most gradient steps that an encoder takes on an image."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,9 +87,13 @@ class Icm(LadderCodec[Any]):
         weights: A checkpoint file that the training wrote, instead of the shipped one.
         roi: Whether the encoder of weights that have an ROI network looks for regions of interest; without, steps are
             the same everywhere. What a decoder does is in the bitstream.
+        refine: How many gradient steps the encoder takes on each image, see :mod:`icm_codecs.checkerboard.refine`; 0
+            for none. The weights for photographs can be refined.
+        teachers: ONNX files of the detectors that the weights were trained through, with "+" between them: what a
+            refinement of weights for a task looks at.
 
     Raises:
-        UsageError: There is no such quality, or no weights of that domain for that objective.
+        UsageError: There is no such quality, no weights of that domain for that objective, or no such refinement.
     """
 
     name: ClassVar[str] = "icm"
@@ -99,13 +108,21 @@ class Icm(LadderCodec[Any]):
         objective: Objective = "mse",
         weights: str = "",
         roi: bool = True,
+        refine: int = 0,
+        teachers: str = "",
     ) -> None:
         path = Path(weights) if weights else _shipped_weights(domain, objective)
         self._set(quality, device, path, shipped=None if weights else _rates(path))
         self._roi = roi
+        if not 0 <= refine <= _MOST_STEPS or (teachers and not refine):
+            hint = f"choose refine=1 to {_MOST_STEPS}, or leave it and teachers out"
+            raise UsageError(f"cannot refine {refine} times", where=self.name, hint=hint)
+        self._refine, self._teachers = refine, tuple(map(Path, teachers.split("+"))) if teachers else ()
         self._coded_as: tuple[str, Quality] | None = None
         if not weights and objective == "segmentation" and path == _shipped().get((domain, "detection")):
             options = f"domain={domain}:objective=detection" + ("" if roi else ":roi=off")
+            options += f":refine={refine}" if refine else ""
+            options += f":teachers={teachers}" if teachers else ""
             self._coded_as = (f"{self.name}:{options}", quality)
 
     @classmethod
@@ -140,13 +157,26 @@ class Icm(LadderCodec[Any]):
 
     @classmethod
     def label(cls, options: Mapping[str, str]) -> str:
-        """Return the short name: ``icm``; ``icm, no ROI``; ``icm, for fidelity``; ``icm, FILE``."""
+        """Return the short name: ``icm``; ``icm, no ROI``; ``icm, for fidelity``; ``icm, FILE``; ``icm, refined``."""
         names = [cls.name]
         if "weights" in options:
             names.append(Path(options["weights"]).stem)
         elif options.get("objective", "mse") == "mse":
             names.append("for fidelity")
+        if options.get("refine", "0") != "0":
+            names.append("refined")
         return ", ".join([*names, "no ROI"] if options.get("roi") == "off" else names)
+
+    def version(self) -> str:
+        """Name the package, the libraries that compute and code, the weights, and what refines with which teachers.
+
+        Raises:
+            CodecError: The weights cannot be read.
+            UsageError: A teacher's file cannot be read.
+        """
+        teachers = [f"{path.stem} {_digest(path)[:12]}" for path in self._teachers]
+        refined = ["refinement 1", *teachers] if self._refine else []
+        return ", ".join([super().version(), *refined])
 
     def coded_as(self) -> tuple[str, Quality] | None:
         """Return the spec for detection where the weights for segmentation are the same: bitstreams are coded once."""
@@ -187,9 +217,28 @@ class Icm(LadderCodec[Any]):
 
         if checkerboard.is_checkerboard(self._path):
             model = checkerboard.load_checkpoint(self._path, device=self._device)
-            return CheckerboardCoder(model, self._quality, self._device, name=self.name)
+            refine = self._refinement(model) if self._refine else None
+            return CheckerboardCoder(model, self._quality, self._device, name=self.name, refine=refine)
+        if self._refine:
+            hint = "leave out refine, or take weights for photographs"
+            raise UsageError("these weights cannot be refined", where=self._path.stem, hint=hint)
         checkpoint = load_checkpoint(self._path, device=self._device)
         return IcmCoder(checkpoint, self._quality, self._device, uses_roi=self._roi)
+
+    def _refinement(self, model: CheckerboardCheckpoint) -> Refinement:
+        from icm_codecs.checkerboard.refine import Refiner
+
+        return partial(Refiner(self._path, model, self._teachers, self._device).refine, steps=self._refine)
+
+
+@cache
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        hint = "give the files of the detectors that the weights were trained through"
+        raise UsageError("cannot be read", where=path, hint=hint) from error
 
 
 @cache

@@ -1,0 +1,137 @@
+"""Refine a latent at the encoder: gradient steps of the training's loss on the one image that is coded.
+
+An analysis network is trained for all images; what it says of one can be bettered by looking at that image alone
+(Campos et al., "Content adaptive optimization for neural image compression", CVPR 2019 workshops; for machines Le et
+al., "Learned image coding for machines: a content-adaptive approach", ICME 2021). Decoders and bitstreams stay as they
+are. The distortion is that of the weights' training, its teachers included: no other detector is asked. Ours is how
+the gradient passes the quantiser: the forward pass rounds, the backward pass takes the slope of a soft rounding.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from icm_bench.error import UsageError
+from icm_bench.image import Image
+from icm_codecs.bitstream.weights_file import reading
+from icm_codecs.checkerboard.checkpoint import CheckerboardCheckpoint
+from icm_codecs.checkerboard.network import CheckerboardNetwork
+from icm_codecs.checkerboard.training import CheckerboardModel
+from icm_codecs.pixel import padded, to_tensor
+from icm_codecs.tucodec.network import Estimate
+
+_RATE = 0.02
+"""How far a step moves a latent, in quantisation steps; it falls to nothing in a straight line."""
+
+_SOFTNESS = 0.4
+"""Width of the soft rounding whose slope the gradient takes, in quantisation steps."""
+
+_TEACHER_SIDE = 320
+"""Side of the square at which teachers see whole images, in pixels: that of the training's crops."""
+
+_LEAST_SIDE = 112
+"""What is smaller is not refined: structural similarity is not defined on it."""
+
+
+class Refiner:
+    """What an encoder refines latents with.
+
+    Args:
+        path: The weights file, which holds its recipe.
+        model: What it was read as.
+        teachers: The files of its teachers; where there are none, or fewer than it names, those take all turns.
+        device: Where the networks run.
+
+    Raises:
+        UsageError: The weights have no recipe, were trained through detectors of which no file is given, or a file is
+            none of theirs.
+        TrainingError: A teacher cannot be used.
+    """
+
+    def __init__(
+        self, path: Path, model: CheckerboardCheckpoint, teachers: Sequence[Path], device: str
+    ) -> None:
+        with reading(path):
+            tables = tomllib.loads(model.facts["recipe"])
+        if teachers or "task" in tables:
+            tables["task"] = _with_files(tables.get("task", {}), teachers, path)
+        with torch.inference_mode(False):
+            self._trained = CheckerboardModel.from_recipe(tables)
+            self._trained.start_from(path)
+        self._trained.to(device).requires_grad_(False)
+        self._device = device
+
+    def refine(self, image: Image, hyper: Tensor, scaled: Tensor, position: float, steps: int) -> Tensor:
+        """Return a better scaled latent for an image, latent x H x W; its hyper-latent stays.
+
+        Args:
+            image: The image, H x W x 3.
+            hyper: Its hyper-latent, hyper x h x w, whole numbers.
+            scaled: The latent to begin with, not rounded.
+            position: Where the rate point lies.
+            steps: How many steps, each about as long as three encodings.
+        """
+        height, width = image.shape[:2]
+        if min(height, width) < _LEAST_SIDE:
+            return scaled
+        network, where = self._trained.network, torch.tensor([position], device=self._device)
+        with torch.inference_mode(False), torch.enable_grad():
+            original = to_tensor(image, self._device)
+            latent = padded(scaled[None].clone(), 4).requires_grad_()
+            fixed = hyper[None].clone().to(latent)
+            adam = torch.optim.Adam([latent], lr=_RATE, betas=(0.9, 0.99))
+            for step in range(steps):
+                adam.param_groups[0]["lr"] = _RATE * (1.0 - step / steps)
+                with torch.autocast(original.device.type, torch.bfloat16):
+                    estimate = _estimate(network, latent, fixed, where)
+                seen = Estimate(
+                    estimate.image[..., :height, :width].float(),
+                    estimate.unfiltered[..., :height, :width].float(),
+                    estimate.bits,
+                )
+                # The share of the teachers is reached after the first step.
+                distortion, _ = self._trained.distortion(seen, original, [], step + 1)
+                bpp = seen.bits / (height * width)
+                loss = bpp + self._trained.lambdas_at(where) * 255.0**2 * distortion
+                (latent.grad,) = torch.autograd.grad(loss.sum(), [latent])
+                adam.step()
+            return latent.detach()[0, :, : scaled.shape[1], : scaled.shape[2]]
+
+
+def _with_files(task: dict[str, Any], files: Sequence[Path], where: Path) -> dict[str, Any]:
+    """Return a recipe's ``[task]`` with the teachers of which there is a file, at full share from the first step."""
+    known = {entry.get("onnx", ""): entry for entry in task.get("teachers", ())} if task else {}
+    known.pop("", None)
+    strange = [file for file in files if file.name not in known]
+    if strange or not files:
+        what = f"was not trained through {strange[0].name}" if strange else "is refined through its teachers"
+        hint = f"give teachers=FILE, one of {', '.join(known)}" if known else "leave out teachers"
+        raise UsageError(what, where=where.stem, hint=hint)
+    teachers = [{**known[file.name], "onnx": str(file)} for file in files]
+    return {
+        **task,
+        "teachers": teachers,
+        "share_steps": 1,
+        "sizes": [_TEACHER_SIDE],
+    }
+
+
+def _estimate(network: CheckerboardNetwork, latent: Tensor, hyper: Tensor, position: Tensor) -> Estimate:
+    coded = network.code(latent, position, hyper=hyper, rounding=_soft_gradient_round)
+    unfiltered, decoded = network.decode(coded.decoded, position)
+    return Estimate(decoded, unfiltered, network.bits(latent, coded, position, _soft_gradient_round))
+
+
+def _soft_gradient_round(x: Tensor) -> Tensor:
+    """Round to whole numbers; the gradient is that of a curve that is steep halfway between them."""
+    with torch.autocast(x.device.type, enabled=False):
+        middle = torch.floor(x.detach().float()) + 0.5
+        top = torch.tanh(torch.tensor(0.5 / _SOFTNESS))
+        soft = middle + 0.5 * torch.tanh((x.float() - middle) / _SOFTNESS) / top
+        return soft + (torch.round(x.detach().float()) - soft.detach())
