@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 import types
@@ -17,6 +18,9 @@ from icm_bench.detector import Detector, NamedByWeights
 from icm_bench.error import UsageError, unknown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+_MOST_CHARACTERS = 200
+_DIGITS = 12
 
 CODEC_SUPPLIED = frozenset({"quality", "device", "programs"})
 """What the harness gives a codec's constructor; the rest are the codec's options."""
@@ -73,8 +77,16 @@ class Spec:
 
 
 def file_name_of(spec: str) -> str:
-    """Return a spec, or a name that other programs gave, as a portable file name."""
-    return "+".join(quote(part, safe="=,._-") for part in spec.split(":"))
+    """Return a spec, or a name that other programs gave, as a portable file name.
+
+    A long one, as of options that are paths, ends in a hash of the whole: file systems allow 255 characters, of which
+    results' suffixes take some.
+    """
+    name = "+".join(quote(part, safe="=,._-") for part in spec.split(":"))
+    if len(name) <= _MOST_CHARACTERS:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
+    return f"{name[: _MOST_CHARACTERS - 1 - _DIGITS]}-{digest}"
 
 
 def resolve_codec(text: str, *, task: str = "", provider: str = "") -> tuple[Spec, type[Codec]]:

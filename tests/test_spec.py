@@ -75,6 +75,13 @@ def test_a_file_name_holds_nothing_that_a_file_system_objects_to(name: str, valu
     file_name = Spec(name, (("option", value),)).file_name
     assert not set(file_name) & set('/\\:*?"<>|')
     assert file_name.isascii()
+    assert len(f"{file_name}.resamples.parquet") <= 255
+
+
+def test_long_specs_that_differ_in_one_character_have_two_file_names() -> None:
+    one, other = (Spec.parse(f"icm:weights=/{'folder/' * 60}{name}.safetensors") for name in "ab")
+    assert one.file_name != other.file_name
+    assert one.file_name.startswith("icm+weights=%2Ffolder")
 
 
 def test_the_order_of_options_does_not_make_another_codec() -> None:

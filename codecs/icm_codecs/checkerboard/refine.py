@@ -10,7 +10,7 @@ the gradient passes the quantiser: the forward pass rounds, the backward pass ta
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +45,25 @@ class Refiner:
     Args:
         path: The weights file, which holds its recipe.
         model: What it was read as.
-        teachers: The files of its teachers; where there are none, or fewer than it names, those take all turns.
+        teachers: Files of its teachers, in the order of their turns; one may be missing, or have several turns.
         device: Where the networks run.
 
     Raises:
-        UsageError: The weights have no recipe, were trained through detectors of which no file is given, or a file is
-            none of theirs.
+        CodecError: The weights hold no recipe.
+        UsageError: They were trained through no detector, no file of one is given, or a file is none of theirs.
         TrainingError: A teacher cannot be used.
     """
 
     def __init__(
         self, path: Path, model: CheckerboardCheckpoint, teachers: Sequence[Path], device: str
     ) -> None:
-        with reading(path):
+        with reading(path, "holds no recipe to refine by"):
             tables = tomllib.loads(model.facts["recipe"])
-        if teachers or "task" in tables:
-            tables["task"] = _with_files(tables.get("task", {}), teachers, path)
+        tables["task"] = _with_files(tables.get("task", {}), teachers, path)
         with torch.inference_mode(False):
             self._trained = CheckerboardModel.from_recipe(tables)
             self._trained.start_from(path)
+            self._trained.prepare(None, None)
         self._trained.to(device).requires_grad_(False)
         self._device = device
 
@@ -104,22 +104,21 @@ class Refiner:
             return latent.detach()[0, :, : scaled.shape[1], : scaled.shape[2]]
 
 
-def _with_files(task: dict[str, Any], files: Sequence[Path], where: Path) -> dict[str, Any]:
-    """Return a recipe's ``[task]`` with the teachers of which there is a file, at full share from the first step."""
-    known = {entry.get("onnx", ""): entry for entry in task.get("teachers", ())} if task else {}
-    known.pop("", None)
-    strange = [file for file in files if file.name not in known]
-    if strange or not files:
-        what = f"was not trained through {strange[0].name}" if strange else "is refined through its teachers"
-        hint = f"give teachers=FILE, one of {', '.join(known)}" if known else "leave out teachers"
+def _with_files(task: Mapping[str, Any], files: Sequence[Path], where: Path) -> dict[str, Any]:
+    """Return a recipe's ``[task]`` with the given files as its teachers, which have their share from the first step."""
+    known = {entry["onnx"]: entry for entry in task.get("teachers", ()) if "onnx" in entry}
+    if not known:
+        what, hint = (
+            "the weights were trained through no detector of which there is a file",
+            "leave out refine",
+        )
         raise UsageError(what, where=where.stem, hint=hint)
+    strange = [file.name for file in files if file.name not in known]
+    if strange or not files:
+        what = f"the weights were not trained through {strange[0]}" if strange else "no teacher is given"
+        raise UsageError(what, where=where.stem, hint=f"give teachers=FILE, one of {', '.join(known)}")
     teachers = [{**known[file.name], "onnx": str(file)} for file in files]
-    return {
-        **task,
-        "teachers": teachers,
-        "share_steps": 1,
-        "sizes": [_TEACHER_SIDE],
-    }
+    return {**task, "teachers": teachers, "share_steps": 1, "sizes": [_TEACHER_SIDE]}
 
 
 def _estimate(network: CheckerboardNetwork, latent: Tensor, hyper: Tensor, position: Tensor) -> Estimate:

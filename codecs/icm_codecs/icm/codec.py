@@ -88,9 +88,9 @@ class Icm(LadderCodec[Any]):
         roi: Whether the encoder of weights that have an ROI network looks for regions of interest; without, steps are
             the same everywhere. What a decoder does is in the bitstream.
         refine: How many gradient steps the encoder takes on each image, see :mod:`icm_codecs.checkerboard.refine`; 0
-            for none. The weights for photographs can be refined.
-        teachers: ONNX files of the detectors that the weights were trained through, with "+" between them: what a
-            refinement of weights for a task looks at.
+            for none. The weights for a task on photographs can be refined.
+        teachers: What a refinement looks at: ONNX files of the detectors that the weights were trained through, with
+            "+" between them, in the order of their turns.
 
     Raises:
         UsageError: There is no such quality, no weights of that domain for that objective, or no such refinement.

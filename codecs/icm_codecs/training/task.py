@@ -181,7 +181,7 @@ class TaughtModel(nn.Module, ABC):
         """Whether the losses need to know the objects in the images."""
         return self._teachers is not None and self._teachers.needs_objects
 
-    def prepare(self, _source: Source, detector_weights: Path | None) -> None:
+    def prepare(self, _source: Source | None, detector_weights: Path | None) -> None:
         """Get ready for a training.
 
         Args:

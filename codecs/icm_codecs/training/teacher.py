@@ -78,7 +78,7 @@ class RcnnTeacher:
 
     def features(self, image: Tensor) -> Seen:
         """Return the pyramid that its heads see."""
-        network = self._detector.network
+        network = self._detector.network.to(image.device)
         height, width = (round(side * self._enlarge) for side in image.shape[2:])
         network.transform.fixed_size = (width, height)
         levels: dict[str, Tensor] = network.backbone(network.transform(list(image), None)[0].tensors)
@@ -86,6 +86,7 @@ class RcnnTeacher:
 
     def losses(self, image: Tensor, targets: list[Target]) -> Tensor | None:
         """Return the sum of its proposals' and its heads' losses."""
+        self._detector.network.to(image.device)
         return self._detector.loss(image, image, targets, lambdas=torch.ones(len(image), device=image.device))
 
     def has_moved(self) -> bool:
@@ -134,7 +135,8 @@ class OnnxTeacher:
 
     def _run(self, image: Tensor, wanted: Sequence[str]) -> list[Tensor]:
         given = self._pixel_max * (image.flip(1) if self._bgr else image)
-        return cast("list[Tensor]", self._graph({self._graph.inputs[0]: given}, wanted))
+        graph = self._graph.to(image.device)
+        return cast("list[Tensor]", graph({graph.inputs[0]: given}, wanted))
 
     def _default_taps(self) -> tuple[str, ...]:
         """Return names in the graph's order: the last of each size before a down-sampling, and heads' last branches."""

@@ -1,55 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from icm_bench.error import TrainingError
 from icm_codecs.training.teacher import OnnxTeacher, RcnnTeacher, Seen, TeachersLoss
+from tests.helpers.onnx_detector import write_detector
 
 onnx = pytest.importorskip("onnx")
 
 
-def weight(name: str, *shape: int) -> Any:
-    values = np.random.default_rng(len(name)).normal(0, 0.3, shape).astype(np.float32)
-    return onnx.numpy_helper.from_array(values, name)
-
-
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector of two levels in YOLOX's manner: a stem, a head with two branches, sigmoids joined with boxes."""
-    make = onnx.helper.make_node
-    down = {"strides": [2, 2], "pads": [1, 1, 1, 1]}
-    nodes = [
-        make("Conv", ["image", "w1"], ["a"], **down),
-        make("Conv", ["a", "w2"], ["b"], **down),
-        make("Relu", ["b"], ["fine"]),
-        make("Conv", ["fine", "w3"], ["c"], **down),
-        make("Relu", ["c"], ["coarse"]),
-        make("Conv", ["coarse", "wbox"], ["box"]),
-        make("Conv", ["coarse", "wobj"], ["object_logit"]),
-        make("Conv", ["coarse", "wcls"], ["class_logit"]),
-        make("Sigmoid", ["object_logit"], ["object"]),
-        make("Sigmoid", ["class_logit"], ["class"]),
-        make("Concat", ["box", "object", "class"], ["out"], axis=1),
-        make("NonZero", ["out"], ["end"]),
-    ]
-    constants = [weight("w1", 8, 3, 3, 3), weight("w2", 12, 8, 3, 3), weight("w3", 16, 12, 3, 3)]
-    constants += [weight("wbox", 4, 16, 1, 1), weight("wobj", 1, 16, 1, 1), weight("wcls", 5, 16, 1, 1)]
-    graph = onnx.helper.make_graph(
-        nodes,
-        "detector",
-        [onnx.helper.make_tensor_value_info("image", 1, [None, 3, None, None])],
-        [onnx.helper.make_empty_tensor_value_info("end")],
-        constants,
-    )
-    path = tmp_path_factory.mktemp("onnx") / "detector.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), str(path))
-    return path
+    return write_detector(tmp_path_factory.mktemp("onnx") / "detector.onnx")
 
 
 def test_taps_are_what_is_sampled_down_and_what_heads_branch_off_from(detector: Path) -> None:
@@ -71,6 +37,11 @@ def test_order_of_channels_and_range_are_those_of_the_detector(detector: Path) -
     plain = OnnxTeacher(detector).features(255.0 * image.flip(1))
     asked = OnnxTeacher(detector, bgr=True, pixel_max=255.0).features(image)
     assert torch.allclose(plain.features[1], asked.features[1])
+
+
+def test_teacher_follows_the_images_to_their_device(detector: Path) -> None:
+    seen = OnnxTeacher(detector).features(torch.rand(1, 3, 32, 32, device="meta"))
+    assert {value.device.type for value in seen.features} == {"meta"}
 
 
 def test_tap_that_the_graph_lacks_is_refused(detector: Path) -> None:
