@@ -43,6 +43,7 @@ _COLUMNS = {
 """What the README's summary shows: one or several folders of curves a column."""
 _ROWS = (
     "icm",
+    "icm, refined",
     "icm, for fidelity",
     "VVC medium, ROI by icm",
     "VVC fast, ROI by yolox_nano_coco80",

@@ -232,8 +232,10 @@ def _parsed(codec: str) -> tuple[str, list[str]]:
 
 
 def _variant(option: str) -> int:
-    if option.startswith(("domain=", "objective=")):
+    if option.startswith(("domain=", "objective=", "teachers=")):
         return _VARIANTS.get(option, 0)
+    if option.startswith("refine="):
+        return 1
     return _VARIANTS.get(option, 1 + _hash(option) % 3)
 
 

@@ -113,6 +113,9 @@ def test_an_encoder_behind_another_guide_keeps_its_marker_and_a_guide_is_its_fil
     assert one.marker == other.marker == style_of("vvc-roi:preset=fast:roi=icm").marker
     assert one != other
     assert style_of(f"{guided}/data/detectors/deim.onnx") == one
+    refined = style_of("icm:refine=15:teachers=a.onnx")
+    assert refined.line == 1
+    assert refined == style_of("icm:refine=4:teachers=b.onnx+a.onnx")
 
 
 def test_codecs_of_one_marker_differ_in_colour_to_those_who_see_no_green() -> None:
