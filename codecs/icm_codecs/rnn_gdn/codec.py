@@ -7,8 +7,8 @@ What is guaranteed:
 - A float network stands behind the bits alone, never before them: the decoder's recurrence feeds its own later
   iterations, and what the encoder makes of the image so far never leaves the encoder. Where another machine
   rounds otherwise, pixels move slightly and bits never do, so errors cannot grow into garbage.
-- A bitstream of k iterations begins with all that the bitstreams of fewer iterations hold. Cutting one
-  (:meth:`RnnGdn.truncate`) gives, byte for byte, what encoding at the lower quality gives.
+- A bitstream of k iterations begins with all that the bitstreams of fewer iterations hold: its first segments behind
+  a head that says so are, byte for byte, what encoding at the lower quality gives.
 
 The networks are loaded when the first image is coded: naming a codec and its version costs nothing.
 """
@@ -84,39 +84,10 @@ class RnnGdn(FramedCodec["RnnCoder"]):
         segments = write_segments(planes, self._coding)
         return ProgressiveFrame(self._coding, self._model_id, width, height, segments).pack()
 
-    def decode_prefix(self, data: bytes) -> Image:
-        """Return the image of the iterations that are whole in a bitstream's first bytes, however many those are.
-
-        Raises:
-            CodecError: Not one iteration is whole, or the bytes are of another codec or checkpoint.
-        """
-        from icm_codecs.rnn_gdn.container import unpack_prefix
-
-        frame = self._own(unpack_prefix(data))
-        return self._coder.synthesise(frame, self._coder.entropy_decode(frame))
-
-    def truncate(self, data: bytes, iterations: int) -> bytes:
-        """Return the bitstream of a bitstream's first iterations: what encoding with so many would have given.
-
-        Raises:
-            CodecError: The bytes are empty, truncated, damaged, or of another codec or checkpoint.
-            UsageError: The bitstream has not so many iterations.
-        """
-        frame = self._unpack(data)
-        if iterations not in range(1, len(frame.segments) + 1):
-            raise UsageError(
-                f"the bitstream cannot be cut to {iterations} iterations",
-                where=self.name,
-                hint=f"choose 1 to {len(frame.segments)}",
-            )
-        return frame.shortened(iterations).pack()
-
     def _unpack(self, data: bytes) -> ProgressiveFrame:
         from icm_codecs.rnn_gdn.container import unpack
 
-        return self._own(unpack(data))
-
-    def _own(self, frame: ProgressiveFrame) -> ProgressiveFrame:
+        frame = unpack(data)
         if frame.model != self._model_id:
             raise self._foreign()
         return frame

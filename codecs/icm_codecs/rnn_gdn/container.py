@@ -71,10 +71,6 @@ class ProgressiveFrame:
             stream += _check(stream)
         return bytes([first + len(self.segments) - 1]) + stream[1:]
 
-    def shortened(self, iterations: int) -> ProgressiveFrame:
-        """Return the frame of the first iterations alone."""
-        return replace(self, segments=self.segments[:iterations])
-
     @property
     def header_bytes(self) -> int:
         """How many bytes of the bitstream are not segments."""
@@ -87,30 +83,6 @@ def unpack(data: bytes) -> ProgressiveFrame:
     Raises:
         CodecError: The bytes are empty, truncated, damaged or of another format. Nothing has been allocated by then.
     """
-    frame, whole = _read(data)
-    if not whole:
-        raise CodecError("the bitstream is truncated or damaged", hint=_HINT)
-    return frame
-
-
-def unpack_prefix(data: bytes) -> ProgressiveFrame:
-    """Take apart what is whole of a bitstream that was cut anywhere behind its first iteration.
-
-    Raises:
-        CodecError: Not one iteration is whole.
-    """
-    frame, _ = _read(data)
-    if not frame.segments:
-        raise CodecError("not one iteration of the bitstream is whole", hint="give more of its bytes")
-    return frame
-
-
-def raw_bytes(rows: int, columns: int) -> int:
-    """Return the length of a raw segment of so many blocks."""
-    return rows * columns * BITS // 8
-
-
-def _read(data: bytes) -> tuple[ProgressiveFrame, bool]:
     if not data:
         raise CodecError("the bitstream is empty", hint=_HINT)
     first, iterations = data[0] & 0xF0, (data[0] & 0x0F) + 1
@@ -124,9 +96,14 @@ def _read(data: bytes) -> tuple[ProgressiveFrame, bool]:
     empty = ProgressiveFrame(coding, data[1 : 1 + _MODEL_BYTES], width, height, ())
     body = bytes([first]) + data[1:]
     spans = list(_segments(body, position, iterations, empty))
-    frame = replace(empty, segments=tuple(body[start:end] for start, end in spans))
-    whole = len(spans) == iterations and spans[-1][1] + _CHECK_BYTES == len(data)
-    return frame, whole
+    if len(spans) < iterations or spans[-1][1] + _CHECK_BYTES != len(data):
+        raise CodecError("the bitstream is truncated or damaged", hint=_HINT)
+    return replace(empty, segments=tuple(body[start:end] for start, end in spans))
+
+
+def raw_bytes(rows: int, columns: int) -> int:
+    """Return the length of a raw segment of so many blocks."""
+    return rows * columns * BITS // 8
 
 
 def _segments(

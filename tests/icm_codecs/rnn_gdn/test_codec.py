@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,43 +330,24 @@ def test_iteration_costs_an_eighth_of_a_bit_per_pixel(narrow: Path, quality: int
 
 
 @pytest.mark.parametrize("coding", ["raw", "adaptive"])
-def test_truncated_stream_is_what_fewer_iterations_give(narrow: Path, coding: Any) -> None:
+def test_stream_begins_with_what_fewer_iterations_give(narrow: Path, coding: Any) -> None:
     image = photograph(70, 50)
     whole = RnnGdn(16, weights=str(narrow), coding=coding)
     data = whole.encode(image)
     for iterations in (1, 2, 7, 16):
         fewer = RnnGdn(iterations, weights=str(narrow), coding=coding)
-        cut = whole.truncate(data, iterations)
-        assert cut == fewer.encode(image)
-        assert np.array_equal(whole.decode(cut), fewer.decode(cut))
-
-
-@pytest.mark.parametrize("coding", ["raw", "adaptive"])
-def test_prefix_cut_anywhere_decodes_to_its_whole_iterations(narrow: Path, coding: Any) -> None:
-    codec = RnnGdn(4, weights=str(narrow), coding=coding)
-    data = codec.encode(photograph(40, 33))
-    images = [codec.decode(codec.truncate(data, iterations)) for iterations in range(1, 5)]
-    lengths = [len(codec.truncate(data, iterations)) for iterations in range(1, 5)]
-    for length in range(lengths[0], len(data) + 1):
-        whole = sum(end <= length for end in lengths)
-        assert np.array_equal(codec.decode_prefix(data[:length]), images[whole - 1])
-    with pytest.raises(CodecError, match="not one iteration"):
-        codec.decode_prefix(data[: lengths[0] - 1])
+        first = replace(unpack(data), segments=unpack(data).segments[:iterations]).pack()
+        assert first == fewer.encode(image)
+        assert np.array_equal(whole.decode(first), fewer.decode(first))
 
 
 def test_stream_cut_between_iterations_is_no_whole_stream(narrow: Path) -> None:
     codec = RnnGdn(4, weights=str(narrow))
     data = codec.encode(photograph(40, 33))
     for iterations in (1, 2, 3):
+        end = len(RnnGdn(iterations, weights=str(narrow)).encode(photograph(40, 33)))
         with pytest.raises(CodecError, match="truncated"):
-            codec.decode(data[: len(codec.truncate(data, iterations))])
-
-
-@pytest.mark.parametrize("iterations", [0, 4, -1])
-def test_stream_is_not_cut_to_what_it_has_not(narrow: Path, iterations: int) -> None:
-    codec = RnnGdn(3, weights=str(narrow))
-    with pytest.raises(UsageError, match="choose 1 to 3"):
-        codec.truncate(codec.encode(photograph(20, 20)), iterations)
+            codec.decode(data[:end])
 
 
 def test_adaptive_and_raw_streams_say_the_same_bits(narrow: Path) -> None:
@@ -446,7 +428,7 @@ def test_stream_of_other_weights_is_refused(narrow: Path) -> None:
     codec = RnnGdn(1, weights=str(narrow))
     frame = unpack(codec.encode(photograph(20, 20)))
     other = ProgressiveFrame(frame.coding, bytes(2), frame.width, frame.height, frame.segments).pack()
-    for method in (codec.decode, codec.decode_prefix, codec.header_bytes):
+    for method in (codec.decode, codec.header_bytes):
         with pytest.raises(CodecError, match="other weights"):
             method(other)
 
