@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 
 from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.testing import photograph
+from tests.helpers.site import serving
 
 OUTSIDE = Path(__file__).parents[2] / "shared" / "data"
 COLORS = {1: (230, 30, 30), 2: (30, 210, 30), 3: (40, 40, 240)}
@@ -87,6 +88,16 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
     assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """The address of a server on this machine and the folder that it serves, with an empty cache."""
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with serving(folder) as (url, _):
+        yield url, folder
 
 
 @pytest.fixture

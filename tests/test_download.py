@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import socket
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ import pytest
 from icm_bench import download as module
 from icm_bench.download import VAL2017, Archive, CocoRelease, Patience, download, fetch_coco
 from icm_bench.error import DownloadError
+from tests.helpers.site import listening
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -85,13 +85,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def site() -> Iterator[Site]:
     served = Site({"/file.bin": CONTENT})
     handler = type("BoundHandler", (Handler,), {"site": served})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        served.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with listening(handler) as served.url:
         yield served
-        server.shutdown()
-        thread.join()
 
 
 def test_file_is_fetched_verified_and_reported(site: Site, tmp_path: Path) -> None:

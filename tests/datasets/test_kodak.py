@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
-import http.server
 import io
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +18,7 @@ from icm_bench.download import Patience
 from icm_bench.error import DatasetError, DownloadError, UsageError
 from icm_bench.image import Image, pixel_digest
 from icm_bench.testing import photograph
+from tests.helpers.site import serving
 
 HASTY = Patience(attempts=2, backoff_s=0.01, timeout_s=5)
 
@@ -100,30 +97,11 @@ def test_it_says_what_it_needs_and_what_it_does_not(drawn: Path) -> None:
         Kodak.open(data_root=drawn, images=drawn)
 
 
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    asked: list[str] = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-            asked.append(self.path)
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_the_pictures_are_fetched_once_and_only_those_that_are_missing(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "kodak"
-    with served(drawn) as (url, asked):
+    with serving(drawn) as (url, asked):
         monkeypatch.setenv(kodak.KODAK_URL_VARIABLE, url + "/")
         fetch_kodak(target, patience=HASTY)
         assert asked == [f"/kodim{number:02d}.png" for number in range(1, 25)]
@@ -141,7 +119,7 @@ def test_a_damaged_file_is_fetched_again_and_one_that_stays_wrong_is_refused(
     drawn: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "kodak"
-    with served(drawn) as (url, _):
+    with serving(drawn) as (url, _):
         fetch_kodak(target, base_url=url, patience=HASTY)
         path = target / "kodim03.png"
         whole = path.read_bytes()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import http.server
 import os
 import pickle
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -353,26 +351,6 @@ def test_what_is_no_weight_is_dropped_and_what_early_files_leave_out_is_filled_i
 
 
 # Weights from the network
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-        pass
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
-    """A server on this machine, the folder that it serves, and an empty cache."""
-    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "site"
-    folder.mkdir()
-    handler = partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", folder
-        server.shutdown()
-        thread.join()
 
 
 def published(folder: Path, state: dict[str, NDArray[Any]]) -> str:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import os
 import pickle
 import re
 import subprocess
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -250,25 +246,6 @@ def test_version_names_libraries_and_weights(files: dict[str, Path]) -> None:
     assert "torch" in version
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A web server on this machine, and the folder that it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Silent(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    handler = functools.partial(Silent, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_address[1]}", folder
-        running.shutdown()
-        thread.join()
-
-
 def old_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Name a state dictionary's entries as CompressAI did when it published its files."""
     kinds = {"_bias": "_biases.", "_matrix": "_matrices.", "_factor": "_factors."}
@@ -291,9 +268,9 @@ def publish(folder: Path, name: str) -> str:
 
 @pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018"])
 def test_published_weights_are_fetched_once_and_then_code(
-    name: str, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, empty_cache: Path
+    name: str, site: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, empty_cache: Path
 ) -> None:
-    base, folder = server
+    base, folder = site
     url = f"{base}/{publish(folder, name)}"
     monkeypatch.setitem(model_urls[name]["mse"], 1, url)
     with pytest.raises(WeightsError):
@@ -310,8 +287,8 @@ def test_published_weights_are_fetched_once_and_then_code(
         CODECS[name](1).load()
 
 
-def test_another_file_than_the_published_one_is_not_kept(server: tuple[str, Path], empty_cache: Path) -> None:
-    base, folder = server
+def test_another_file_than_the_published_one_is_not_kept(site: tuple[str, Path], empty_cache: Path) -> None:
+    base, folder = site
     (folder / "mbt2018-1-3f36cd77.pth.tar").write_bytes(b"another file")
     with pytest.raises(DownloadError, match="not the expected file"):
         compressai_zoo.fetch(f"{base}/mbt2018-1-3f36cd77.pth.tar")
@@ -321,9 +298,9 @@ def test_another_file_than_the_published_one_is_not_kept(server: tuple[str, Path
 
 
 def test_the_command_fetches_a_ladder(
-    server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    site: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base, folder = server
+    base, folder = site
     url = f"{base}/{publish(folder, 'mbt2018-mean')}"
     for quality in compressai_zoo.Mbt2018Mean.qualities:
         monkeypatch.setitem(model_urls["mbt2018-mean"]["ms-ssim"], quality, url)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,27 +44,16 @@ def serve_weights(folder: Path, state: dict[str, torch.Tensor]) -> str:
     return name
 
 
-@pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serve a folder on this machine, with an empty cache."""
-    (tmp_path / "served").mkdir()
-    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
 @pytest.mark.slow
 def test_weights_are_fetched_once_and_equal_images_have_one_and_worse_ones_less(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    url, folder = site
     torch.manual_seed(1)
     state = {f"features.{layer}.weight": 0.05 * torch.randn(shape) for layer, shape in SHAPES.items()}
     state |= {f"features.{layer}.bias": torch.zeros(shape[0]) for layer, shape in SHAPES.items()}
     state["classifier.1.weight"] = torch.zeros(2, 2)  # of no use here
-    monkeypatch.setattr(lpips, "ALEXNET", f"{url}/{serve_weights(tmp_path / 'served', state)}")
+    monkeypatch.setattr(lpips, "ALEXNET", f"{url}/{serve_weights(folder, state)}")
     image = photograph(80, 64)
     noise = np.random.default_rng(1).normal(0, 1, image.shape)
     noisy = [np.clip(image + scale * noise, 0, 255).astype(np.uint8) for scale in (0, 10, 40)]
@@ -80,14 +65,15 @@ def test_weights_are_fetched_once_and_equal_images_have_one_and_worse_ones_less(
 
 
 def test_weights_that_cannot_be_fetched_or_are_of_another_network_are_a_clear_error(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    url, folder = site
     seen = Seen(photograph(64, 64), photograph(64, 64))
     monkeypatch.setattr(lpips, "ALEXNET", f"{url}/alexnet-owt-00000000.pth")
     with pytest.raises(DownloadError, match="alexnet-owt-00000000"):
         Lpips().measure(seen)
     other = {"features.0.weight": torch.zeros(64, 3, 11, 11)}
-    monkeypatch.setattr(lpips, "ALEXNET", f"{url}/{serve_weights(tmp_path / 'served', other)}")
+    monkeypatch.setattr(lpips, "ALEXNET", f"{url}/{serve_weights(folder, other)}")
     with pytest.raises(DetectorError, match="of another model"):
         Lpips().measure(seen)
 

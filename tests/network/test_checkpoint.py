@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import pickle
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,28 +112,11 @@ def test_checkpoint_of_another_model_is_an_error_of_one_line(
     assert "\n" not in str(caught.value)
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-        pass
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "site").mkdir()
-    handler = partial(Quiet, directory=str(tmp_path / "site"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
 def test_published_checkpoint_is_fetched_once_and_checked_against_its_name(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, site: tuple[str, Path]
 ) -> None:
-    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
-    path = saved(tmp_path / "site" / "a.pth")
+    url, folder = site
+    path = saved(folder / "a.pth")
     name = f"model_coco-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth"
     path.rename(path.with_name(name))
     fetched = fetch_checkpoint(f"{url}/{name}")
