@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -11,16 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image as Pillow
 
 from icm_bench.dataset import Dataset, open_dataset
-from icm_bench.testing import photograph
+from tests.helpers.blob import draw_blobs
+from tests.helpers.plugin import FAKES, distribute, import_from
 from tests.helpers.site import serving
 
 OUTSIDE = Path(__file__).parents[2] / "shared" / "data"
-COLORS = {1: (230, 30, 30), 2: (30, 210, 30), 3: (40, 40, 240)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,57 +100,15 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install the fakes that ship with the package, as a third party's distribution would."""
-    folder = tmp_path / "site"
-    info = folder / "fakes-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fakes\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[icm_bench.codecs]\nfake = icm_bench.testing:FakeCodec\n"
-        "[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
-    )
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    )
+    folder = distribute(tmp_path / "plugins", "fakes", FAKES)
+    import_from(monkeypatch, folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def blob_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Draw 20 photograph-like images with coloured rectangles, annotated in COCO format."""
-    folder = tmp_path_factory.mktemp("blobs")
-    rng = np.random.default_rng(7)
-    images: list[dict[str, object]] = []
-    annotations: list[dict[str, object]] = []
-    for identifier in range(1, 21):
-        width, height = (int(side) for side in rng.integers(90, 130, 2))
-        picture = photograph(width, height, seed=identifier) // 2 + 60
-        for _ in range(int(rng.integers(1, 5))):
-            category = int(rng.integers(1, 4))
-            w, h = (int(side) for side in rng.integers(6, 40, 2))
-            x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
-            strength = rng.uniform(0.25, 1.0)
-            patch = picture[y : y + h, x : x + w]
-            picture[y : y + h, x : x + w] = (1 - strength) * patch + strength * np.array(COLORS[category])
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": identifier,
-                    "category_id": category,
-                    "bbox": [x, y, w, h],
-                    "area": w * h,
-                    "iscrowd": 0,
-                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
-                }
-            )
-        Pillow.fromarray(picture).save(folder / f"{identifier:04d}.png")
-        images.append(
-            {"id": identifier, "file_name": f"{identifier:04d}.png", "width": width, "height": height}
-        )
-    categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}, {"id": 3, "name": "blue"}]
-    file = folder / "blobs.json"
-    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    return folder, file
+    return draw_blobs(tmp_path_factory.mktemp("blobs"))
 
 
 @pytest.fixture

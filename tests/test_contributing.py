@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from icm_bench.curves.comparison import fixed_accuracies
 from icm_bench.metrics.metric import metric_of
 from icm_bench.report.table import of_fixed_accuracies
 from icm_bench.testing import check_codec, check_detector
+from tests.helpers.plugin import distribute, import_from
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -28,20 +28,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install the page's modules and entry points as a third party's distribution would be."""
     for source in re.findall(r'^```python\n(""".*?)^```', PAGE, flags=re.DOTALL | re.MULTILINE):
         (tmp_path / source[3:].partition(":")[0]).write_text(source)
-    points: list[str] = []
+    groups: dict[str, dict[str, str]] = {}
     for text in re.findall(r"^```toml\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE):
         if text.startswith("# "):
             (tmp_path / text[2:].partition("\n")[0]).write_text(text)
             continue
-        for group, entries in tomllib.loads(text)["project"]["entry-points"].items():
-            points += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())]
-    info = tmp_path / "mine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("\n".join(points))
+        groups |= tomllib.loads(text)["project"]["entry-points"]
     (tmp_path / "squares").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    import_from(monkeypatch, distribute(tmp_path, "mine", groups))
     return tmp_path
 
 

@@ -10,18 +10,12 @@ import pytest
 
 from icm_bench import registry
 from icm_bench.error import IcmBenchError, UsageError
-
-
-def install(folder: Path, distribution: str, entry_points: str) -> None:
-    info = folder / f"{distribution}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(entry_points)
+from tests.helpers.plugin import distribute
 
 
 def test_a_third_partys_codec_is_found_like_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "their_codec.py").write_text("class Theirs:\n    name = 'theirs'\n")
-    install(tmp_path, "their-codec", "[icm_bench.codecs]\ntheirs = their_codec:Theirs\n")
+    distribute(tmp_path, "their-codec", {"icm_bench.codecs": {"theirs": "their_codec:Theirs"}})
     monkeypatch.syspath_prepend(str(tmp_path))
     assert {"theirs", "jpeg", "vvc", "icm"} <= set(registry.names("codec"))
     assert registry.load("codec", "theirs").name == "theirs"
@@ -29,14 +23,14 @@ def test_a_third_partys_codec_is_found_like_ours(tmp_path: Path, monkeypatch: py
 
 
 def test_two_providers_of_one_name_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "impostor", "[icm_bench.codecs]\njpeg = impostor:Jpeg\n")
+    distribute(tmp_path, "impostor", {"icm_bench.codecs": {"jpeg": "impostor:Jpeg"}})
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UsageError, match="codec 'jpeg': two providers .*; uninstall one"):
         registry.load("codec", "jpeg")
 
 
 def test_a_provider_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "broken", "[icm_bench.codecs]\nbroken = no_such_module:Codec\n")
+    distribute(tmp_path, "broken", {"icm_bench.codecs": {"broken": "no_such_module:Codec"}})
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(
         IcmBenchError, match="codec 'broken': its provider no_such_module:Codec cannot be imported"

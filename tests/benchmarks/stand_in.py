@@ -22,6 +22,7 @@ from typing import ClassVar
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.detector import Prediction, Task
 from icm_bench.image import Image
+from tests.helpers.plugin import distribute
 
 ROOT = Path(__file__).parents[2]
 GPU_FILE = "ICM_BENCH_STAND_IN_GPU"
@@ -86,29 +87,17 @@ def environment(
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = {group: dict(points) for group, points in project["entry-points"].items()}
     groups["icm_bench.codecs"].update(providers)
-    _install(folder, "icm-bench", "0", groups)
-    _install(
-        folder, "stand-in", "1", {"icm_bench.detectors": {"stand-in": "tests.benchmarks.stand_in:StandIn"}}
-    )
+    site = distribute(folder / "site", "icm-bench", groups, "0")
+    stand_in = {"icm_bench.detectors": {"stand-in": "tests.benchmarks.stand_in:StandIn"}}
+    distribute(site, "stand-in", stand_in, "1")
     (folder / "gpu").touch()
-    paths = [folder / "site", root, root / "codecs", root / "baselines", *filter(None, sys.path[1:])]
+    paths = [site, root, root / "codecs", root / "baselines", *filter(None, sys.path[1:])]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "OMP_NUM_THREADS": "1",
         GPU_FILE: str(folder / "gpu"),
     }
-
-
-def _install(folder: Path, name: str, version: str, groups: Mapping[str, Mapping[str, str]]) -> None:
-    info = folder / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    lines = [
-        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
-        for group, points in groups.items()
-    ]
-    (info / "entry_points.txt").write_text("\n".join(lines))
 
 
 @dataclass

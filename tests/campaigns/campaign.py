@@ -73,21 +73,6 @@ def open_codec(text: str, quality: float) -> Any:
     return create_codec(resolve_codec(text)[0], quality, "cpu")
 
 
-def mutated(data: bytes, random: np.random.Generator) -> bytes:
-    """Return bytes of which some are changed, and some missing or added."""
-    damaged = bytearray(data)
-    for position in random.integers(0, max(1, len(data)), random.integers(1, 5)):
-        if data:
-            damaged[position] ^= int(random.integers(1, 256))
-    start, end = sorted(random.integers(0, len(data) + 1, 2).tolist())
-    match random.integers(0, 4):
-        case 0:
-            del damaged[start:end]
-        case 1:
-            damaged[start:start] = random.bytes(end - start)
-    return bytes(damaged)
-
-
 @dataclass
 class Tally:
     """What attacked decodings came to.

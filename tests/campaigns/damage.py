@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from campaign import parser, timed
-from drawn_run import curve_files, prepare
+from drawn_run import annotated, curve_files, prepare
 from icm_bench.curves.result import Result, find
 from icm_bench.dataset import open_dataset
 from icm_bench.error import IcmBenchError
@@ -139,9 +139,7 @@ class Campaign:
         environment = prepare(folder)
         sys.path.insert(0, str(folder / "site"))
         os.environ["PYTHONPATH"] = environment["PYTHONPATH"]
-        self.dataset = open_dataset(
-            "coco-format", images=folder / "images", annotations=folder / "drawn.json"
-        )
+        self.dataset = open_dataset("coco-format", **annotated(folder))
         self.measure(folder / "whole")
         self.reference = curve_files(folder / "whole")
         self.numbers = {result.codec: _numbers(result) for result in find(folder / "whole" / "results")}

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from campaign import BASELINES, LEARNED, Tally, decode_all, in_child, mutated, open_codec, parser, timed
+from campaign import BASELINES, LEARNED, Tally, decode_all, in_child, open_codec, parser, timed
 from icm_baselines import envelope
 from icm_bench.error import IcmBenchError
 from icm_bench.testing import photograph
+from tests.helpers.mutation import mutated
 
 ENVELOPED = ("avif", "hevc", "vtm", "vvc", "vvc-filtered")
 """The codecs whose stream has a check before it."""

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from campaign import MOST_MIB, MOST_S, in_child, mutated, parser, timed
+from campaign import MOST_MIB, MOST_S, in_child, parser, timed
 from icm_bench.detectors.detectron2 import read_weights
 from icm_bench.error import IcmBenchError
 from icm_bench.network.checkpoint import read_checkpoint
+from tests.helpers.mutation import mutated
 
 # Opcodes and arguments that build tuples, lists, dictionaries, calls and memos in every order.
 PIECES = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector
+from tests.helpers.plugin import distribute, import_from
 from tests.helpers.small_run import run_in
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
@@ -34,19 +34,8 @@ REFERENCES = {"centernet_mobilenetv3": (27.7, 47.5), "nanodet_g": (27.1, 43.4)}
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the examples by what their pyproject.toml says."""
     project = tomllib.loads((EXAMPLES / "pyproject.toml").read_text())["project"]
-    info = tmp_path / "site" / "examples-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    points = project["entry-points"]["icm_bench.detectors"]
-    lines = "".join(f"{name} = {value}\n" for name, value in points.items())
-    (info / "entry_points.txt").write_text(f"[icm_bench.detectors]\n{lines}")
-    folders = [str(info.parent), str(EXAMPLES)]
-    for folder in folders:
-        monkeypatch.syspath_prepend(folder)
-    paths = [*folders, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    site = distribute(tmp_path / "plugins", project["name"], project["entry-points"], project["version"])
+    import_from(monkeypatch, site, EXAMPLES)
 
 
 def test_examples_are_found_by_name() -> None:

@@ -23,7 +23,6 @@ from icm_bench.error import DetectorError, UsageError
 from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.pipeline.runner import run
 from icm_bench.testing import check_detector
-from tests.helpers.plugin import install
 from tests.helpers.small_run import run_in
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
@@ -579,8 +578,8 @@ def test_the_contract_is_kept(tmp_path: Path) -> None:
         check_detector(cast("type[Detector]", Onnx), weights=file)
 
 
-def test_a_run_names_the_model_and_keeps_models_apart(tmp_path: Path, blobs: Dataset, plugins: Path) -> None:
-    install(plugins, "detectors", onnx="icm_bench.detectors.onnx:Onnx")
+@pytest.mark.usefixtures("plugins")
+def test_a_run_names_the_model_and_keeps_models_apart(tmp_path: Path, blobs: Dataset) -> None:
     (tmp_path / "labels.json").write_text(json.dumps((blobs.ground_truth or {})["categories"]))
     found = {}
     for shift in (0.0, 0.1):
@@ -603,10 +602,8 @@ def test_a_run_names_the_model_and_keeps_models_apart(tmp_path: Path, blobs: Dat
     assert list(found.values()) == [40, 40]
 
 
-def test_categories_that_are_not_the_datasets_are_an_error(
-    tmp_path: Path, blobs: Dataset, plugins: Path
-) -> None:
-    install(plugins, "detectors", onnx="icm_bench.detectors.onnx:Onnx")
+@pytest.mark.usefixtures("plugins")
+def test_categories_that_are_not_the_datasets_are_an_error(tmp_path: Path, blobs: Dataset) -> None:
     weights = tmp_path / "model.onnx"
     weights.write_bytes(constant_model(IMAGES, {"output": yolox_output()}))
     options: Any = {"weights": weights, "results": tmp_path, "runs": tmp_path, "bootstrap": 0}

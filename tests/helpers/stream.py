@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from icm_bench.error import CodecError
 from icm_bench.image import Image
+from tests.helpers.mutation import mutated
 
 NO_IMAGES: list[Any] = [
     np.zeros((8, 8), dtype=np.uint8),
@@ -62,30 +63,12 @@ def check_bad_weights(made: Callable[[str], Any], weights: str | Path, folder: P
             assert "\n" not in str(caught.value)
 
 
-def damaged(data: bytes, count: int) -> Iterator[bytes]:
-    """Yield bitstreams of which bytes are changed, missing or too many."""
-    random = np.random.default_rng(1)
-    for kind in random.integers(0, 4, count).tolist():
-        other = bytearray(data)
-        start, end = sorted(random.integers(0, len(data) + 1, 2).tolist())
-        if kind == 0:
-            del other[start:end]
-        elif kind == 1:
-            del other[start:]
-        elif kind == 2:
-            other[start:start] = random.bytes(end - start)
-        for position in random.integers(0, len(data), random.integers(kind == 3, 5)).tolist():
-            if position < len(other):
-                other[position] ^= int(random.integers(1, 256))
-        if other != data:
-            yield bytes(other)
-
-
 def check_damage(codec: Any, image: Image, count: int = 300, *, all_refused: bool = True) -> None:
     """Check that damaged bitstreams are refused in one line, or decoded where a check may pass by chance."""
-    for data in damaged(codec.encode(image), count):
+    data, random = codec.encode(image), np.random.default_rng(1)
+    for other in filter(data.__ne__, (mutated(data, random) for _ in range(count))):
         try:
-            decoded = codec.decode(data)
+            decoded = codec.decode(other)
         except CodecError as error:
             assert "\n" not in str(error)
         else:

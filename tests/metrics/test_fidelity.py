@@ -24,6 +24,7 @@ from icm_bench.metrics.metric import METRICS as KNOWN
 from icm_bench.pipeline import store
 from icm_bench.pipeline.readback import load_results
 from icm_bench.testing import FakeCodec, photograph
+from tests.helpers.plugin import FAKES, distribute, import_from
 from tests.helpers.small_run import run_in
 
 WEIGHTS = np.array([0.299, 0.587, 0.114])
@@ -182,18 +183,9 @@ def finished(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, made once."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("finished")
-        patch.syspath_prepend(str(_fakes(folder)))
-        patch.setenv("PYTHONPATH", str(folder / "site"), prepend=":")
+        import_from(patch, distribute(folder / "plugins", "fakes", FAKES))
         measure(open_dataset("folder", images=pictures), folder)
     return folder
-
-
-def _fakes(folder: Path) -> Path:
-    info = folder / "site" / "fakes-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fakes\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[icm_bench.codecs]\nfake = icm_bench.testing:FakeCodec\n")
-    return info.parent
 
 
 def test_a_run_without_a_detector_measures_the_pixels_of_real_bitstreams(

@@ -432,9 +432,7 @@ def test_names_that_no_result_file_may_hold_are_refused_before_anything_is_measu
         "    def __init__(self, quality, *, device='cpu', file=''):\n"
         "        super().__init__(quality)\n"
     )
-    (plugins / "fakes-1.0.dist-info" / "entry_points.txt").write_text(
-        "[icm_bench.codecs]\nfiled = filed:Filed\n[icm_bench.detectors]\nfake = icm_bench.testing:FakeDetector\n"
-    )
+    install(plugins, "codecs", filed="filed:Filed")
     with pytest.raises(UsageError, match="holds characters that cannot be printed"):
         measure(blobs, tmp_path, codecs=["filed:file=a\x1b[2Jb"], qualities=[], bootstrap=0)
     assert not (tmp_path / "runs").exists()

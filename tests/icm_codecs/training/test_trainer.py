@@ -13,6 +13,7 @@ from icm_bench.cli.train import train
 from icm_bench.error import TrainingError
 from icm_bench.spec import create_codec, resolve_codec
 from icm_bench.testing import photograph
+from tests.helpers.plugin import distribute
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
 
@@ -58,13 +59,10 @@ class GreyCodec:
     def version(self):
         return "grey 1"
 """
-ENTRY_POINTS = """
-[icm_bench.trainers]
-their-grey = their_grey:Grey
-broken = their_grey:GreyCodec
-[icm_bench.codecs]
-their-grey = their_grey:GreyCodec
-"""
+ENTRY_POINTS = {
+    "icm_bench.trainers": {"their-grey": "their_grey:Grey", "broken": "their_grey:GreyCodec"},
+    "icm_bench.codecs": {"their-grey": "their_grey:GreyCodec"},
+}
 RECIPE = """
 name = "grey"
 codec = "their-grey"
@@ -83,11 +81,7 @@ warmup_steps = 1
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install a package with a codec and its trainer, and write images of one level."""
     (tmp_path / "their_grey.py").write_text(PACKAGE)
-    metadata = tmp_path / "their_grey-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-grey\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(distribute(tmp_path, "their-grey", ENTRY_POINTS)))
     importlib.invalidate_caches()
     (tmp_path / "images").mkdir()
     PillowImage.fromarray(np.full((80, 80, 3), 153, np.uint8)).save(tmp_path / "images" / "0.png")
