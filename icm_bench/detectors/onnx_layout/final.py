@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from icm_bench.detectors.box import Detections
 from icm_bench.detectors.network_input import Placement
 from icm_bench.detectors.onnx_layout import answer
-from icm_bench.detectors.onnx_layout.layout import BaseLayout, Defaults, Graph, LayoutMismatch, Outputs
+from icm_bench.detectors.onnx_layout.layout import Defaults, Graph, Layout, LayoutMismatch, Outputs
 from icm_bench.detectors.onnx_layout.port import count_outputs, image_input, only_image
 
 
 @dataclass(frozen=True)
-class _Final(BaseLayout):
+class _Final(Layout):
     """Labels, boxes (left, top, right, bottom in pixels) and scores, as three outputs, two, or one.
 
     Attributes:

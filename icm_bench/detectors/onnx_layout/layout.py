@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
@@ -72,28 +73,28 @@ class ImageInput:
     has_batch: bool = True
 
 
-class Layout(Protocol):
+@dataclass(frozen=True)
+class Layout(ABC):
     """How a family of exported detectors takes images and returns boxes.
 
     Attributes:
-        name: Its name on the command line.
+        image: The input that takes the image.
+        name: The family's name on the command line.
         defaults: How the family is usually run.
     """
+
+    image: ImageInput
 
     name: ClassVar[str]
     defaults: ClassVar[Defaults]
 
     @property
-    def image(self) -> ImageInput:
-        """The input that takes the image."""
-        ...
-
-    @property
     def has_masks(self) -> bool:
         """Whether the network draws masks."""
-        ...
+        return False
 
     @classmethod
+    @abstractmethod
     def bind(cls, graph: Graph, n_classes: int, size: tuple[int, int] | None) -> Self:
         """Return the layout of a graph.
 
@@ -105,67 +106,38 @@ class Layout(Protocol):
         Raises:
             LayoutMismatch: The graph is not of this layout.
         """
-        ...
 
-    def feeds(self, placement: Placement) -> dict[str, NDArray[Any]]:
+    def feeds(self, _placement: Placement) -> dict[str, NDArray[Any]]:
         """Return what the network takes beside the image."""
-        ...
+        return {}
 
+    @abstractmethod
     def examine(self, outputs: Outputs, placement: Placement) -> Self:
         """Return the layout as the network's answer to a known image shows it.
 
         Raises:
             LayoutMismatch: No form of the layout explains the answer.
         """
-        ...
 
+    @abstractmethod
     def decode(self, outputs: Outputs, placement: Placement, lowest: float) -> Detections:
         """Return the boxes whose score is above the lowest, in the input's pixels.
 
         Raises:
             LayoutMismatch: The outputs are impossible in this layout.
         """
-        ...
 
     def masks(
-        self, outputs: Outputs, sources: Indices, boxes: Floats, placement: Placement
+        self, _outputs: Outputs, _sources: Indices, _boxes: Floats, _placement: Placement
     ) -> list[NDArray[np.bool_]]:
         """Return the masks, height x width of the image each, of detections.
 
         Args:
-            outputs: What the network returned.
-            sources: The output rows of the detections.
-            boxes: Their boxes in the image's pixels, n x 4.
-            placement: Where the image lies in the input.
+            _outputs: What the network returned.
+            _sources: The output rows of the detections.
+            _boxes: Their boxes in the image's pixels, n x 4.
+            _placement: Where the image lies in the input.
         """
-        ...
-
-    def __str__(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class BaseLayout:
-    """What most layouts share: the image is all that the network takes, and it draws no masks."""
-
-    image: ImageInput
-
-    name: ClassVar[str]
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether the network draws masks."""
-        return False
-
-    def feeds(self, placement: Placement) -> dict[str, NDArray[Any]]:
-        """Return what the network takes beside the image: nothing."""
-        del placement
-        return {}
-
-    def masks(
-        self, outputs: Outputs, sources: Indices, boxes: Floats, placement: Placement
-    ) -> list[NDArray[np.bool_]]:
-        """Return no masks."""
-        del outputs, sources, boxes, placement
         return []
 
     def __str__(self) -> str:

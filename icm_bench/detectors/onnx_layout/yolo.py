@@ -12,12 +12,12 @@ from PIL import Image as PillowImage
 from icm_bench.detectors.box import Detections, Floats, Indices, corners
 from icm_bench.detectors.network_input import Placement
 from icm_bench.detectors.onnx_layout import answer
-from icm_bench.detectors.onnx_layout.layout import BaseLayout, Defaults, Graph, LayoutMismatch, Outputs
+from icm_bench.detectors.onnx_layout.layout import Defaults, Graph, Layout, LayoutMismatch, Outputs
 from icm_bench.detectors.onnx_layout.port import count_outputs, only_image, require_axes
 
 
 @dataclass(frozen=True)
-class YoloLayout(BaseLayout):
+class YoloLayout(Layout):
     """YOLOv5u, v8 and v11: 1 x (4 + classes) x cells, or with its last two axes exchanged.
 
     A column holds the box's centre and size in pixels of the input, and the probability of each class. With masks it

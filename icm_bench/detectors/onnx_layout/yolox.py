@@ -12,7 +12,7 @@ import numpy as np
 from icm_bench.detectors.box import Detections, Floats, corners
 from icm_bench.detectors.network_input import Placement
 from icm_bench.detectors.onnx_layout import answer
-from icm_bench.detectors.onnx_layout.layout import BaseLayout, Defaults, Graph, LayoutMismatch, Outputs
+from icm_bench.detectors.onnx_layout.layout import Defaults, Graph, Layout, LayoutMismatch, Outputs
 from icm_bench.detectors.onnx_layout.port import count_outputs, only_image, require_axes
 
 Units: TypeAlias = Literal["cells", "input", "pixels"]
@@ -25,7 +25,7 @@ _NEAR_CELLS = 4.0
 
 
 @dataclass(frozen=True)
-class YoloxLayout(BaseLayout):
+class YoloxLayout(Layout):
     """YOLOX: 1 x cells x (4 + 1 + classes), for grids of strides 8, 16 and 32.
 
     A row holds the box's centre and size, the probability of an object, and that of each class given an object. The
