@@ -7,7 +7,6 @@ Seconds are of the processor; they are taken in one run, and it is their ratios 
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import get_args
 
@@ -19,6 +18,7 @@ from icm_bench.curves.bdrate import prepared_bd_rate
 from icm_bench.curves.estimate import Method, Settings
 from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.replicates import Replicates
+from tests.helpers import options
 
 Floats = NDArray[np.float64]
 COMPARED = ("pchip", "akima", "cubic")
@@ -44,9 +44,7 @@ def _rising_point(replicates: Replicates, index: int) -> tuple[Floats, Floats]:
 
 def main() -> None:
     """Print the seconds and their ratios."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("--resamples", type=int, default=1000)
     n_resamples = parser.parse_args().resamples
     anchor, test = (random_replicates(gain, n_resamples) for gain in (0.0, 0.5))

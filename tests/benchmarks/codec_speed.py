@@ -9,33 +9,22 @@ those of the networks' convolutions and products of matrices, counted while an i
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from icm_bench.codec import Codec, Learned, load
+from icm_bench.codec import Codec, complexity_of, load, n_parameters
 from icm_bench.dataset import open_dataset
 from icm_bench.image import Image
 from icm_bench.spec import create_codec, resolve_codec
+from tests.helpers import options
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Weight:
-    """What a learned codec costs: parameters, and MACs a pixel to encode and to decode."""
-
-    parameters: int
-    encode: float
-    decode: float
 
 
 def create(text: str, *, task: str, provider: str) -> Codec:
@@ -74,49 +63,33 @@ def time_all(
     return {name: (typical(name, 0), typical(name, 1), 8 * n_bytes[name] / n_pixels) for name in codecs}
 
 
-def weigh(codec: Codec, image: Image) -> Weight | None:
-    """Return what a codec's networks cost; None where it has none."""
-    if not isinstance(codec, Learned):
-        return None
-    n_pixels = image.shape[0] * image.shape[1]
-    with FlopCounterMode(display=False) as encoding:
-        data = codec.encode(image)
-    with FlopCounterMode(display=False) as decoding:
-        codec.decode(data)
-    # That counter takes a product and a sum for two operations.
-    to_encode, to_decode = (counter.get_total_flops() / 2 / n_pixels for counter in (encoding, decoding))
-    return Weight(codec.n_parameters(), to_encode, to_decode)
-
-
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("codecs", nargs="+", help="specs")
     parser.add_argument("--task", default="detection")
     parser.add_argument("--dataset", default="scenes")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
-    options = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    dataset = open_dataset(options.dataset, data_root=options.data_root, limit=options.images)
+    dataset = open_dataset(given.dataset, data_root=given.data_root, limit=given.images)
     images = [record.read() for record in dataset.images]
-    codecs = {text: create(text, task=options.task, provider=dataset.provider) for text in options.codecs}
+    codecs = {text: create(text, task=given.task, provider=dataset.provider) for text in given.codecs}
     megapixels = sum(image.shape[0] * image.shape[1] for image in images) / len(images) / 1e6
     print(
         "| codec | quality | bpp | encode s | decode s | s/MP | decode s/MP | parameters | kMAC/px encode | decode |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, (encode_s, decode_s, bpp) in time_all(codecs, images, options.rounds).items():
+    for name, (encode_s, decode_s, bpp) in time_all(codecs, images, given.rounds).items():
         codec = codecs[name]
         quality = codec.qualities[len(codec.qualities) // 2]
-        weight = weigh(codec, images[0])
+        counted = complexity_of(codec, images[0])
         costs = (
             "| | "
-            if weight is None
-            else (f"{weight.parameters / 1e6:.2f} M | {weight.encode / 1e3:.1f} | {weight.decode / 1e3:.1f}")
+            if counted is None
+            else f"{n_parameters(codec) / 1e6:.2f} M | {counted.encoder_kmac:.1f} | {counted.decoder_kmac:.1f}"
         )
         print(
             f"| `{name}` | {quality} | {bpp:.3f} | {encode_s:.3f} | {decode_s:.3f} "

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks.counted import COUNT_FILE, PROVIDERS, tally
-from tests.benchmarks.stand_in import environment, parser_of, run_command, watched
+from tests.benchmarks.stand_in import command_of, environment, parser_of, watched
 from tests.helpers.dask_cluster import Cluster
 from tests.helpers.small_run import curve_files
 
@@ -58,12 +58,8 @@ def main() -> None:
         os.environ[COUNT_FILE] = str(count)
 
         def command(folder: Path, *options: str) -> list[str]:
-            arguments = ["--codecs", given.codecs, "--limit", str(given.images), "--device", "cpu"]
-            arguments += ["--detector", given.detector, "--bootstrap", "50"]
-            arguments += [part for item in given.qualities for part in ("--qualities", item)]
-            return run_command(
-                *arguments, "--runs", f"{folder}/runs", "--results", f"{folder}/results", *options
-            )
+            fixed = ("--detector", given.detector, "--bootstrap", "50")
+            return command_of(given, folder, *fixed, *options)
 
         here = watched(command(top / "here", "--workers", "2"), os.environ)
         total = shards(top / "here")

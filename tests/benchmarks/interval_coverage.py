@@ -8,7 +8,6 @@ figure on 40,000 images of that population. A codec is a detector whose skill gr
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.replicates import Replicates
 from icm_bench.metrics.bootstrap import pooled_bpp, resample_weights
 from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
+from tests.helpers import options
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -203,9 +203,7 @@ def _holds(drawn: Floats, truth: float) -> bool:
 
 def main() -> None:
     """Print the shares."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("--datasets", type=int, default=300)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--resamples", type=int, default=1000)

@@ -13,7 +13,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.stand_in import Watched, environment, parser_of, run_command, seconds, watched
+from tests.benchmarks.stand_in import Watched, command_of, environment, parser_of, seconds, watched
 from tests.helpers.small_run import curve_files
 
 DESIGNS = {
@@ -36,15 +36,13 @@ def main() -> None:
         found: dict[str, Watched] = {}
         for design, options in list(DESIGNS.items())[: given.designs]:
             place = folder / design.replace(" ", "-")
-            arguments = ["--codecs", given.codecs, "--limit", str(given.images), "--device", "cpu"]
-            arguments += ["--detector", f"stand-in:ms={given.ms}", "--bootstrap", "0"]
-            arguments += [part for item in given.qualities for part in ("--qualities", item)]
-            arguments += [text.format(cores=given.cores) for text in options]
-            arguments += ["--runs", f"{place}/runs", "--results", f"{place}/results"]
-            found[design] = made = watched(run_command(*arguments), variables)
+            detector = ("--detector", f"stand-in:ms={given.ms}", "--bootstrap", "0")
+            own = [text.format(cores=given.cores) for text in options]
+            command = command_of(given, place, *detector, *own)
+            found[design] = made = watched(command, variables)
             print(f"{design}: {made.wall_s:.1f} s, {made.core_s:.1f} core-seconds", flush=True)
             print("  " + next(line for line in made.output.splitlines() if "looked at" in line), flush=True)
-            again = watched(run_command(*arguments), variables)
+            again = watched(command, variables)
             print(f"  of it, starting, planning and scoring: {again.wall_s:.1f} s", flush=True)
         first = next(iter(found.values()))
         steps = {

@@ -19,7 +19,7 @@ from icm_bench.dataset import open_dataset
 from icm_bench.pipeline import outlook, store
 from icm_bench.pipeline.runner import plan_of
 from tests.benchmarks.counted import COUNT_FILE, PROVIDERS, tally
-from tests.benchmarks.stand_in import environment, parser_of, run_command, watched
+from tests.benchmarks.stand_in import command_of, environment, parser_of, watched
 from tests.helpers.small_run import curve_files
 
 
@@ -36,12 +36,8 @@ def main() -> None:
         variables = environment(top, providers=PROVIDERS) | {COUNT_FILE: str(count)}
 
         def command(folder: Path, *options: str) -> list[str]:
-            arguments = ["--codecs", given.codecs, "--limit", str(given.images), "--device", "cpu"]
-            arguments += ["--detector", given.detector, "--bootstrap", "50", "--workers", "1"]
-            arguments += [part for item in given.qualities for part in ("--qualities", item)]
-            return run_command(
-                *arguments, "--runs", f"{folder}/runs", "--results", f"{folder}/results", *options
-            )
+            fixed = ("--detector", given.detector, "--bootstrap", "50", "--workers", "1")
+            return command_of(given, folder, *fixed, *options)
 
         watched(command(top / "whole"), variables)
         print(f"one run: {tally(count)}", flush=True)

@@ -13,7 +13,6 @@ It also prints the spread of the BD-rate over the draws, and how far apart the t
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.runner import run
 from icm_bench.report.verdict import Judgement, judge
+from tests.helpers import options
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.int32]
@@ -157,9 +157,7 @@ def judged(
 
 def main() -> None:
     """Print the shares."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("base")
     parser.add_argument("head")
     parser.add_argument("--dataset", default="scenes")

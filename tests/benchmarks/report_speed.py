@@ -10,7 +10,6 @@ run. Where a Chromium is installed, it also times how long the page takes until 
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import resource
@@ -39,6 +38,7 @@ from icm_bench.pipeline.runner import run
 from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
 from icm_bench.testing import photograph
+from tests.helpers import options
 
 N_PICTURES = 50
 WIDTH, HEIGHT = 640, 480
@@ -239,9 +239,7 @@ def browsed(path: Path, profile: Path) -> str | None:
 
 def main() -> None:
     """Print sizes and times."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--folder", type=Path, help="where the run is kept; a temporary folder by default")

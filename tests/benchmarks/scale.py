@@ -19,6 +19,7 @@ import numpy as np
 
 from tests.benchmarks.report_speed import lay_out_images
 from tests.benchmarks.stand_in import Watched, environment, run_command, seconds, watched
+from tests.helpers import options
 from tests.helpers.dask_cluster import Cluster
 
 STEPS = ("read", "encode", "decode", "check", "compare", "detect", "load")
@@ -34,9 +35,7 @@ def shard_ms(made: Watched, idle: Watched, n_shards: int, workers: int) -> float
 
 def main() -> None:
     """Print all of it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--dask", type=int, default=1000, help="images of the run by Dask; 0 for none")
     parser.add_argument("--parts", type=int, default=5, help="of how many parts one is run")

@@ -9,7 +9,6 @@ ratios that mean something.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import resource
@@ -23,6 +22,7 @@ from pycocotools.cocoeval import COCOeval
 
 from icm_bench.metrics.bootstrap import resample_weights
 from icm_bench.metrics.coco_ap import METRICS, GroundTruth, Scorer, score
+from tests.helpers import options
 
 N_CATEGORIES = 80
 DETECTIONS = 100
@@ -125,9 +125,7 @@ def _difference(figures: list[float | None], others: list[float]) -> float:
 
 def main() -> None:
     """Print the seconds and their ratios."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--resamples", type=int, default=1000)
     given = parser.parse_args()

@@ -22,6 +22,7 @@ from typing import ClassVar
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.detector import Prediction, Task
 from icm_bench.image import Image
+from tests.helpers import options
 from tests.helpers.plugin import distribute
 
 ROOT = Path(__file__).parents[2]
@@ -65,9 +66,7 @@ class StandIn:
 
 def parser_of(description: str | None, codecs: str = "icm,vvc,jpeg") -> argparse.ArgumentParser:
     """Return a parser of how many images a run has, of which codecs, and at which rate points."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.parser(description)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--codecs", default=codecs)
     parser.add_argument("--qualities", action="append", default=[])
@@ -172,6 +171,15 @@ def seconds(output: str, step: str) -> float:
 def run_command(*arguments: str) -> list[str]:
     """Return the command line of a run; the package is that of the variables, not of the current folder."""
     return [sys.executable, "-P", "-m", "icm_bench.cli", "run", *arguments]
+
+
+def command_of(given: argparse.Namespace, folder: Path, *more: str) -> list[str]:
+    """Return the command line of a run that the options ask for, with its stores and results in a folder."""
+    ladders = [part for item in given.qualities for part in ("--qualities", item)]
+    return run_command(
+        *("--codecs", given.codecs, "--limit", str(given.images), "--device", "cpu", *ladders, *more),
+        *("--runs", f"{folder}/runs", "--results", f"{folder}/results"),
+    )
 
 
 def _workers(pid: int) -> Iterator[int]:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks.stand_in import ROOT, environment, parser_of, run_command, seconds, watched
+from tests.benchmarks.stand_in import ROOT, command_of, environment, parser_of, seconds, watched
 
 
 class Times(NamedTuple):
@@ -60,11 +60,8 @@ def main() -> None:
             for design, (root, workers) in designs.items():
                 place = Path(name) / design.replace(" ", "-")
                 shutil.rmtree(place, ignore_errors=True)
-                arguments = ["--codecs", given.codecs, "--limit", str(given.images), "--device", "cpu"]
-                arguments += [part for item in given.qualities for part in ("--qualities", item)]
-                arguments += ["--workers", str(workers)]
-                arguments += ["--runs", f"{place}/runs", "--results", f"{place}/results"]
-                found[design].append(times(arguments, environment(place, root), workers))
+                command = command_of(given, place, "--workers", str(workers))
+                found[design].append(times(command, environment(place, root), workers))
                 print(
                     f"{design}: "
                     + ", ".join(f"{k} {v:.1f} s" for k, v in found[design][-1]._asdict().items()),
@@ -79,10 +76,10 @@ def main() -> None:
         print(f"two workers / two workers, before: {two.wall / least['two workers, before'].wall:.3f}")
 
 
-def times(arguments: list[str], variables: dict[str, str], workers: int) -> Times:
+def times(command: list[str], variables: dict[str, str], workers: int) -> Times:
     """Run a command twice: from nothing, and when nothing is left to measure."""
-    made = watched(run_command(*arguments), variables)
-    idle = watched(run_command(*arguments), variables)
+    made = watched(command, variables)
+    idle = watched(command, variables)
     load = seconds(made.output, "load") / workers
     return Times(made.wall_s, idle.wall_s, load, seconds(made.output, "score"), made.core_s)
 
