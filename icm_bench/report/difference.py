@@ -176,10 +176,10 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.codec,
         row.verdict,
         f"{figure.value:+.2f} %" if figure is not None and has_percent else "",
-        _limits(figure.low, figure.high) if figure is not None and has_percent else "",
+        table.bounds(figure.low, figure.high, "+.2f") if figure is not None and has_percent else "",
         "" if overlap is None else f"{overlap:.2f}{flag}",
         "" if difference is None else f"{difference.mean:+.2f}",
-        "" if difference is None else _limits(difference.low, difference.high),
+        "" if difference is None else table.bounds(difference.low, difference.high, "+.2f"),
         _percent(row.bits),
         # Nothing changed that could take another time: what differs is the machine's noise.
         "" if row.verdict == "identical" else _seconds(row.encode_s, row.same_machine),
@@ -217,11 +217,11 @@ def _markdown_details(row: Row) -> str:
             tuple(
                 (
                     f"{point.quality:g}",
-                    _number(point.bpp.base, 4),
-                    _number(point.bpp.head, 4),
+                    table.number(point.bpp.base, 4),
+                    table.number(point.bpp.head, 4),
                     _percent(point.bpp),
-                    _number(point.accuracy.base, 2),
-                    _number(point.accuracy.head, 2),
+                    table.number(point.accuracy.base, 2),
+                    table.number(point.accuracy.head, 2),
                     _seconds(point.encode_s, row.same_machine),
                     _seconds(point.decode_s, row.same_machine),
                     {None: "", True: "same", False: "differ"}[point.same_bitstreams],
@@ -241,7 +241,7 @@ def _markdown_details(row: Row) -> str:
                     f"{at.base:.2f}",
                     f"{at.head:.2f}",
                     f"{at.difference:+.2f}",
-                    _limits(at.low, at.high),
+                    table.bounds(at.low, at.high, "+.2f"),
                 )
                 for at in row.at_rates
             ),
@@ -263,16 +263,8 @@ def _record(row: Row) -> dict[str, Any]:
     return record
 
 
-def _limits(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
-
-
 def _percent(pair: Pair) -> str:
     return "" if pair.percent is None else f"{pair.percent:+.2f} %"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _seconds(pair: Pair, same_machine: bool | None) -> str:

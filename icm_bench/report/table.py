@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
@@ -49,99 +49,52 @@ class Table:
         return 0 < column < len(self.header) - self.n_text
 
 
+_RATE: Final = "bpp: length of the real bitstreams over the native pixels, pooled over the images."
+_BOUNDS: Final = "bootstrap interval over images. Seconds: mean an image, one thread."
+
+
 def of_run(results: Sequence[Result]) -> Table:
     """Return every operating point of curves that were measured together."""
-    first = results[0]
-    if first.detector == NO_DETECTOR:
-        return _of_fidelity(results)
-    rows = []
-    original = first.meta.get("uncompressed") or {}
     main = main_metric(results)
-    shown = ("map", "map50", "map75") if main == "map" else (main,)
-    rows.append(
-        (
-            "uncompressed",
-            "",
-            "",
-            *(_number(original.get(key), 1) for key in shown),
-            _interval(original.get("intervals", {}).get(main)),
-            "",
-            "",
-            "",
+    columns: tuple[tuple[str, str, int], ...]
+    rows = []
+    if results[0].detector == NO_DETECTOR:
+        columns = (
+            *(("PSNR dB", "psnr-rgb", 2), ("PSNR 95 %", "", 1), ("luma dB", "psnr-luma", 2)),
+            *(("MS-SSIM", "ms-ssim-rgb", 4), ("in dB", "ms-ssim-rgb-db", 2), ("of luma", "ms-ssim-luma", 4)),
         )
-    )
+        bounded = "PSNR and MS-SSIM: mean over the images, of RGB unless said otherwise. PSNR"
+        undefined = dict.fromkeys(
+            f"{result.codec}: no {metric_of(key).label}, since {reason}."
+            for result in results
+            for key, reason in result.meta.get("fidelity", {}).get("undefined", {}).items()
+        )
+        notes = (f"{_RATE} {bounded} 95 %: {_BOUNDS}", *undefined)
+    else:
+        accuracies = [
+            (metric_of(key).label, key, 1)
+            for key in (("map", "map50", "map75") if main == "map" else (main,))
+        ]
+        bounded = accuracies[0][0]
+        columns = (*accuracies, (f"{bounded} 95 %", "", 1), ("PSNR dB", "psnr-rgb", 2))
+        notes = (f"{_RATE} {bounded} 95 %: {_BOUNDS}",)
+        original = results[0].meta.get("uncompressed") or {}
+        bounds = original.get("intervals", {}).get(main)
+        values = (number(original.get(key), 1) for _, key, _ in accuracies)
+        rows.append(("uncompressed", "", "", *values, _interval(bounds), "", "", ""))
     for result in results:
         timed = result.timings.get("results", {})
         bounds = result.meta.get("intervals", {}).get(main)
         for index, quality in enumerate(result.qualities):
-            figure = _column(result.results, index)
-            rows.append(
-                (
-                    result.codec,
-                    _quality(quality),
-                    _number(figure("bpp"), 4),
-                    *(_number(figure(key), 1) for key in shown),
-                    _interval(bounds[index] if bounds else None),
-                    _number(figure("psnr-rgb"), 2),
-                    _number(_column(timed, index)("encode_s"), 3),
-                    _number(_column(timed, index)("decode_s"), 3),
-                )
+            figure, seconds = _column(result.results, index), _column(timed, index)
+            cells = (
+                number(figure(key), digits) if key else _interval(bounds[index] if bounds else None)
+                for _, key, digits in columns
             )
-    names = [metric_of(key).label for key in shown]
-    table = Table(
-        title=_title(first),
-        header=("codec", "quality", "bpp", *names, f"{names[0]} 95 %", "PSNR dB", "enc s", "dec s"),
-        rows=tuple(rows),
-        notes=(
-            "bpp: length of the real bitstreams over the native pixels, pooled over the images. "
-            f"{names[0]} 95 %: bootstrap interval over images. Seconds: mean an image, one thread.",
-        ),
-    )
-    return _with_complexity(table, results)
-
-
-def _of_fidelity(results: Sequence[Result]) -> Table:
-    rows = []
-    for result in results:
-        bounds = result.meta.get("intervals", {}).get("psnr-rgb")
-        for index, quality in enumerate(result.qualities):
-            figure, timed = _column(result.results, index), _column(result.timings.get("results", {}), index)
-            rows.append(
-                (
-                    result.codec,
-                    _quality(quality),
-                    _number(figure("bpp"), 4),
-                    _number(figure("psnr-rgb"), 2),
-                    _interval(bounds[index] if bounds else None),
-                    _number(figure("psnr-luma"), 2),
-                    _number(figure("ms-ssim-rgb"), 4),
-                    _number(figure("ms-ssim-rgb-db"), 2),
-                    _number(figure("ms-ssim-luma"), 4),
-                    _number(timed("encode_s"), 3),
-                    _number(timed("decode_s"), 3),
-                )
-            )
-    first = results[0]
-    undefined = dict.fromkeys(
-        f"{result.codec}: no {metric_of(key).label}, since {reason}."
-        for result in results
-        for key, reason in result.meta.get("fidelity", {}).get("undefined", {}).items()
-    )
-    table = Table(
-        title=_title(first),
-        header=(
-            *("codec", "quality", "bpp", "PSNR dB", "PSNR 95 %", "luma dB"),
-            *("MS-SSIM", "in dB", "of luma", "enc s", "dec s"),
-        ),
-        rows=tuple(rows),
-        notes=(
-            "bpp: length of the real bitstreams over the native pixels, pooled over the images. PSNR and MS-SSIM: mean "
-            "over the images, of RGB unless said otherwise. PSNR 95 %: bootstrap interval over images. Seconds: mean "
-            "an image, one thread.",
-            *undefined,
-        ),
-    )
-    return _with_complexity(table, results)
+            steps = (number(seconds(step), 3) for step in ("encode_s", "decode_s"))
+            rows.append((result.codec, _quality(quality), number(figure("bpp"), 4), *cells, *steps))
+    header = ("codec", "quality", "bpp", *(name for name, _, _ in columns), "enc s", "dec s")
+    return _with_complexity(Table(_title(results[0]), header, tuple(rows), notes), results)
 
 
 def _with_complexity(table: Table, results: Sequence[Result]) -> Table:
@@ -151,7 +104,7 @@ def _with_complexity(table: Table, results: Sequence[Result]) -> Table:
         return table
     cells = [
         tuple(
-            _number(result.meta[key][index], 1) if result in counted else ""
+            number(result.meta[key][index], 1) if result in counted else ""
             for key in ("encoder_kmac", "decoder_kmac")
         )
         for result in results
@@ -332,7 +285,8 @@ def _column(columns: Mapping[str, Sequence[float | None]], index: int) -> Any:
     return lambda key: columns[key][index] if key in columns else None
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """Return a value as a table shows it; nothing where there is none."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
