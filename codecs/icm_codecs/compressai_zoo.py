@@ -28,14 +28,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
-from icm_bench.codec import Quality, Resource
+from icm_bench.codec import Quality
 from icm_bench.download import Patience, Progress, download
 from icm_bench.error import CodecError, DownloadError, UsageError, WeightsError
 from icm_bench.image import Image, first_line, printable
 from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.bitstream.quiet import quiet_import
-from icm_codecs.learned import checked_size
-from icm_codecs.operation import complexity
+from icm_codecs.learned import LearnedCodec, checked_size
 
 Metric: TypeAlias = Literal["mse", "ms-ssim"]
 """What the published weights were trained for."""
@@ -78,7 +77,7 @@ def fetch(url: str, *, progress: Progress | None = None, patience: Patience | No
     return file
 
 
-class ZooCodec:
+class ZooCodec(LearnedCodec[Any]):
     """One of CompressAI's models at one quality.
 
     Args:
@@ -94,7 +93,6 @@ class ZooCodec:
 
     name: ClassVar[str]
     qualities: ClassVar[tuple[Quality, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
-    pixel_tolerance: ClassVar[int] = 1  # the last network computes in floating point
     _is_hierarchical: ClassVar[bool] = True
     _has_context: ClassVar[bool] = False
 
@@ -120,15 +118,6 @@ class ZooCodec:
         """
         versions = [f"{package} {importlib.metadata.version(package)}" for package in ("compressai", "torch")]
         return ", ".join(["zoo 1", *versions, f"weights {self._path.name} {self._sha256[:12]}"])
-
-    def load(self) -> None:
-        """Load the networks and tables.
-
-        Raises:
-            WeightsError: The published weights have not been fetched.
-            CodecError: The weights cannot be read, or are not this model's.
-        """
-        _ = self._model
 
     def encode(self, image: Image) -> bytes:
         """Return one self-contained bitstream.
@@ -161,21 +150,15 @@ class ZooCodec:
         """Return none: the published weights were trained for fidelity."""
         return ()
 
-    def runs_on(self) -> Resource:
-        """Return "gpu" where the networks run on one, else "cpu"."""
-        return "gpu" if self._device.startswith("cuda") else "cpu"
-
     def n_parameters(self) -> int:
         """Return how many learned values the networks have."""
-        return sum(parameter.numel() for parameter in self._model.parameters())
-
-    complexity = complexity
+        return sum(parameter.numel() for parameter in self._coder.parameters())
 
     def _compress(self, image: Image) -> list[bytes]:
         from icm_codecs.pixel import padded, to_tensor
 
         with _reproducible():
-            coded = self._model.compress(padded(to_tensor(image, self._device), STRIDE))
+            coded = self._coder.compress(padded(to_tensor(image, self._device), STRIDE))
         return [strings[0] for strings in coded["strings"]]
 
     def _decompress(self, frame: Frame, strings: list[bytes]) -> Image:
@@ -186,11 +169,11 @@ class ZooCodec:
         rows, columns = n_blocks(frame.height, STRIDE), n_blocks(frame.width, STRIDE)
         scale = 1 if self._is_hierarchical else STRIDE // _LATENT_STRIDE
         # The coder trusts its input and reads on past the end: zeros there keep a forged stream inside the buffer.
-        n_latents = self._model.M * rows * columns * (STRIDE // _LATENT_STRIDE) ** 2
+        n_latents = self._coder.M * rows * columns * (STRIDE // _LATENT_STRIDE) ** 2
         beyond = bytes(4 * n_latents + 64)
         with _reproducible():
             shape = (rows * scale, columns * scale)
-            decoded = self._model.decompress([[string + beyond] for string in strings], shape)["x_hat"]
+            decoded = self._coder.decompress([[string + beyond] for string in strings], shape)["x_hat"]
             return to_image(torch.nan_to_num(decoded), frame.height, frame.width)
 
     def _join(self, strings: list[bytes]) -> bytes:
@@ -223,7 +206,7 @@ class ZooCodec:
         return frame
 
     @cached_property
-    def _path(self) -> Path:
+    def _path(self) -> Path:  # type: ignore[override]  # where published weights lie is looked up late
         if self._weights:
             return Path(self._weights.replace("{quality}", str(self._quality)))
         return cached_file(published_url(self.name, self._metric, self._quality))
@@ -259,12 +242,7 @@ class ZooCodec:
             )
         return sha256
 
-    @property
-    def _model_id(self) -> bytes:
-        return bytes.fromhex(self._sha256[:4])
-
-    @cached_property
-    def _model(self) -> Any:
+    def _open(self) -> Any:
         from icm_bench.network.checkpoint import damage_refused
 
         where = printable(self._path)

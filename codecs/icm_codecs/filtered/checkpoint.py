@@ -12,7 +12,6 @@ from torch import Tensor
 
 from icm_bench.image import Image
 from icm_codecs.bitstream.weights_file import (
-    check_same_shape,
     load_into,
     network_tensors,
     read_tensors,
@@ -91,14 +90,3 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Filter:
         facts, tensors = read_tensors(path, FORMAT)
         network = FilterNetwork(FilterShape.from_dict(facts["shape"]))
         return Filter(load_into(network, _NETWORK, tensors, device), device)
-
-
-def start_from(network: FilterNetwork, path: Path) -> None:
-    """Set a network's parameters to those of a weights file, as a training's start.
-
-    Raises:
-        CodecError: The file is missing, damaged, of another kind or of another shape.
-    """
-    start = load_checkpoint(path).network
-    check_same_shape(start.shape, network.shape, path)
-    network.load_state_dict(start.state_dict())

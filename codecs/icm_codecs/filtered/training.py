@@ -18,7 +18,8 @@ from torch import Tensor
 
 from icm_bench.network.target import Target
 from icm_bench.spec import create_codec, resolve_codec
-from icm_codecs.filtered.checkpoint import save_checkpoint, start_from
+from icm_codecs.bitstream.weights_file import check_same_shape
+from icm_codecs.filtered.checkpoint import load_checkpoint, save_checkpoint
 from icm_codecs.filtered.network import HIGHEST_QP, LOWEST_QP, FilterNetwork, FilterShape
 from icm_codecs.pixel import to_image, to_tensor
 from icm_codecs.training.recipe import check, check_tables, loss_and_shape
@@ -108,7 +109,9 @@ class FilterModel(TaughtModel):
 
     def start_from(self, path: Path) -> None:
         """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
-        start_from(self.network, path)
+        start = load_checkpoint(path).network
+        check_same_shape(start.shape, self.network.shape, path)
+        self.network.load_state_dict(start.state_dict())
 
     def _coded(self, image: Tensor, qps: Tensor) -> Tensor:
         """Return what the standard codec decodes of each image, coded at its QP."""

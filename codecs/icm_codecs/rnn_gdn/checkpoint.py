@@ -11,7 +11,6 @@ import torch
 
 from icm_codecs.bitstream.weights_file import (
     StoredNetworks,
-    check_same_shape,
     read_tensors,
     reading,
     write_tensors,
@@ -54,15 +53,3 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> RnnCheckpoint:
         network.load_state_dict({name: value.float() for name, value in tensors.items()} | constants)
     network.requires_grad_(False).eval().to(device)
     return RnnCheckpoint(network.to(memory_format=torch.channels_last), facts)
-
-
-def start_from(network: RnnNetwork, path: Path) -> None:
-    """Set networks' parameters to those of a weights file, as a training's start.
-
-    Raises:
-        CodecError: The file is missing, damaged, of another kind or of another shape.
-    """
-    trained = load_checkpoint(path).network
-    trained_as, wanted = ((shape.width, shape.gdn) for shape in (trained.shape, network.shape))
-    check_same_shape(trained_as, wanted, path)
-    network.load_state_dict(trained.state_dict())

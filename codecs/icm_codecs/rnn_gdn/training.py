@@ -14,7 +14,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from icm_codecs.rnn_gdn.checkpoint import save_checkpoint, start_from
+from icm_codecs.bitstream.weights_file import check_same_shape
+from icm_codecs.rnn_gdn.checkpoint import load_checkpoint, save_checkpoint
 from icm_codecs.rnn_gdn.network import BITS, STRIDE, RnnNetwork, RnnShape
 from icm_codecs.training.recipe import check, loss_and_shape
 
@@ -102,4 +103,7 @@ class RnnModel(nn.Module):
 
     def start_from(self, path: Path) -> None:
         """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
-        start_from(self.network, path)
+        trained = load_checkpoint(path).network
+        trained_as, wanted = ((shape.width, shape.gdn) for shape in (trained.shape, self.network.shape))
+        check_same_shape(trained_as, wanted, path)
+        self.network.load_state_dict(trained.state_dict())

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from icm_codecs.bitstream import weights_file
@@ -26,7 +25,8 @@ from icm_codecs.tucodec.table import laplacian_tables
 FORMAT = "tucodec-1"
 """What the metadata of a weights file names."""
 
-_NETWORKS = ("analysis", "synthesis", "post_filter", "hyper_analysis")
+NETWORKS = ("analysis", "synthesis", "post_filter", "hyper_analysis")
+"""What is stored in floating point."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class TucodecCheckpoint(weights_file.StoredNetworks):
 def save_checkpoint(network: TucodecNetwork, path: Path, facts: Mapping[str, str]) -> None:
     """Write a trained network as a checkpoint file, all or nothing."""
     tensors: dict[str, Tensor] = {"log_gain": network.log_gain, "log_inverse_gain": network.log_inverse_gain}
-    for name in _NETWORKS:
+    for name in NETWORKS:
         tensors |= weights_file.network_tensors(name, getattr(network, name))
     exact = ExactScales.of(network.scale_synthesis)
     tensors |= {"scales.gain": exact.gain, "scales.hyper_scale": exact.hyper_scale}
@@ -96,19 +96,3 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> TucodecCheckpoint:
             weights_file.read_tables("laplacians", tensors),
             facts,
         )
-
-
-def start_from(network: TucodecNetwork, path: Path) -> None:
-    """Set a network's parameters to those of a checkpoint file, as a training's start.
-
-    Raises:
-        CodecError: The file is missing, damaged, of another kind or of another shape.
-    """
-    checkpoint = load_checkpoint(path)
-    weights_file.check_same_shape(checkpoint.shape, network.shape, path)
-    with torch.no_grad():
-        for name in _NETWORKS:
-            getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
-        network.log_gain.copy_(checkpoint.log_gain)
-        network.log_inverse_gain.copy_(checkpoint.log_inverse_gain)
-        checkpoint.scales.copy_to(network.scale_synthesis)

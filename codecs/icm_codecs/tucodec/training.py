@@ -16,9 +16,10 @@ from typing import Any, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from icm_codecs.bitstream.weights_file import check_same_shape
 from icm_codecs.training.recipe import check_lambdas, check_shares, loss_and_shape
 from icm_codecs.training.ssim_loss import with_structure
-from icm_codecs.tucodec.checkpoint import save_checkpoint, start_from
+from icm_codecs.tucodec.checkpoint import NETWORKS, load_checkpoint, save_checkpoint
 from icm_codecs.tucodec.network import StandIn, TucodecNetwork, TucodecShape, interpolate
 
 
@@ -104,7 +105,14 @@ class TucodecModel(nn.Module):
 
     def start_from(self, path: Path) -> None:
         """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
-        start_from(self.network, path)
+        checkpoint, network = load_checkpoint(path), self.network
+        check_same_shape(checkpoint.shape, network.shape, path)
+        with torch.no_grad():
+            for name in NETWORKS:
+                getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
+            network.log_gain.copy_(checkpoint.log_gain)
+            network.log_inverse_gain.copy_(checkpoint.log_inverse_gain)
+            checkpoint.scales.copy_to(network.scale_synthesis)
 
 
 def spread(parts: Tensor, rate_points: int) -> Tensor:
