@@ -37,6 +37,16 @@ found = codec.latents(data) if hasattr(codec, "latents") else ()
 """
 
 
+def image_of(height: int, width: int, *, seed: int = 1) -> Image:
+    """Make an image with edges, gradients and texture."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / random.uniform(3, 40) + y / random.uniform(3, 40)) for _ in range(3)]
+    image = 128 + 60 * np.stack(waves, axis=-1) + 40 * ((x // 23 + y // 31) % 2)[..., None]
+    noisy: Image = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    return noisy
+
+
 def check_drift(steady: Any, drifted: Any, image: Image) -> None:
     """Check that a codec whose float networks drift reads the latents that another has written."""
     data = steady.encode(image)

@@ -16,9 +16,17 @@ import pytest
 from numpy.typing import NDArray
 
 from icm_baselines.vvc import Vvc
-from icm_bench.codec import Quality, objective_of, runs_on, trained_through
+from icm_bench.codec import (
+    Codec,
+    Learned,
+    Loads,
+    Quality,
+    ReportsHeaderBytes,
+    objective_of,
+    runs_on,
+    trained_through,
+)
 from icm_bench.dataset import open_dataset
-from icm_bench.image import Image
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.filtered.codec import VvcFiltered
 from icm_codecs.hyperprior.codec import Hyperprior
@@ -28,6 +36,7 @@ from icm_codecs.rnn_gdn.coder import read_segments
 from icm_codecs.rnn_gdn.container import unpack
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.codec import Tucodec
+from tests.helpers.stream import image_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,16 +91,6 @@ def digests(codec: Any, data: bytes) -> dict[str, str]:
     }
 
 
-def image_of(height: int, width: int) -> Image:
-    """Make an image with edges, gradients and texture."""
-    random = np.random.default_rng(1)
-    y, x = np.mgrid[0:height, 0:width]
-    waves = [np.sin(x / random.uniform(3, 40) + y / random.uniform(3, 40)) for _ in range(3)]
-    image = 128 + 60 * np.stack(waves, axis=-1) + 40 * ((x // 23 + y // 31) % 2)[..., None]
-    noisy: Image = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
-    return noisy
-
-
 def record(name: str) -> None:
     """Write down what the weights make of an image, and what a decoder reads in it."""
     streams = {}
@@ -131,6 +130,8 @@ def test_weights_say_what_they_were_trained_for_and_through_which_detectors(
     name: str, objective: str, detectors: tuple[str, ...]
 ) -> None:
     codec = open_shipped(name, RECORDED.get(name, (4,))[0])
+    for protocol in (Codec, ReportsHeaderBytes, Loads, Learned):
+        assert isinstance(codec, protocol)
     assert objective_of(codec) == objective
     assert trained_through(codec) == detectors
     assert runs_on(codec) == "cpu"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,21 +10,27 @@ from hypothesis import strategies as st
 
 from icm_bench.error import CodecError
 from icm_codecs.bitstream.container import MAX_PIXELS, MAX_SIDE, Frame, check_size, unpack
+from icm_codecs.tucodec.container import RateFrame
+from icm_codecs.tucodec.container import unpack as unpack_rate
 
 FRAME = Frame(model=b"\x12\x34", quality=3, width=640, height=480, payload=b"payload of an image")
 
-frames = st.builds(
-    Frame,
-    model=st.binary(min_size=2, max_size=2),
-    quality=st.integers(0, 15),
-    width=st.integers(1, 1023),
-    height=st.integers(1, MAX_SIDE),
-    payload=st.binary(max_size=64),
+fields = {
+    "model": st.binary(min_size=2, max_size=2),
+    "width": st.integers(1, 1023),
+    "height": st.integers(1, MAX_SIDE),
+    "payload": st.binary(max_size=64),
+}
+
+
+@given(
+    st.one_of(
+        st.tuples(st.builds(Frame, quality=st.integers(0, 15), **fields), st.just(unpack)),
+        st.tuples(st.builds(RateFrame, position=st.integers(0, 4095), **fields), st.just(unpack_rate)),
+    )
 )
-
-
-@given(frames)
-def test_frame_survives_packing_with_zeros_up_to_a_byte_for_16384_pixels(frame: Frame) -> None:
+def test_frame_survives_packing_with_zeros_up_to_a_byte_for_16384_pixels(made: tuple[Any, Any]) -> None:
+    frame, unpack = made
     n_zeros = max(0, math.ceil(frame.width * frame.height / 16_384) - len(frame.payload))
     packed = frame.pack()
     assert unpack(packed) == replace(frame, payload=frame.payload + bytes(n_zeros))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import tomllib
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,12 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import photograph
 from icm_codecs.bitstream.container import Frame, unpack
-from icm_codecs.content_weighted.checkpoint import code_rules, load_checkpoint
+from icm_codecs.content_weighted.checkpoint import load_checkpoint
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.content_weighted.context import (
     N_TABLES,
@@ -41,7 +39,6 @@ from icm_codecs.content_weighted.network import (
     n_kept,
 )
 from icm_codecs.content_weighted.training import ContentWeightedLoss, ContentWeightedModel
-from icm_codecs.training.recipe import find_recipe
 from tests.helpers.stream import check_bad_weights, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -341,14 +338,6 @@ def test_training_starts_from_saved_weights(weights: Path, tmp_path: Path) -> No
 # The codec
 
 
-def test_it_is_a_codec_that_loads_reports_and_can_be_weighed(codec: ContentWeighted) -> None:
-    assert isinstance(codec, Codec)
-    assert isinstance(codec, ReportsHeaderBytes)
-    assert isinstance(codec, Loads)
-    assert isinstance(codec, Learned)
-    assert codec.n_parameters() > 1000
-
-
 def test_decoder_recovers_the_encoders_code(codec: ContentWeighted) -> None:
     image = photograph(97, 61)
     sent = codec._coder.analyse(image)
@@ -457,14 +446,3 @@ def test_unknown_quality_is_refused(weights: Path) -> None:
         ContentWeighted(7)
     with pytest.raises(UsageError, match="no quality 7"):
         ContentWeighted(7, weights=str(weights)).encode(photograph(8, 8))
-
-
-def test_version_names_the_weights(codec: ContentWeighted) -> None:
-    assert "weights narrow " in codec.version()
-
-
-def test_half_precision_weights_of_the_shipped_recipe_stay_below_8_mib(tmp_path: Path) -> None:
-    model = ContentWeightedModel.from_recipe(tomllib.loads(find_recipe("content-weighted").read_text()))
-    model.save(tmp_path / "full.safetensors", {})
-    assert (tmp_path / "full.safetensors").stat().st_size < 8 * 2**20
-    assert code_rules(model.shape).planes == 128

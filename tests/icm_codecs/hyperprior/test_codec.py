@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import photograph
 from icm_codecs.bitstream.container import Frame, unpack
@@ -29,7 +27,6 @@ from icm_codecs.hyperprior.network import (
 from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, as_convolution, as_transposed
 from icm_codecs.hyperprior.training import HyperpriorModel
 from icm_codecs.layer import n_parameters
-from icm_codecs.training.trainable import Trainable
 from tests.helpers import stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,12 +77,6 @@ def weights(trained: tuple[HyperpriorModel, list[float]], tmp_path_factory: pyte
 @pytest.fixture
 def codec(weights: Path) -> Hyperprior:
     return Hyperprior(3, weights=str(weights))
-
-
-def test_it_is_trainable_and_a_codec(trained: tuple[HyperpriorModel, list[float]], codec: Hyperprior) -> None:
-    assert isinstance(trained[0], Trainable)
-    for protocol in (Codec, ReportsHeaderBytes, Loads, Learned):
-        assert isinstance(codec, protocol)
 
 
 def test_transforms_are_the_papers() -> None:
@@ -238,15 +229,6 @@ def test_training_starts_from_its_own_weights(weights: Path, tmp_path: Path) -> 
     wider = HyperpriorModel.from_recipe({**TABLES, "network": {"width": 16, "latent": 16}})
     with pytest.raises(CodecError, match="another shape"):
         wider.start_from(weights)
-
-
-def test_shipped_recipe_makes_weights_that_are_small(tmp_path: Path) -> None:
-    tables = tomllib.loads(RECIPE.read_text())
-    assert tables["codec"] == tables["name"] == Hyperprior.name
-    model = HyperpriorModel.from_recipe(tables)
-    assert model.shape.qualities == len(Hyperprior.qualities)
-    model.save(tmp_path / "whole.safetensors", {"name": "whole"})
-    assert (tmp_path / "whole.safetensors").stat().st_size <= 8 * 2**20
 
 
 @pytest.mark.parametrize(

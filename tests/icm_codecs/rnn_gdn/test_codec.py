@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
@@ -31,8 +30,6 @@ from icm_codecs.rnn_gdn.network import (
     sign_bits,
 )
 from icm_codecs.rnn_gdn.training import RnnModel
-from icm_codecs.training.recipe import find_recipe
-from icm_codecs.training.trainable import Trainable
 from tests.helpers.stream import NO_IMAGES, check_bad_weights, check_damage, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -231,10 +228,6 @@ def test_additive_reconstruction_sums_outputs_and_one_shot_takes_the_last() -> N
 # Training
 
 
-def test_model_is_trainable() -> None:
-    assert isinstance(RnnModel.from_recipe({"network": NARROW}), Trainable)
-
-
 def test_loss_is_the_mean_of_the_absolute_errors_of_all_iterations() -> None:
     model = RnnModel(RnnShape(width=2, iterations=3))
     batch = colour_blocks(1)
@@ -284,18 +277,6 @@ def test_impossible_recipe_is_refused(tables: dict[str, Any], message: str) -> N
         RnnModel.from_recipe(tables)
 
 
-@pytest.mark.parametrize("name", ["rnn-gdn", "rnn-gdn-off"])
-def test_recipe_builds_weights_that_the_package_can_carry(name: str, tmp_path: Path) -> None:
-    import tomllib
-
-    tables = tomllib.loads(find_recipe(name).read_text())
-    assert tables["name"] == name
-    model = RnnModel.from_recipe(tables)
-    model.save(tmp_path / "weights.safetensors", {})
-    assert (tmp_path / "weights.safetensors").stat().st_size < 8 * 2**20
-    assert model.network.shape.gdn == (name == "rnn-gdn")
-
-
 def test_saved_weights_start_a_training(narrow: Path, tmp_path: Path) -> None:
     model = RnnModel.from_recipe({"network": NARROW})
     model.start_from(narrow)
@@ -313,12 +294,9 @@ def test_it_conforms_with_entropy_coded_bits_too(narrow: Path) -> None:
     check_codec(RnnGdn, weights=str(narrow), coding="adaptive")
 
 
-def test_it_is_a_learned_codec(narrow: Path) -> None:
-    codec = RnnGdn(3, weights=str(narrow))
-    for protocol in (Codec, ReportsHeaderBytes, Loads, Learned):
-        assert isinstance(codec, protocol)
-    codec.load()
-    assert codec.n_parameters() == sum(value.numel() for value in RnnNetwork(RnnShape(width=6)).parameters())
+def test_values_that_were_learned_are_counted(narrow: Path) -> None:
+    learned = sum(value.numel() for value in RnnNetwork(RnnShape(width=6)).parameters())
+    assert RnnGdn(3, weights=str(narrow)).n_parameters() == learned
 
 
 @pytest.mark.parametrize("quality", [1, 5, 16])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.testing import photograph
 from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS
-from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.checkpoint import load_checkpoint
 from icm_codecs.tucodec.codec import Tucodec
 from icm_codecs.tucodec.container import RateFrame, unpack
@@ -95,14 +92,6 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(2)
     random_model().save(path, {})
     return str(path)
-
-
-def test_it_is_a_codec_that_reports_loads_and_can_be_weighed(weights: str) -> None:
-    codec = Tucodec(0.5, weights=weights)
-    assert isinstance(codec, Codec)
-    assert isinstance(codec, ReportsHeaderBytes)
-    assert isinstance(codec, Loads)
-    assert isinstance(codec, Learned)
 
 
 # The networks.
@@ -246,13 +235,6 @@ def test_training_went_on_to_images_of_use(trained: tuple[TucodecModel, list[dic
 def test_impossible_recipe_is_refused_with_the_entrys_name(tables: dict[str, Any], what: str) -> None:
     with pytest.raises(ValueError, match=what):
         TucodecModel.from_recipe(tables)
-
-
-def test_shipped_recipe_builds_a_model_of_fewer_than_8_mib() -> None:
-    import tomllib
-
-    model = TucodecModel.from_recipe(tomllib.loads(find_recipe("tucodec").read_text()))
-    assert sum(parameter.numel() for parameter in model.parameters()) * 2 < 8 * 2**20
 
 
 # What encoder and decoder must agree on.
@@ -491,12 +473,6 @@ def test_missing_and_foreign_weights_are_one_line(weights: str, tmp_path: Path) 
     check_bad_weights(lambda path: Tucodec(0.5, weights=path), weights, tmp_path)
 
 
-def test_version_names_the_weights(weights: str, untrained: str) -> None:
-    one, other = Tucodec(0.5, weights=weights).version(), Tucodec(0.5, weights=untrained).version()
-    assert "weights narrow " in one
-    assert one != other
-
-
 def test_stream_of_other_weights_is_refused(weights: str, untrained: str) -> None:
     data = Tucodec(0.5, weights=weights).encode(photograph(40, 40))
     with pytest.raises(CodecError, match="other weights"):
@@ -509,23 +485,6 @@ def test_position_beyond_the_last_rung_is_refused(weights: str) -> None:
     beyond = RateFrame(frame.model, 1537, frame.width, frame.height, frame.payload)
     with pytest.raises(CodecError, match="other weights"):
         codec.decode(beyond.pack())
-
-
-@given(
-    st.builds(
-        RateFrame,
-        model=st.binary(min_size=2, max_size=2),
-        position=st.integers(0, 4095),
-        width=st.integers(1, 1023),
-        height=st.integers(1, 2**16 - 1),
-        payload=st.binary(max_size=64),
-    )
-)
-def test_frame_survives_packing_with_zeros_up_to_a_byte_for_16384_pixels(frame: RateFrame) -> None:
-    n_zeros = max(0, math.ceil(frame.width * frame.height / 16_384) - len(frame.payload))
-    packed = frame.pack()
-    assert unpack(packed) == replace(frame, payload=frame.payload + bytes(n_zeros))
-    assert unpack(packed).pack() == packed
 
 
 def test_sound_check_over_a_damaged_payload_still_gives_an_image_or_an_error(weights: str) -> None:
