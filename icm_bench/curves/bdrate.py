@@ -6,7 +6,7 @@ positive BD-accuracy more accuracy for the same bits. An estimate that is not de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias, Unpack
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from icm_bench.curves.estimate import Estimate, Options, Settings
 from icm_bench.curves.interval import with_interval
-from icm_bench.curves.prepared import Across, Prepared, Rates, replicates_for
+from icm_bench.curves.prepared import Across, Axis, Prepared, Rates, replicates_for
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError
@@ -71,25 +71,12 @@ def rate_at(curve: Measured, accuracy: float, **options: Unpack[Options]) -> Est
 
 def prepared_bd_rate(anchor: Prepared, test: Prepared) -> Estimate:
     """Return the BD-rate of prepared curves, with its 95 % interval where both have replicates."""
-    reason = _unfit(anchor, test)
-    if reason:
-        return _with_interval(_none(test, reason), anchor, test, replicated_bd_rate)
-    delta = _delta(anchor.over_accuracy, test.over_accuracy, None)
-    percent = float(_percent(delta.mean)[0])
-    ranges = [curve.front.accuracy[curve.front.kept] for curve in (anchor, test)]
-    found = _checked(anchor, test, delta, percent, ranges, test.settings.metric)
-    return _with_interval(found, anchor, test, replicated_bd_rate)
+    return _compared(anchor, test, "accuracy")
 
 
 def prepared_bd_accuracy(anchor: Prepared, test: Prepared) -> Estimate:
     """Return the BD-accuracy of prepared curves, with its 95 % interval where both have replicates."""
-    reason = _unfit(anchor, test)
-    if reason:
-        return _with_interval(_none(test, reason), anchor, test, replicated_bd_accuracy)
-    delta = _delta(anchor.over_log_rate, test.over_log_rate, None)
-    ranges = [np.exp(curve.front.log_rate[curve.front.kept]) for curve in (anchor, test)]
-    found = _checked(anchor, test, delta, float(delta.mean[0]), ranges, "bpp")
-    return _with_interval(found, anchor, test, replicated_bd_accuracy)
+    return _compared(anchor, test, "log_rate")
 
 
 def prepared_rate_at(
@@ -113,21 +100,17 @@ def prepared_rate_at(
 
 def replicated_bd_rate(anchor: Prepared, test: Prepared) -> Floats:
     """Return the BD-rate of each replicate that both curves have: percent, NaN where there is none."""
-    n = _n_common(anchor, test)
-    delta = _delta(anchor.replicates_over_accuracy, test.replicates_over_accuracy, n)
-    return np.where(delta.strays, np.nan, _percent(delta.mean))
+    return _replicated(anchor, test, "accuracy")
 
 
 def replicated_bd_accuracy(anchor: Prepared, test: Prepared) -> Floats:
     """Return the BD-accuracy of each replicate that both curves have, in the metric's unit; NaN where there is none."""
-    n = _n_common(anchor, test)
-    delta = _delta(anchor.replicates_over_log_rate, test.replicates_over_log_rate, n)
-    return np.where(delta.strays, np.nan, delta.mean)
+    return _replicated(anchor, test, "log_rate")
 
 
 def replicated_rate_at(curve: Prepared, accuracy: Floats | float) -> Floats:
     """Return the rate of each replicate at an accuracy, or at one of its own: bits per pixel, NaN where not reached."""
-    return _rates_at(curve.replicates_over_accuracy, accuracy)[0]
+    return _rates_at(curve.replicates_over["accuracy"], accuracy)[0]
 
 
 class _Delta(NamedTuple):
@@ -192,12 +175,12 @@ def _rate_at(curve: Prepared, accuracy: float) -> Estimate:
     if reason:
         return _none(curve, reason)
     codec, metric = curve.curve.codec, curve.settings.metric
-    low, high = float(curve.over_accuracy.low[0]), float(curve.over_accuracy.high[0])
+    low, high = float(curve.over["accuracy"].low[0]), float(curve.over["accuracy"].high[0])
     if accuracy > high:
         return _none(curve, f"{codec} reaches {high:.4g} {metric}, not {accuracy:.4g}")
     if accuracy < low:
         return _none(curve, f"{codec} starts at {low:.4g} {metric}, above {accuracy:.4g}")
-    bpp, strays = _rates_at(curve.over_accuracy, accuracy)
+    bpp, strays = _rates_at(curve.over["accuracy"], accuracy)
     if strays[0]:
         return _none(curve, _strayed(curve))
     if not np.isfinite(bpp[0]):
@@ -249,18 +232,25 @@ def _explained(found: Estimate, prepared: Sequence[Prepared], measured: Sequence
     return replace(found, reason=f"no interval: {why}")
 
 
-def _n_common(anchor: Prepared, test: Prepared) -> int:
-    # Of one dataset, fewer replicates are the beginning of more.
-    return min(anchor.n_replicates or 0, test.n_replicates or 0)
-
-
-def _with_interval(
-    found: Estimate, anchor: Prepared, test: Prepared, replicated: Callable[[Prepared, Prepared], Floats]
-) -> Estimate:
+def _compared(anchor: Prepared, test: Prepared, axis: Axis) -> Estimate:
+    reason = _unfit(anchor, test)
+    found = _none(test, reason) if reason else _checked(anchor, test, axis)
     found = replace(found, dips=anchor.dips + test.dips)
     if anchor.n_replicates is None or test.n_replicates is None:
         return found
-    return with_interval(found, replicated(anchor, test))
+    return with_interval(found, _replicated(anchor, test, axis))
+
+
+def _replicated(anchor: Prepared, test: Prepared, axis: Axis) -> Floats:
+    # Of one dataset, fewer replicates are the beginning of more.
+    n = min(anchor.n_replicates or 0, test.n_replicates or 0)
+    delta = _delta(anchor.replicates_over[axis], test.replicates_over[axis], n)
+    return np.where(delta.strays, np.nan, _in_unit(delta.mean, axis))
+
+
+def _in_unit(mean: Floats, axis: Axis) -> Floats:
+    """Return mean differences of log-rate as percent, and of accuracy as they are."""
+    return _percent(mean) if axis == "accuracy" else mean
 
 
 def _percent(log_ratio: Floats) -> Floats:
@@ -277,11 +267,13 @@ def _unfit(*curves: Prepared) -> str | None:
     return next(filter(None, (curve.too_few() for curve, _ in zip(curves, fronts, strict=True))), None)
 
 
-def _checked(
-    anchor: Prepared, test: Prepared, delta: _Delta, value: float, ranges: Sequence[Floats], name: str
-) -> Estimate:
-    overlap = float(delta.overlap[0])
+def _checked(anchor: Prepared, test: Prepared, axis: Axis) -> Estimate:
+    delta = _delta(anchor.over[axis], test.over[axis], None)
+    overlap, value = float(delta.overlap[0]), float(_in_unit(delta.mean, axis)[0])
     if overlap == 0:
+        accuracies = [curve.front.accuracy[curve.front.kept] for curve in (anchor, test)]
+        rates = [np.exp(curve.front.log_rate[curve.front.kept]) for curve in (anchor, test)]
+        name, ranges = (test.settings.metric, accuracies) if axis == "accuracy" else ("bpp", rates)
         shown = [
             f"{curve.curve.codec} has {values[0]:.4g} to {values[-1]:.4g}"
             for curve, values in zip((anchor, test), ranges, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
@@ -24,6 +24,7 @@ Rates: TypeAlias = Curve | tuple[Sequence[float], Sequence[float]]
 """A curve, or its rates and its accuracies."""
 
 Axis: TypeAlias = Literal["accuracy", "log_rate"]
+"""Over what a curve runs: log-rate over accuracy gives BD-rates, accuracy over log-rate BD-accuracies."""
 
 _N_FITTED: Final = 4
 _FITTED_DIGITS: Final = 9
@@ -135,24 +136,14 @@ class Prepared:
         return Fronts(np.log(bpp), accuracy, np.ones(bpp.shape, dtype=bool))
 
     @cached_property
-    def over_accuracy(self) -> Across:
-        """The curve's log-rate over its accuracy."""
-        return Across(self.front, "accuracy", self.settings.method)
+    def over(self) -> Mapping[Axis, Across]:
+        """The curve over its accuracy and over its log-rate."""
+        return _over_both(self.front, self.settings.method)
 
     @cached_property
-    def over_log_rate(self) -> Across:
-        """The curve's accuracy over its log-rate."""
-        return Across(self.front, "log_rate", self.settings.method)
-
-    @cached_property
-    def replicates_over_accuracy(self) -> Across:
-        """The replicates' log-rate over their accuracy."""
-        return Across(self._replicated, "accuracy", self.settings.method)
-
-    @cached_property
-    def replicates_over_log_rate(self) -> Across:
-        """The replicates' accuracy over their log-rate."""
-        return Across(self._replicated, "log_rate", self.settings.method)
+    def replicates_over(self) -> Mapping[Axis, Across]:
+        """The replicates over their accuracy and over their log-rate."""
+        return _over_both(self._replicated, self.settings.method)
 
     def undefined_points(self) -> list[str]:
         """Name the points that have no value, such as the AP of small objects where there are none."""
@@ -199,6 +190,10 @@ class Prepared:
         return _fronts(
             replicates.bpp, replicates.metrics[settings.metric], settings.method, settings.monotone
         )
+
+
+def _over_both(fronts: Fronts, method: Method) -> Mapping[Axis, Across]:
+    return {axis: Across(fronts, axis, method) for axis in get_args(Axis)}
 
 
 class _Recipe(NamedTuple):
