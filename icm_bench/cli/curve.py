@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,76 +66,56 @@ def bdrate(
     from icm_bench.report.style import check_labels
 
     named = parse_labels(labels or ())
-    compared, fixed = [], []
+    options: Any
     selection = Selection.parse(codecs, datasets, detectors)
     groups = _groups(folder, metric, selection, force=force or points)
     if no_intervals:
         groups = [[replace(curve, is_resampled=False) for curve in group] for group in groups]
     check_labels(named, itertools.chain(*groups))
     if points:
-        _show_points(groups, named, format_)
+        rows = (row for group in groups for row in record.of_points(group, named))
+        _print(rows, (table.labelled(table.of_run(group), group, named) for group in groups), format_)
         return
     if anchor is not None and not matrix:
         groups = _with_anchor(groups, anchor)
     if across is not None:
-        _show_by_detector(
-            groups, named, format_, anchor=anchor, metric=metric, method=method, monotone=monotone
-        )
+        options = {"anchor": anchor, "metric": metric, "method": method, "monotone": monotone}
+        pairs = [(by_detector.compared(each, **options), each) for each in by_detector.judged(groups)]
+        rows = (row for compared, _ in pairs for item in compared for row in item.records())
+        _print(rows, (by_detector.table_of(compared, each, named) for compared, each in pairs), format_)
         return
+    made = []
     for group in groups:
-        options: Any = {"metric": main_metric(group, metric), "method": method, "monotone": monotone}
-        compared.append(
+        options = {"metric": main_metric(group, metric), "method": method, "monotone": monotone}
+        compared = (
             compare_all(group, **options) if matrix else compare_with_anchor(group, anchor=anchor, **options)
         )
-        fixed.append([] if matrix else fixed_accuracies(group, _numbers(at), **options))
-    if format_ in ("json", "csv"):
-        rows = [row for pair in zip(compared, fixed, strict=True) for row in records(*pair)]
-        write = record.to_json if format_ == "json" else record.to_csv
-        typer.echo(write(rows), nl=False)
-        return
-    for group, comparisons, rates in zip(groups, compared, fixed, strict=True):
-        tables = [(table.of_matrix if matrix else table.of_comparison)(comparisons)] if comparisons else []
-        tables += [table.of_fixed_accuracies(rates)] if rates else []
-        for item in tables:
-            _show(table.labelled(item, group, named), format_)
+        made.append((compared, [] if matrix else fixed_accuracies(group, _numbers(at), **options)))
+    of_group = table.of_matrix if matrix else table.of_comparison
+    tables = (
+        table.labelled(item, group, named)
+        for group, (compared, rates) in zip(groups, made, strict=True)
+        for item in (
+            *([of_group(compared)] if compared else []),
+            *([table.of_fixed_accuracies(rates)] if rates else []),
+        )
+    )
+    _print((row for pair in made for row in records(*pair)), tables, format_)
 
 
-def _show_points(
-    groups: Iterable[list[Result]], named: Mapping[str, str], format_: option.TableFormat
-) -> None:
+def _print(rows: Iterable[dict[str, Any]], tables: Iterable[Table], format_: option.TableFormat) -> None:
+    """Print records in a format for programs, or else tables."""
     from icm_bench.report import record, table
 
     if format_ in ("json", "csv"):
-        rows = [row for group in groups for row in record.of_points(group, named)]
         write = record.to_json if format_ == "json" else record.to_csv
-        typer.echo(write(rows), nl=False)
+        typer.echo(write(list(rows)), nl=False)
         return
-    for group in groups:
-        _show(table.labelled(table.of_run(group), group, named), format_)
-
-
-def _show_by_detector(
-    groups: list[list[Result]], named: Mapping[str, str], format_: option.TableFormat, **options: Any
-) -> None:
-    from icm_bench.report import record
-
-    pairs = [(by_detector.compared(members, **options), members) for members in by_detector.judged(groups)]
-    if format_ in ("json", "csv"):
-        rows = [row for compared, _ in pairs for item in compared for row in item.records()]
-        write = record.to_json if format_ == "json" else record.to_csv
-        typer.echo(write(rows), nl=False)
-        return
-    for compared, members in pairs:
-        _show(by_detector.table_of(compared, members, named), format_)
-
-
-def _show(item: Table, format_: option.TableFormat) -> None:
-    from icm_bench.report import table
-
-    if format_ == "table":
-        table.show(item, Console())
-    else:
-        typer.echo(table.markdown(item) if format_ == "markdown" else table.latex(item))
+    for item in tables:
+        if format_ == "table":
+            table.show(item, Console())
+        else:
+            typer.echo(table.markdown(item) if format_ == "markdown" else table.latex(item))
 
 
 def plot(
