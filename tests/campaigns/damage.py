@@ -139,7 +139,8 @@ class Campaign:
         environment = prepare(folder)
         sys.path.insert(0, str(folder / "site"))
         os.environ["PYTHONPATH"] = environment["PYTHONPATH"]
-        self.dataset = open_dataset("coco-format", **annotated(folder))
+        places = annotated(folder)
+        self.dataset = open_dataset("coco-format", images=places["images"], annotations=places["annotations"])
         self.measure(folder / "whole")
         self.reference = curve_files(folder / "whole")
         self.numbers = {result.codec: _numbers(result) for result in find(folder / "whole" / "results")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from icm_bench.pipeline.runner import run
 from icm_bench.testing import check_detector
 from tests.helpers.small_run import run_in
 
+onnx = pytest.importorskip("onnx", reason="the extra 'train' is not installed")
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -39,74 +40,26 @@ IMAGES: dict[str, tuple[tuple[int | str, ...], str]] = {"images": ((1, 3, HEIGHT
 SIZES: dict[str, tuple[tuple[int | str, ...], str]] = {"orig_target_sizes": ((1, 2), "int64")}
 LANDSCAPE = np.zeros((128, 192, 3), np.uint8)  # twice the input's size: every fit scales by a half
 
-_TYPES = {"float": 1, "uint8": 2, "int32": 6, "int64": 7, "float16": 10}
+TYPES = {"float": 1, "uint8": 2, "int32": 6, "int64": 7, "float16": 10}
 
 Inputs = Mapping[str, tuple[tuple[int | str, ...], str]]
 
 
-def field(number: int, payload: bytes | int) -> bytes:
-    """A field of a protocol buffer: a number, or bytes."""
-    if isinstance(payload, int):
-        return varint(number << 3) + varint(payload)
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
-
-
-def varint(value: int) -> bytes:
-    head = b""
-    while value > 127:
-        head += bytes([value & 127 | 128])
-        value >>= 7
-    return head + bytes([value])
-
-
-def fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """The number, the payload and the whole of every field; numbers alone have an empty payload."""
-
-    def read(at: int) -> tuple[int, int]:
-        value = shift = 0
-        while True:
-            value |= (data[at] & 127) << shift
-            shift, at = shift + 7, at + 1
-            if data[at - 1] < 128:
-                return value, at
-
-    at = 0
-    while at < len(data):
-        start = at
-        key, at = read(at)
-        value, at = read(at)
-        end = at + value if key & 7 == 2 else at
-        yield key >> 3, data[at:end], data[start:end]
-        at = end
-
-
-def port(name: str, shape: tuple[int | str, ...], kind: str) -> bytes:
-    axes = b"".join(
-        field(1, field(1, axis) if isinstance(axis, int) else field(2, axis.encode())) for axis in shape
-    )
-    return field(1, name.encode()) + field(2, field(1, field(1, _TYPES[kind]) + field(2, axes)))
-
-
-def tensor(name: str, array: NDArray[Any]) -> bytes:
-    kind = {"float32": "float"}.get(array.dtype.name, array.dtype.name)
-    axes = b"".join(field(1, axis) for axis in array.shape)
-    return axes + field(2, _TYPES[kind]) + field(8, name.encode()) + field(9, array.tobytes())
-
-
-def node(operator: str, inputs: list[str], output: str) -> bytes:
-    names = b"".join(field(1, name.encode()) for name in inputs)
-    return names + field(2, output.encode()) + field(4, operator.encode())
-
-
 def constant_model(inputs: Inputs, outputs: Mapping[str, NDArray[Any]]) -> bytes:
     """An ONNX model that returns the same arrays for every input."""
-    graph = b""
-    for name, array in outputs.items():
-        kind = {"float32": "float"}.get(array.dtype.name, array.dtype.name)
-        graph += field(1, node("Identity", [f"{name}_value"], name))
-        graph += field(5, tensor(f"{name}_value", array)) + field(12, port(name, array.shape, kind))
-    graph += field(2, b"g") + b"".join(field(11, port(name, *form)) for name, form in inputs.items())
-    return field(1, 8) + field(7, graph) + field(8, field(1, b"") + field(2, 13))
+    made = onnx.helper
+    graph = made.make_graph(
+        [made.make_node("Identity", [f"{name}_value"], [name]) for name in outputs],
+        "constant",
+        [made.make_tensor_value_info(name, TYPES[kind], shape) for name, (shape, kind) in inputs.items()],
+        [
+            made.make_tensor_value_info(name, made.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for name, array in outputs.items()
+        ],
+        [onnx.numpy_helper.from_array(array, f"{name}_value") for name, array in outputs.items()],
+    )
+    model = made.make_model(graph, ir_version=8, opset_imports=[made.make_opsetid("", 13)])
+    return bytes(model.SerializeToString())
 
 
 def make(folder: Path, inputs: Inputs, outputs: Mapping[str, NDArray[Any]], **options: Any) -> Onnx:
@@ -115,13 +68,13 @@ def make(folder: Path, inputs: Inputs, outputs: Mapping[str, NDArray[Any]], **op
     return Onnx(weights=file, **options)
 
 
-def cells() -> NDArray[np.float32]:
-    """The cell's column, row and stride, 126 x 3."""
+def cells(height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.float32]:
+    """The cells' column, row and stride, n x 3."""
     rows = [
         (x, y, stride)
         for stride in (8, 16, 32)
-        for y in range(HEIGHT // stride)
-        for x in range(WIDTH // stride)
+        for y in range(height // stride)
+        for x in range(width // stride)
     ]
     return np.array(rows, np.float32)
 
@@ -667,18 +620,15 @@ def test_yolox_exported_with_decoded_boxes_predicts_the_same(tmp_path: Path) -> 
 
 def with_decoded_boxes(model: bytes) -> bytes:
     """YOLOX-Nano's model with the decoding of boxes as its last nodes: offset + raw * factor + exp(raw) * size."""
-    rows = [
-        (x, y, stride) for stride in (8, 16, 32) for y in range(416 // stride) for x in range(416 // stride)
-    ]
-    place = np.array(rows, np.float32)
-    factor, size, offset = (np.zeros((1, len(rows), 85), np.float32) for _ in range(3))
+    place = cells(416, 416)
+    factor, size, offset = (np.zeros((1, len(place), 85), np.float32) for _ in range(3))
     factor[0, :, :2] = place[:, 2:]
     factor[0, :, 4:] = 1.0
     size[0, :, 2:4] = place[:, 2:]
     offset[0, :, :2] = place[:, :2] * place[:, 2:]
-    added = field(12, port("decoded", (1, len(rows), 85), "float"))
+    whole = onnx.load_from_string(model)
     for name, array in (("factor", factor), ("size", size), ("offset", offset)):
-        added += field(5, tensor(name, array))
+        whole.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     for operator, inputs, output in (
         ("Exp", ["output"], "sizes"),
         ("Mul", ["sizes", "size"], "scaled"),
@@ -686,14 +636,10 @@ def with_decoded_boxes(model: bytes) -> bytes:
         ("Add", ["scaled", "moved"], "sum"),
         ("Add", ["sum", "offset"], "decoded"),
     ):
-        added += field(1, node(operator, inputs, output))
-    result = b""
-    for number, payload, whole in fields(model):
-        if number == 7:
-            kept = b"".join(part for inner, _, part in fields(payload) if inner != 12)
-            whole = field(7, kept + added)
-        result += whole
-    return result
+        whole.graph.node.append(onnx.helper.make_node(operator, inputs, [output]))
+    del whole.graph.output[:]
+    whole.graph.output.append(onnx.helper.make_tensor_value_info("decoded", 1, (1, len(place), 85)))
+    return bytes(whole.SerializeToString())
 
 
 @needs_files
