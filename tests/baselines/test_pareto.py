@@ -24,6 +24,7 @@ from icm_bench.report.browser import Places
 from icm_bench.report.page import Pictures, write
 from icm_bench.spec import resolve_codec
 from icm_bench.testing import photograph
+from tests.helpers.made_up import made_up
 from tests.helpers.small_run import run_in
 
 CODED = ["vvc:preset=faster", "vvc-pareto:preset=faster"]
@@ -158,28 +159,17 @@ def test_the_report_shows_the_pictures_of_the_front(
 @pytest.fixture
 def interleaved() -> tuple[Result, Replicates]:
     """Five points: the second is beaten by the first, the fourth has no accuracy."""
-    bpp, accuracy = [0.4, 0.1, 0.2, 0.3, 0.05], [30.0, 10.0, 20.0, None, 12.0]
-    meta = {
-        "qualities": [1, 2, 3, 4, 5],
-        "codec_version": ["a", "b", "c", "d", "e"],
-        "dataset": {},
-        "detector": {},
-        "intervals": {"level": 0.95, "map": [[i, i] for i in range(5)]},
-    }
-    result = Result(
-        dataset="some",
-        task="detection",
-        detector="fake",
-        codec="vvc-pareto:preset=fast",
-        results={"bpp": bpp, "map": accuracy},
-        meta=meta,
-        categories={"cat": [1.0, 2.0, None, 4.0, 5.0]},
-        timings={"results": {"encode_s": [1.0, 2.0, 3.0, 4.0, 5.0]}, "machine": "this"},
+    result = made_up(
+        "vvc-pareto:preset=fast",
+        {"bpp": [0.4, 0.1, 0.2, 0.3, 0.05], "map": [30.0, 10.0, 20.0, None, 12.0]},
+        codec_version=["a", "b", "c", "d", "e"],
+        intervals={"level": 0.95, "map": [[i, i] for i in range(5)]},
     )
+    timings = {"results": {"encode_s": [1.0, 2.0, 3.0, 4.0, 5.0]}, "machine": "this"}
     replicates = Replicates(
         np.arange(10.0).reshape(5, 2), {"map": np.arange(10.0).reshape(5, 2)}, {"map": np.ones(2)}
     )
-    return result, replicates
+    return replace(result, categories={"cat": [1.0, 2.0, None, 4.0, 5.0]}, timings=timings), replicates
 
 
 def test_all_that_belongs_to_a_point_goes_with_it(interleaved: tuple[Result, Replicates]) -> None:

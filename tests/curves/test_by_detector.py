@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from icm_bench.cli import app
 from icm_bench.curves.by_detector import compare_by_detector, has_seen
-from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, load, path_of, save
+from tests.helpers.made_up import made_up
 
 RATES, ACCURACIES = np.array([0.1, 0.2, 0.4, 0.8]), np.array([10.0, 20.0, 30.0, 40.0])
 DETECTORS = ("yolox", "onnx:layout=detr:model=deim-c6ad358f", "nanodet_g")
@@ -23,19 +23,13 @@ def curve(
     folder: Path, codec: str, detector: str, scale: float, *, images: str = "a" * 64, n: int = 40
 ) -> Result:
     """Write a curve whose rates are those of the anchor times a scale, on each replicate times another."""
-    made = Result(
-        dataset="set",
-        task="detection",
-        detector=detector,
-        codec=codec,
-        results={"bpp": (RATES * scale).tolist(), "map": ACCURACIES.tolist()},
-        meta={
-            "qualities": [1, 2, 3, 4],
-            "dataset": {"fingerprint": images},
-            "detector": {"version": "1"},
-            "trained_through": ["onnx:model=deim-c6ad358f", "yolox"] if codec == "learned" else [],
-            "conventions": MEASURED.record(),
-        },
+    made = made_up(
+        codec,
+        {"bpp": (RATES * scale).tolist(), "map": ACCURACIES.tolist()},
+        ("set", "detection", detector),
+        dataset={"fingerprint": images},
+        detector={"version": "1"},
+        trained_through=["onnx:model=deim-c6ad358f", "yolox"] if codec == "learned" else [],
     )
     # The scale of a replicate is the detector's own, up or down with the others' or against them.
     swing = np.linspace(-0.1, 0.1, n) * (-1 if detector == "nanodet_g" else 1)

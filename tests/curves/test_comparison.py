@@ -11,20 +11,11 @@ from icm_bench.curves.comparison import comparable, compare_all, compare_with_an
 from icm_bench.curves.rate_convention import MEASURED, POOLED
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError
+from tests.helpers.made_up import made_up
 
 
 def curve(codec: str, metrics: Mapping[str, list[float]], **meta: Any) -> Result:
-    return Result(
-        *("kodak", "fidelity", "none", codec),
-        results={"bpp": [0.1, 0.2, 0.4, 0.8], **metrics},
-        meta={
-            "qualities": [1, 2, 3, 4],
-            "dataset": {},
-            "detector": {},
-            "conventions": MEASURED.record(),
-            **meta,
-        },
-    )
+    return made_up(codec, {"bpp": [0.1, 0.2, 0.4, 0.8], **metrics}, ("kodak", "fidelity", "none"), **meta)
 
 
 PSNR = {"psnr-rgb": [30.0, 33.0, 36.0, 39.0]}

@@ -23,6 +23,7 @@ from icm_bench.formats.tidy import import_tidy
 from icm_bench.metrics.coco_ap import METRICS, GroundTruth, score
 from icm_bench.pipeline import store
 from icm_bench.pipeline.export import export_coco, export_codec_compare
+from tests.helpers.made_up import made_up
 from tests.helpers.small_run import run_in
 
 
@@ -95,21 +96,14 @@ def test_a_compressai_file_can_be_read_by_its_importer(jpeg: Result, tmp_path: P
 
 
 def test_metrics_that_are_not_defined_everywhere_are_left_out_of_a_compressai_file(tmp_path: Path) -> None:
-    columns: dict[str, list[float | None]] = {
-        "bpp": [0.2, 0.1],
-        "map": [30.0, 20.0],
-        "map_small": [None, 1.0],
-    }
-    result = Result("d", "detection", "y", "x", columns, {"qualities": [1, 2], "dataset": {}, "detector": {}})
+    result = made_up("x", {"bpp": [0.2, 0.1], "map": [30.0, 20.0], "map_small": [None, 1.0]})
     export_compressai(result, tmp_path / "x.json")
     assert _strict_json(tmp_path / "x.json")["results"] == {"bpp": [0.1, 0.2], "map": [20.0, 30.0]}
 
 
 def test_a_figure_that_is_not_finite_leaves_no_file(tmp_path: Path) -> None:
-    columns: dict[str, list[float | None]] = {"bpp": [0.2], "map": [math.inf]}
-    result = Result("d", "detection", "y", "x", columns, {"qualities": [1], "dataset": {}, "detector": {}})
     with pytest.raises(ResultError, match="not finite"):
-        export_compressai(result, tmp_path / "x.json")
+        export_compressai(made_up("x", {"bpp": [0.2], "map": [math.inf]}), tmp_path / "x.json")
     assert not (tmp_path / "x.json").exists()
 
 

@@ -19,6 +19,7 @@ from icm_bench.error import UsageError
 from icm_bench.formats.importer import save_imported
 from icm_bench.formats.published import PUBLICATIONS, published
 from icm_bench.report.plot import plot
+from tests.helpers.made_up import made_up
 
 matplotlib.use("Agg")
 
@@ -26,19 +27,9 @@ TASKS = ("detection", "segmentation", "keypoints")
 
 
 def _ours() -> Result:
-    meta = {
-        "qualities": [37, 32, 27],
-        "dataset": {},
-        "detector": {},
-        "conventions": MEASURED.record(),
-    }
-    return Result(
-        "coco",
-        "detection",
-        "faster-rcnn-r50-c4",
-        "vvc:preset=medium",
-        {"bpp": [0.1, 0.2, 0.4], "map": [18.0, 25.0, 30.0]},
-        meta,
+    columns = {"bpp": [0.1, 0.2, 0.4], "map": [18.0, 25.0, 30.0]}
+    return made_up(
+        "vvc:preset=medium", columns, ("coco", "detection", "faster-rcnn-r50-c4"), qualities=[37, 32, 27]
     )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from icm_bench.curves.comparison import compare_all, compare_with_anchor, fixed_accuracies, records
-from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.result import Result, save
 from icm_bench.report import content, difference, plot, regression, table
+from tests.helpers.made_up import made_up
 
 SAID = "Accuracy does not rise with rate everywhere: jpeg at 3 is left out"
 
@@ -17,17 +17,13 @@ SAID = "Accuracy does not rise with rate everywhere: jpeg at 3 is left out"
 def curve(
     codec: str, accuracies: list[float], rates: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)
 ) -> Result:
-    return Result(
-        *("blobs", "detection", "fake", codec),
-        results={"bpp": list(rates), "map": list(accuracies)},
-        meta={
-            "qualities": [1, 2, 3, 4, 5],
-            "codec_version": ["one"] * 5,
-            "dataset": {"fingerprint": "f", "images": 12},
-            "detector": {"version": "fake 1"},
-            "uncompressed": {"map": 40.0},
-            "conventions": MEASURED.record(),
-        },
+    return made_up(
+        codec,
+        {"bpp": rates, "map": accuracies},
+        codec_version=["one"] * 5,
+        dataset={"fingerprint": "f", "images": 12},
+        detector={"version": "fake 1"},
+        uncompressed={"map": 40.0},
     )
 
 

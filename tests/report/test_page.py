@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image as Pillow
 
-from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.replicates import Replicates
-from icm_bench.curves.result import Result, save
+from icm_bench.curves.result import save
 from icm_bench.curves.schema import content_digest
 from icm_bench.dataset import Dataset
 from icm_bench.error import IcmBenchError, ResultError
@@ -33,6 +33,7 @@ from icm_bench.report import page
 from icm_bench.report.browser import Places, pair
 from icm_bench.report.selection import Selection
 from icm_bench.testing import FakeCodec, FakeDetector
+from tests.helpers.made_up import made_up
 from tests.helpers.small_run import run_in
 
 BROWSER = next(
@@ -69,27 +70,22 @@ def write_curve(
             {"map": np.array(accuracies)[:, None] + wobble},
             {"map": 30 + wobble},
         )
-    result = Result(
-        dataset=dataset,
-        task="detection",
-        detector="fake",
-        codec=codec,
-        results={"bpp": rates, "map": accuracies, "psnr-rgb": [22.0, 25.0, 28.0, None]},
-        meta={
-            "qualities": [5, 10, 20, 50],
-            "codec_version": ["one"] * 4,
-            "dataset": {"fingerprint": "f", "images": 20, "objects": 50},
-            "detector": {"version": "fake 1"},
-            "uncompressed": {"map": 30.0, "intervals": {"map": [28.0, 32.0]}},
-            "intervals": {"map": [[a - 2, a + 2] for a in accuracies]},
-            "versions": {"numpy": "1.26"},
-            "command": f"icm-bench run --codecs {codec}",
-            "conventions": MEASURED.record(),
-        },
-        timings={"results": {"encode_s": [0.1] * 4, "decode_s": [0.2] * 4}, "machine": {"cores": 2}},
+    result = made_up(
+        codec,
+        {"bpp": rates, "map": accuracies, "psnr-rgb": [22.0, 25.0, 28.0, None]},
+        (dataset, "detection", "fake"),
+        qualities=[5, 10, 20, 50],
+        codec_version=["one"] * 4,
+        dataset={"fingerprint": "f", "images": 20, "objects": 50},
+        detector={"version": "fake 1"},
+        uncompressed={"map": 30.0, "intervals": {"map": [28.0, 32.0]}},
+        intervals={"map": [[a - 2, a + 2] for a in accuracies]},
+        versions={"numpy": "1.26"},
+        command=f"icm-bench run --codecs {codec}",
     )
+    timings = {"results": {"encode_s": [0.1] * 4, "decode_s": [0.2] * 4}, "machine": {"cores": 2}}
     path = root / dataset / "detection" / "fake" / f"{re.sub('[^a-z0-9]', '', codec)}.json"
-    save(result, path, replicates)
+    save(replace(result, timings=timings), path, replicates)
     return path
 
 

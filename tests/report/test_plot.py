@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex, to_rgb
 
-from icm_bench.curves.rate_convention import MEASURED
 from icm_bench.curves.result import Result, find
 from icm_bench.error import UsageError
 from icm_bench.report import style
@@ -26,6 +25,7 @@ from icm_bench.report.look import SIZES, Look, Size
 from icm_bench.report.panel import draw_few_at_a_time, draw_panels
 from icm_bench.report.plot import draw_group, lowest_that_matters, plot
 from icm_bench.report.style import COLORS, check_labels, labels_of, one_of, style_of
+from tests.helpers.made_up import made_up
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -37,22 +37,14 @@ def closed() -> Iterator[None]:
 
 
 def make(codec: str, *, rate: float = 1.0, task: str = "detection", **meta: Any) -> Result:
-    return Result(
-        dataset="blobs",
-        task=task,
-        detector="fake",
-        codec=codec,
-        results={"bpp": [rate * bpp for bpp in (0.1, 0.2, 0.4, 0.8)], "map": [10.0, 20.0, 26.0, 29.0]},
-        meta={
-            "qualities": [1, 2, 3, 4],
-            "dataset": {"images": 20},
-            "detector": {},
-            "conventions": MEASURED.record(),
-            "uncompressed": {"map": 30.0},
-            "intervals": {"map": [[value - 1, value + 1] for value in (10.0, 20.0, 26.0, 29.0)]},
-            **meta,
-        },
-    )
+    accuracies = [10.0, 20.0, 26.0, 29.0]
+    facts = {
+        "dataset": {"images": 20},
+        "uncompressed": {"map": 30.0},
+        "intervals": {"map": [[value - 1, value + 1] for value in accuracies]},
+    }
+    columns = {"bpp": [rate * bpp for bpp in (0.1, 0.2, 0.4, 0.8)], "map": accuracies}
+    return made_up(codec, columns, ("blobs", task, "fake"), **facts | meta)
 
 
 def many(count: int) -> list[Result]:
