@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from icm_bench import cli
 from icm_bench.dataset import Dataset, open_dataset
 from tests.helpers.blob import draw_blobs
 from tests.helpers.plugin import FAKES, distribute, import_from
@@ -122,3 +123,19 @@ def blobs(blob_files: tuple[Path, Path]) -> Dataset:
 def command() -> list[str]:
     """The command line, as a fresh process."""
     return [sys.executable, "-m", "icm_bench.cli"]
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process; return exit status, output and error output."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["icm-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call

@@ -28,31 +28,10 @@ from tests.helpers.forge import (
     load,
     steps_of,
 )
+from tests.helpers.padded import install_padded
 from tests.helpers.plugin import install
 
 COMMAND = Path(sys.executable).with_name("icm-bench")
-
-CODEC = '''
-import os
-from icm_bench.testing import FakeCodec
-
-class Padded(FakeCodec):
-    """Appends a share of filler to every bitstream."""
-
-    name = "padded"
-    qualities = (1, 3, 5)
-
-    def encode(self, image):
-        data = super().encode(image)
-        filler = bytes(round(float(os.environ["PADDED_SHARE"]) * len(data)))
-        return data + filler + len(filler).to_bytes(4, "big")
-
-    def decode(self, data):
-        return super().decode(data[: len(data) - 4 - int.from_bytes(data[-4:], "big")])
-
-    def version(self):
-        return f"padded {os.environ['PADDED_SHARE']}"
-'''
 
 pytestmark = [
     pytest.mark.usefixtures("one_core"),
@@ -70,8 +49,7 @@ def action(
         pytest.skip("icm-bench is not installed beside this Python")
     monkeypatch.setenv("PATH", os.pathsep.join([str(COMMAND.parent), os.environ["PATH"]]))
     monkeypatch.setenv("PADDED_SHARE", "0.1")
-    (plugins / "padded_codec.py").write_text(CODEC)
-    install(plugins, "codecs", padded="padded_codec:Padded")
+    install_padded(plugins)
     folder = tmp_path / "repository"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")

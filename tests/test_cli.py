@@ -35,19 +35,10 @@ pytestmark = pytest.mark.usefixtures("plugins")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command line in this process; return exit status, output and error output."""
+def run(monkeypatch: pytest.MonkeyPatch, command_line: Run, tmp_path: Path) -> Run:
+    """Run the command line in this process and a folder of the test's."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["icm-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        code = ended.value.code
-        return (0 if code is None else int(code)), captured.out, captured.err
-
-    return call
+    return command_line
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import io
 import math
 import os
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from PIL import ImageFile
 
 from icm_bench.error import DatasetError, UsageError
 from icm_bench.image import Image, decode_image, image_size, mse, pixel_digest, printable, psnr, read_image
+from tests.helpers.png import png_of
 
 
 def picture(height: int = 8, width: int = 12, seed: int = 0) -> Image:
@@ -118,18 +118,7 @@ def test_sixteen_bit_grey_keeps_its_most_significant_bits(form: str) -> None:
 
 
 def test_sixteen_bit_colour_keeps_its_most_significant_bits() -> None:
-    row = struct.pack(">6H", 0, 255, 256, 257 * 7, 65279, 65535)
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    data = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" + row))
-        + chunk(b"IEND", b"")
-    )
+    data = png_of(2, 1, b"\0" + struct.pack(">6H", 0, 255, 256, 257 * 7, 65279, 65535), depth=16)
     assert decode_image(data, where="a").tolist() == [[[0, 0, 1], [7, 254, 255]]]
 
 
@@ -276,14 +265,9 @@ def test_formats_that_would_start_programs_are_not_opened() -> None:
 
 @pytest.mark.parametrize("side", [9_000, 13_000, 60_000])
 def test_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None:
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    ihdr = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    bomb = (
-        b"\x89PNG\r\n\x1a\n" + ihdr + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    )
     for read in (decode_image, image_size):
         with pytest.raises(DatasetError, match="more than 80 million pixels"):
-            read(bomb, where="bomb.png")
+            read(png_of(side, side), where="bomb.png")
 
 
 def test_lenient_pillow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

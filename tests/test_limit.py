@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,29 +22,13 @@ from icm_bench.error import CodecError, DatasetError, UsageError
 from icm_bench.image import decode_image, image_size
 from icm_bench.testing import photograph
 from icm_codecs.bitstream.container import check_size
+from tests.helpers.png import png_of
 
 
 @pytest.fixture(autouse=True)
 def no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(limit.VARIABLE, raising=False)
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", Pillow.MAX_IMAGE_PIXELS)
-
-
-def png_of(width: int, height: int) -> bytes:
-    """Return a small file that claims to be a large image."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
 
 
 def webp_of(width: int, height: int) -> bytes:

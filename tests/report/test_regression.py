@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from icm_bench import cli
 from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates
@@ -29,33 +27,12 @@ from icm_bench.metrics.bootstrap import resample_weights
 from icm_bench.report import difference, revision
 from icm_bench.report.regression import DIRECTION, Regression, Row, compare
 from icm_bench.report.verdict import judge
-from tests.helpers.plugin import install
+from tests.helpers.forge import git
+from tests.helpers.padded import install_padded
 from tests.helpers.small_run import changed, run_in
 
-PADDED = '''
-import os
-from icm_bench.testing import FakeCodec
-
-class Padded(FakeCodec):
-    """Appends a share of filler to every bitstream, and may forget the picture."""
-
-    name = "padded"
-
-    def encode(self, image):
-        data = super().encode(image)
-        filler = round(float(os.environ["PADDED_SHARE"]) * len(data)) * os.environ["PADDED_BYTE"].encode()
-        return data + filler + len(filler).to_bytes(4, "big")
-
-    def decode(self, data):
-        end = len(data) - 4 - int.from_bytes(data[-4:], "big")
-        image = super().decode(data[:end])
-        return image * 0 + 90 if os.environ.get("PADDED_BLANK") else image
-
-    def version(self):
-        return f"padded {sorted(item for item in os.environ.items() if item[0].startswith('PADDED'))}"
-'''
-
 Measure = Callable[..., Path]
+CommandLine = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +50,7 @@ def measure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Measure:
     """Measure the codec in one of its forms, and return the folder of results."""
-    (plugins / "padded_codec.py").write_text(PADDED)
-    install(plugins, "codecs", padded="padded_codec:Padded")
+    install_padded(plugins)
 
     def call(share: float = 0.1, byte: str = "x", blank: bool = False, dataset: Dataset = blobs) -> Path:
         key = f"{share} {byte} {blank} {dataset.fingerprint}"
@@ -276,11 +252,6 @@ def test_a_tolerance_below_zero_is_refused(tmp_path: Path, tolerance: float) -> 
         compare(tmp_path, tmp_path, tolerance_percent=tolerance)
 
 
-def git(folder: Path, *arguments: str) -> None:
-    settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", *settings, *arguments], cwd=folder, check=True, capture_output=True)
-
-
 @pytest.fixture
 def repository(measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose first commit holds the base's results and whose working tree those of head."""
@@ -296,23 +267,7 @@ def repository(measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return folder
 
 
-@pytest.fixture
-def command_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["icm-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-def test_a_revision_is_compared_with_the_working_tree(
-    repository: Path, command_line: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_a_revision_is_compared_with_the_working_tree(repository: Path, command_line: CommandLine) -> None:
     code, output, _ = command_line("compare", "HEAD")
     assert code == 1
     assert output.startswith("Worse: results against HEAD: 1 worse.")
@@ -325,7 +280,7 @@ def test_a_revision_is_compared_with_the_working_tree(
 
 
 def test_an_error_names_the_revision_and_not_the_folder_that_it_was_copied_to(
-    repository: Path, command_line: Callable[..., tuple[int, str, str]]
+    repository: Path, command_line: CommandLine
 ) -> None:
     (path,) = [path for path in (repository / "results").rglob("*.json") if "timings" not in path.name]
     path.write_text("{}")
@@ -355,9 +310,7 @@ def test_a_revision_whose_tree_leads_out_of_its_folder_is_refused(repository: Pa
         pytest.fail("it was opened")
 
 
-def test_every_format_is_written_and_says_the_same(
-    repository: Path, command_line: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_every_format_is_written_and_says_the_same(repository: Path, command_line: CommandLine) -> None:
     files = [
         option for ending in ("txt", "md", "json", "xml") for option in ("--output", f"out/report.{ending}")
     ]
@@ -393,7 +346,7 @@ def test_every_format_is_written_and_says_the_same(
     ],
 )
 def test_what_is_neither_folder_nor_revision_is_one_line(
-    repository: Path, command_line: Callable[..., tuple[int, str, str]], arguments: list[str]
+    repository: Path, command_line: CommandLine, arguments: list[str]
 ) -> None:
     code, output, error = command_line("compare", *arguments)
     assert (code, output) == (2, "")
