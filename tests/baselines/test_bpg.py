@@ -12,7 +12,7 @@ import pytest
 
 from icm_baselines import bpg, pillow
 from icm_baselines.bpg import Bpg
-from icm_bench.error import CodecError, ProgramError, UsageError
+from icm_bench.error import CodecError, ProgramError
 from icm_bench.testing import check_codec, photograph
 from tests.helpers.stand_in import install
 
@@ -89,9 +89,7 @@ def test_an_absent_bpgenc_is_named_with_the_hint(monkeypatch: pytest.MonkeyPatch
 
 FAILURES = [
     ("import sys; sys.exit('cannot open the file')", "failed with exit status 1: cannot open the file"),
-    ("import os; os.abort()", "crashed with SIGABRT"),
     ("import time; time.sleep(60)", "killed because it was still running after 1 s"),
-    ("pass", "wrote nothing"),
 ]
 
 
@@ -152,9 +150,3 @@ def test_the_real_bpg_conforms() -> None:
     except ProgramError:
         encoder = "jctvc"
     check_codec(Bpg, encoder=encoder)
-
-
-@pytest.mark.parametrize(("quality", "level"), [(-1, 8), (52, 8), (30, 0), (30, 10)])
-def test_options_out_of_range_are_refused(quality: int, level: int) -> None:
-    with pytest.raises(UsageError):
-        Bpg(quality, level=level)

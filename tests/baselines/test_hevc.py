@@ -10,7 +10,7 @@ import pytest
 from icm_baselines import envelope
 from icm_baselines.hevc import Hevc
 from icm_bench.color import Chroma
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import CodecError
 from icm_bench.testing import check_codec, photograph
 
 PARAMETER_SETS, IDR_SLICES = (32, 33, 34), (19, 20)
@@ -53,12 +53,6 @@ def test_a_decoder_of_another_chroma_format_refuses() -> None:
 @pytest.mark.slow
 def test_full_chroma_conforms() -> None:
     check_codec(Hevc, chroma="444", preset="fast")
-
-
-@pytest.mark.parametrize("quality", [-1, 52])
-def test_a_qp_out_of_range_is_refused(quality: int) -> None:
-    with pytest.raises(UsageError, match="hevc QP"):
-        Hevc(quality)
 
 
 def test_a_strip_too_long_for_its_blocks_is_refused_with_the_limit_and_no_other() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from icm_baselines.jpeg import Jpeg, Subsampling
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import CodecError
 from icm_bench.testing import photograph
 
 
@@ -80,12 +80,6 @@ def test_an_image_larger_than_libjpeg_codes_is_refused_with_the_limit() -> None:
         CodecError, match="JPEG: codes images of 65500x65500 pixels at most, not one of 65501x1"
     ):
         codec.encode(np.zeros((1, 65_501, 3), np.uint8))
-
-
-@pytest.mark.parametrize("quality", [0, 101, 30.5])
-def test_qualities_out_of_range_are_refused(quality: float) -> None:
-    with pytest.raises(UsageError, match="is not a whole number from 1 to 100"):
-        Jpeg(quality)
 
 
 def test_a_grey_jpeg_is_foreign() -> None:

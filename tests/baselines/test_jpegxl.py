@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from icm_baselines.jpegxl import JpegXl
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import CodecError
 from icm_bench.testing import photograph
 
 
@@ -24,9 +24,3 @@ def test_every_missing_byte_is_noticed() -> None:
     for length in range(len(data) - 8, len(data)):
         with pytest.raises(CodecError):
             codec.decode(data[:length])
-
-
-@pytest.mark.parametrize(("distance", "effort"), [(0.0, 7), (15.5, 7), (3.0, 0), (3.0, 10)])
-def test_options_out_of_range_are_refused(distance: float, effort: int) -> None:
-    with pytest.raises(UsageError):
-        JpegXl(distance, effort=effort)

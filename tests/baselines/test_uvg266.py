@@ -14,7 +14,7 @@ from icm_baselines.roi import Uvg266Roi
 from icm_baselines.uvg266 import VARIABLE, Uvg266
 from icm_baselines.vvc import Vvc
 from icm_bench.codec import coded_as, guide_of
-from icm_bench.error import CodecError, ProgramError, UsageError
+from icm_bench.error import CodecError, ProgramError
 from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
 from tests.helpers.stand_in import install
@@ -100,9 +100,7 @@ def test_the_wrapper_conforms_over_a_stand_in_that_really_codes() -> None:
     ("code", "complaint"),
     [
         ("import sys; sys.exit('Input error: no file')", "failed with exit status 1: Input error: no file"),
-        ("import os; os.abort()", "crashed with SIGABRT"),
         ("import time; time.sleep(60)", "killed because it was still running after 1 s"),
-        ("pass", "wrote nothing"),
         (STAND_IN.replace('value["--input-res"]', '"16x16"'), "coded 16x16 where 24x16 was due"),
     ],
 )
@@ -119,14 +117,6 @@ def test_an_absent_program_is_named_with_the_hint(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(VARIABLE, "/nowhere/uvg266")
     with pytest.raises(ProgramError, match=r"^/nowhere/uvg266: no such program; build uvg266 and name its"):
         Uvg266(32).encode(photograph(8, 8))
-
-
-@pytest.mark.parametrize("quality", [-1, 52, 22.5])
-def test_a_qp_out_of_range_is_refused(quality: float) -> None:
-    with pytest.raises(UsageError, match="uvg266 QP"):
-        Uvg266(quality)
-    with pytest.raises(UsageError, match="uvg266-roi"):
-        Uvg266Roi(5037)
 
 
 @pytest.mark.usefixtures("real")

@@ -17,7 +17,7 @@ from icm_baselines.vtm import Vtm
 from icm_baselines.vvc import Vvc, picture_size
 from icm_bench import cli, color
 from icm_bench.curves.result import find
-from icm_bench.error import CodecError, ProgramError, UsageError
+from icm_bench.error import CodecError, ProgramError
 from icm_bench.testing import check_codec, photograph
 from tests.helpers.stand_in import install
 
@@ -163,9 +163,7 @@ def test_missing_settings_are_named(stand_in: Path) -> None:
             "import sys; sys.exit('cannot open the file')",
             "EncoderAppStatic: failed with exit status 1: cannot open the file",
         ),
-        ("import os; os.abort()", "EncoderAppStatic: crashed with SIGABRT"),
         ("import time; time.sleep(60)", "EncoderAppStatic: killed because it was still running after 1 s"),
-        ("pass", "EncoderAppStatic: wrote nothing"),
         # What VTM says to an option that it does not know yet.
         (
             "import sys; sys.exit('Unknown option: `ConformanceWindowMode\\' (value:`1\\')')",
@@ -203,9 +201,7 @@ def test_a_stream_that_the_encoder_cut_short_is_not_decoded(stand_in: Path) -> N
     ("code", "complaint"),
     [
         ("import sys; sys.exit('ERROR: bad NAL unit')", "failed with exit status 1: ERROR: bad NAL unit"),
-        ("import os; os.abort()", "crashed with SIGABRT"),
         ("import time; time.sleep(60)", "killed because it was still running after 1 s"),
-        ("pass", "wrote nothing"),
     ],
 )
 def test_a_decoder_that_fails_gives_one_line(
@@ -302,9 +298,3 @@ def test_the_real_vtm_refuses_a_stream_that_is_cut() -> None:
     stream = envelope.unpack(Vtm(42).encode(photograph(32, 24))).stream
     with pytest.raises(ProgramError, match="^DecoderAppStatic: failed with exit status 1"):
         Vtm(42).decode(envelope.Envelope(stream[: 2 * len(stream) // 3], 0, 0).pack())
-
-
-@pytest.mark.parametrize("quality", [-1, 64, 22.5])
-def test_a_qp_out_of_range_is_refused(quality: float) -> None:
-    with pytest.raises(UsageError, match="vtm QP"):
-        Vtm(quality)

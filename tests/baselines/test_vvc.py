@@ -12,7 +12,7 @@ import pytest
 from icm_baselines import envelope, ffmpeg
 from icm_baselines.scale import Percent
 from icm_baselines.vvc import Vvc
-from icm_bench.error import CodecError, ProgramError, UsageError
+from icm_bench.error import CodecError, ProgramError
 from icm_bench.testing import photograph
 from tests.helpers.stand_in import install
 
@@ -95,12 +95,6 @@ def test_of_a_stream_of_many_pictures_no_more_than_two_are_decoded(tmp_path: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, most)
 
 
-@pytest.mark.parametrize("quality", [-1, 64, 37.5])
-def test_a_qp_out_of_range_is_refused(quality: float) -> None:
-    with pytest.raises(UsageError, match="vvc QP: .* is not a whole number from 0 to 63"):
-        Vvc(quality)
-
-
 def test_the_version_names_encoder_and_executable() -> None:
     assert re.search(r"libvvenc \d+\.\d+\S*, ffmpeg version \S+ \(sha256 [0-9a-f]{12}\)", Vvc(37).version())
 
@@ -129,9 +123,6 @@ LAST_ARGUMENT = "for last; do :; done"
     ("script", "complaint"),
     [
         ("echo 'Unknown encoder' >&2; exit 8", "ffmpeg: failed with exit status 8: Unknown encoder"),
-        ("kill -SEGV $$", "ffmpeg: crashed with SIGSEGV"),
-        ("exit 0", "ffmpeg: wrote nothing"),
-        (f"{LAST_ARGUMENT}; : > $last", "ffmpeg: wrote nothing"),
         ("sleep 60 & sleep 60", "ffmpeg: killed because it was still running after 1 s"),
     ],
 )

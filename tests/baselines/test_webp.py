@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from icm_baselines.webp import Webp
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import CodecError
 from icm_bench.testing import photograph
 
 
@@ -35,15 +35,3 @@ def test_header_bytes_are_those_of_the_container() -> None:
 def test_files_without_a_whole_picture_are_refused(data: bytes) -> None:
     with pytest.raises(CodecError):
         Webp(20).decode(data)
-
-
-@pytest.mark.parametrize("shape", [(1, 16_384), (16_384, 1)])
-def test_an_image_larger_than_the_format_is_refused_with_the_limit(shape: tuple[int, int]) -> None:
-    with pytest.raises(CodecError, match="WebP: codes images of 16383x16383 pixels at most, not one of"):
-        Webp(20).encode(np.zeros((*shape, 3), np.uint8))
-
-
-@pytest.mark.parametrize("quality", [-1, 101, 2.5])
-def test_qualities_out_of_range_are_refused(quality: float) -> None:
-    with pytest.raises(UsageError, match="webp quality"):
-        Webp(quality)
