@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from icm_bench.codec import (
     trained_through,
 )
 from icm_bench.dataset import open_dataset
+from icm_bench.error import CodecError, UsageError
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.filtered.codec import VvcFiltered
 from icm_codecs.hyperprior.codec import Hyperprior
@@ -36,13 +38,15 @@ from icm_codecs.rnn_gdn.coder import read_segments
 from icm_codecs.rnn_gdn.container import unpack
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.codec import Tucodec
-from tests.helpers.stream import image_of
+from tests.helpers.stream import NO_IMAGES, check_bad_weights, image_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 WEIGHTS = Path(__file__).parents[2] / "codecs" / "icm_codecs" / "weights"
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+OWN = [name for name in NAMES if name != "vvc-filtered"]
+"""Those whose bitstreams are no other codec's."""
 RECORDED: dict[str, tuple[Quality, ...]] = {
     "content-weighted": (1, 4, 6),
     "hyperprior": (1, 4, 8),
@@ -162,6 +166,47 @@ def test_images_come_closer_with_every_bit(name: str) -> None:
     assert [psnr for _, psnr in points] == sorted(psnr for _, psnr in points)
     # Whatever a network for a task paints over, the rest it leaves.
     assert points[-1][1] > 22.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_missing_and_damaged_weights_are_refused(name: str, tmp_path: Path) -> None:
+    quality = RECORDED.get(name, (1,))[0]
+    made = type(open_shipped(name, quality))
+    check_bad_weights(lambda path: made(quality, weights=path), WEIGHTS / f"{name}.safetensors", tmp_path)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_array_that_is_no_image_is_refused(name: str) -> None:
+    codec = open_shipped(name, RECORDED.get(name, (1,))[0])
+    for array in NO_IMAGES:
+        with pytest.raises(CodecError):
+            codec.encode(array)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_stream_of_other_weights_is_refused(name: str) -> None:
+    ours, theirs = (open_shipped(name, RECORDED.get(name, (1,))[0]) for _ in range(2))
+    data = ours.encode(image_of(20, 20))
+    theirs._sha256 = "0" * 64
+    for method in (theirs.decode, theirs.header_bytes):
+        with pytest.raises(CodecError, match="other weights"):
+            method(data)
+
+
+@pytest.mark.parametrize(
+    ("codec", "qualities", "hint"),
+    [
+        (ContentWeighted, (0, 7), "no quality .*; choose 1 to 6"),
+        (Hyperprior, (0, 9), "choose 1 to 8"),
+        (Icm, (0, 11, 2.5, -1), "choose 1 to 10"),
+        (RnnGdn, (0, 17, 2.5, -1), "choose 1 to 16"),
+        (Tucodec, (0.0, -1.0, 25.0, math.nan, math.inf), "no target rate"),
+    ],
+)
+def test_a_quality_that_is_none_is_refused(codec: Any, qualities: tuple[float, ...], hint: str) -> None:
+    for quality in qualities:
+        with pytest.raises(UsageError, match=hint):
+            codec(quality)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from icm_codecs.content_weighted.network import (
     n_kept,
 )
 from icm_codecs.content_weighted.training import ContentWeightedLoss, ContentWeightedModel
-from tests.helpers.stream import check_bad_weights, check_threads_and_processes
+from tests.helpers.stream import check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -429,20 +429,6 @@ def test_claimed_sizes_beyond_the_limit_allocate_nothing(codec: ContentWeighted)
     assert peak < 2**20
 
 
-def test_streams_of_other_weights_are_refused(codec: ContentWeighted) -> None:
-    frame = unpack(codec.encode(photograph(8, 8)))
-    with pytest.raises(CodecError, match="other weights"):
-        codec.decode(replace(frame, model=bytes(b ^ 255 for b in frame.model)).pack())
-    with pytest.raises(CodecError, match="other weights"):
-        codec.decode(replace(frame, quality=6).pack())
-
-
-def test_missing_foreign_and_malformed_weights_are_one_line(tmp_path: Path, weights: Path) -> None:
-    check_bad_weights(lambda path: ContentWeighted(1, weights=path), weights, tmp_path)
-
-
 def test_unknown_quality_is_refused(weights: Path) -> None:
-    with pytest.raises(UsageError, match="no quality 7"):
-        ContentWeighted(7)
     with pytest.raises(UsageError, match="no quality 7"):
         ContentWeighted(7, weights=str(weights)).encode(photograph(8, 8))

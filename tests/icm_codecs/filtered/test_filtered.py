@@ -141,11 +141,6 @@ def test_legends_name_the_preset_and_foreign_weights(options: dict[str, str], la
     assert VvcFiltered.label(options) == label
 
 
-def test_missing_weights_are_an_error() -> None:
-    with pytest.raises(CodecError, match="absent"):
-        VvcFiltered(37, weights="absent.safetensors").version()
-
-
 def test_losses_have_names_and_start_at_the_standard_codecs_own() -> None:
     torch.manual_seed(2)
     found = FilterModel.from_recipe(TABLES).losses(batch(), 0)

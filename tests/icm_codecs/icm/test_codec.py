@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
 from icm_bench.spec import resolve_codec
-from icm_codecs.bitstream.container import Frame, unpack
+from icm_codecs.bitstream.container import Frame
 from icm_codecs.bitstream.integer_layer import MEAN_BITS
 from icm_codecs.icm.checkpoint import load_checkpoint
 from icm_codecs.icm.codec import Icm
@@ -148,37 +148,12 @@ def test_foreign_data_is_refused(codec: Icm, data: bytes) -> None:
             method(data)
 
 
-def test_stream_of_other_weights_is_refused(codec: Icm) -> None:
-    frame = unpack(codec.encode(image_of(20, 20)))
-    other = Frame(bytes(2), frame.quality, frame.width, frame.height, frame.payload)
-    with pytest.raises(CodecError, match="other weights"):
-        codec.decode(other.pack())
-
-
-def test_stream_of_an_unknown_quality_is_refused(codec: Icm) -> None:
-    frame = unpack(codec.encode(image_of(20, 20)))
-    with pytest.raises(CodecError, match="other weights"):
-        codec.decode(Frame(frame.model, 15, frame.width, frame.height, frame.payload).pack())
-
-
 @settings(max_examples=15, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 7))
 def test_forged_payload_neither_crashes_nor_hangs(payload: bytes, quality: int) -> None:
     codec = Icm(1, weights=str(WEIGHTS))
     frame = Frame(codec._model_id, quality, 100, 70, payload)
     assert codec.decode(frame.pack()).shape == (70, 100, 3)
-
-
-@pytest.mark.parametrize("image", stream.NO_IMAGES)
-def test_array_that_is_no_image_is_refused(codec: Icm, image: Image) -> None:
-    with pytest.raises(CodecError):
-        codec.encode(image)
-
-
-@pytest.mark.parametrize("quality", [0, 11, 2.5, -1])
-def test_unknown_quality_is_refused(quality: float) -> None:
-    with pytest.raises(UsageError, match="choose 1 to 10"):
-        Icm(quality)
 
 
 @pytest.mark.parametrize(
@@ -226,10 +201,6 @@ def test_former_name_of_an_option_is_understood_and_says_the_present_one(
 def test_a_name_that_begins_as_the_drawn_images_do_is_no_drawn_dataset() -> None:
     spec, _ = resolve_codec("icm", task="detection", provider="scenes-of-mine")
     assert str(spec) == "icm:domain=photos:objective=detection"
-
-
-def test_missing_and_damaged_weights_are_refused(tmp_path: Path) -> None:
-    stream.check_bad_weights(lambda path: Icm(1, weights=path), WEIGHTS, tmp_path)
 
 
 def test_header_is_ten_bytes_for_a_photograph(codec: Icm) -> None:

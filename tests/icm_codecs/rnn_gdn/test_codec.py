@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from icm_bench.error import CodecError, UsageError
-from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
 from icm_codecs.rnn_gdn import coder as coding
 from icm_codecs.rnn_gdn.codec import RnnGdn
@@ -30,7 +29,7 @@ from icm_codecs.rnn_gdn.network import (
     sign_bits,
 )
 from icm_codecs.rnn_gdn.training import RnnModel
-from tests.helpers.stream import NO_IMAGES, check_bad_weights, check_damage, check_threads_and_processes
+from tests.helpers.stream import check_damage, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -383,32 +382,7 @@ def test_networks_of_fewer_iterations_refuse_higher_qualities(tmp_path: Path) ->
         RnnGdn(3, weights=str(path)).encode(image)
 
 
-@pytest.mark.parametrize("quality", [0, 17, 2.5, -1])
-def test_unknown_quality_is_refused(quality: float) -> None:
-    with pytest.raises(UsageError, match="choose 1 to 16"):
-        RnnGdn(quality)
-
-
-def test_missing_and_damaged_weights_are_refused(narrow: Path, tmp_path: Path) -> None:
-    check_bad_weights(lambda path: RnnGdn(1, weights=path), narrow, tmp_path)
-
-
-@pytest.mark.parametrize("image", NO_IMAGES)
-def test_array_that_is_no_image_is_refused(narrow: Path, image: Image) -> None:
-    with pytest.raises(CodecError):
-        RnnGdn(1, weights=str(narrow)).encode(image)
-
-
 # The bitstream and its damage
-
-
-def test_stream_of_other_weights_is_refused(narrow: Path) -> None:
-    codec = RnnGdn(1, weights=str(narrow))
-    frame = unpack(codec.encode(photograph(20, 20)))
-    other = ProgressiveFrame(frame.coding, bytes(2), frame.width, frame.height, frame.segments).pack()
-    for method in (codec.decode, codec.header_bytes):
-        with pytest.raises(CodecError, match="other weights"):
-            method(other)
 
 
 def test_short_stream_cannot_claim_a_large_image(narrow: Path) -> None:

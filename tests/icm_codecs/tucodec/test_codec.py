@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icm_bench.error import CodecError, UsageError
+from icm_bench.error import CodecError
 from icm_bench.image import Image
 from icm_bench.testing import photograph
 from icm_codecs.bitstream.integer_layer import ACTIVATION_BITS
@@ -33,7 +33,7 @@ from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import TucodecModel
-from tests.helpers.stream import check_bad_weights, check_damage, check_drift, check_threads_and_processes
+from tests.helpers.stream import check_damage, check_drift, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -432,12 +432,6 @@ def test_all_bytes_count_against_the_target(weights: str) -> None:
     assert len(unpack(data).payload) + codec.header_bytes(data) == len(data)
 
 
-@pytest.mark.parametrize("target", [0.0, -1.0, 25.0, math.nan, math.inf])
-def test_target_that_is_no_rate_is_refused(target: float) -> None:
-    with pytest.raises(UsageError, match="no target rate"):
-        Tucodec(target)
-
-
 # Files and streams.
 
 
@@ -467,16 +461,6 @@ def test_weights_of_another_shape_start_no_training(weights: str) -> None:
     wider = TucodecModel.from_recipe({**TABLES, "network": {**TABLES["network"], "latent": 16}})
     with pytest.raises(CodecError, match="another shape"):
         wider.start_from(Path(weights))
-
-
-def test_missing_and_foreign_weights_are_one_line(weights: str, tmp_path: Path) -> None:
-    check_bad_weights(lambda path: Tucodec(0.5, weights=path), weights, tmp_path)
-
-
-def test_stream_of_other_weights_is_refused(weights: str, untrained: str) -> None:
-    data = Tucodec(0.5, weights=weights).encode(photograph(40, 40))
-    with pytest.raises(CodecError, match="other weights"):
-        Tucodec(0.5, weights=untrained).decode(data)
 
 
 def test_position_beyond_the_last_rung_is_refused(weights: str) -> None:
