@@ -21,7 +21,7 @@ from icm_bench.image import Image
 from icm_bench.metrics.evaluation import EVALUATIONS
 from icm_bench.metrics.metric import MAIN_METRICS
 from icm_bench.testing import photograph
-from tests.helpers.plugin import install
+from tests.helpers.plugin import install_street
 from tests.helpers.small_run import run_in
 
 PERSON, BICYCLE, CAR, TRAFFIC_LIGHT = 1, 2, 3, 10
@@ -205,29 +205,6 @@ def test_every_evaluation_has_a_main_accuracy_that_comparisons_know() -> None:
     assert {item.figures[0] for item in EVALUATIONS.values()} < set(MAIN_METRICS)
 
 
-DETECTOR = """
-from types import MappingProxyType
-from icm_bench.testing import FakeDetector
-
-class Street(FakeDetector):
-    name = "street"
-    tasks = ("detection",)
-    categories = MappingProxyType({1: "person", 2: "bicycle", 3: "car"})
-
-    def predict(self, image):
-        rows = super().predict(image)
-        return [{key: value for key, value in row.items() if key != "segmentation"} for row in rows]
-"""
-
-
-@pytest.fixture
-def street(plugins: Path) -> Path:
-    """Install a detector of coloured regions that calls them by COCO's names."""
-    (plugins / "street.py").write_text(DETECTOR)
-    install(plugins, "detectors", street="street:Street")
-    return plugins
-
-
 def _coloured(root: Path, n_images: int) -> None:
     rng = np.random.default_rng(11)
     boxes: list[Row] = []
@@ -254,8 +231,9 @@ def _coloured(root: Path, n_images: int) -> None:
 
 @pytest.mark.slow
 def test_a_run_ends_with_the_challenges_accuracy_and_its_intervals(
-    tmp_path: Path, street: Path, command: list[str]
+    tmp_path: Path, plugins: Path, command: list[str]
 ) -> None:
+    install_street(plugins)
     _coloured(tmp_path / "set", 6)
 
     def call(*arguments: str) -> str:

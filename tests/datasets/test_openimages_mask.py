@@ -24,7 +24,7 @@ from icm_bench.datasets.openimages import OpenImages
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DatasetError
 from icm_bench.testing import photograph
-from tests.helpers.plugin import install
+from tests.helpers.plugin import install_street
 from tests.helpers.small_run import run_in
 
 MASKS = "segmentation_validation_masks_5k.csv"
@@ -189,19 +189,8 @@ def test_no_text_passes_for_run_lengths_of_another_size(text: str, n_pixels: int
         assert not covers(text, n_pixels + 1)
 
 
-DETECTOR = """
-from types import MappingProxyType
-from icm_bench.testing import FakeDetector
-
-class Street(FakeDetector):
-    name = "street"
-    categories = MappingProxyType({1: "person", 2: "bicycle", 3: "car"})
-"""
-
-
 def test_a_run_scores_masks_by_the_challenges_rules(mpeg: Path, plugins: Path, tmp_path: Path) -> None:
-    (plugins / "street.py").write_text(DETECTOR)
-    install(plugins, "detectors", street="street:Street")
+    install_street(plugins)
     image = (photograph(WIDTH, HEIGHT, seed=1) // 2 + 60).astype(np.uint8)
     image[_ellipse()] = (230, 30, 30)
     Pillow.fromarray(image).save(mpeg / "00aa.jpg", quality=95)

@@ -39,3 +39,19 @@ def import_from(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
 def install(plugins: Path, group: str, **points: str) -> None:
     """Add entry points to a group, ``codecs`` or ``detectors``: ``name="module:Class"``."""
     distribute(plugins, f"more-{'-'.join(points)}", {f"icm_bench.{group}": points})
+
+
+_STREET = """
+from types import MappingProxyType
+from icm_bench.testing import FakeDetector
+
+class Street(FakeDetector):
+    name = "street"
+    categories = MappingProxyType({1: "person", 2: "bicycle", 3: "car"})
+"""
+
+
+def install_street(plugins: Path) -> None:
+    """Install a detector of coloured regions, ``street``, that calls them by COCO's names."""
+    (plugins / "street.py").write_text(_STREET)
+    install(plugins, "detectors", street="street:Street")

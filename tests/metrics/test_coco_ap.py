@@ -22,6 +22,7 @@ from pycocotools.cocoeval import COCOeval
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, DetectorError, UsageError
 from icm_bench.metrics.coco_ap import METRICS, GroundTruth, score
+from tests.helpers.repeat import repeated
 
 Rows = list[dict[str, Any]]
 Truth = dict[str, Rows]
@@ -193,25 +194,9 @@ def test_masks_score_as_in_the_reference(data_set: tuple[Truth, Rows]) -> None:
     )
 
 
-def _repeated(truth: Truth, predictions: Rows, weights: Sequence[int]) -> tuple[Truth, Rows]:
-    """Return the data set with each image there so many times, copies of an image next to each other."""
-    copies: dict[int, list[int]] = {}
-    n_copies = 0
-    for image, weight in zip(sorted(row["id"] for row in truth["images"]), weights, strict=True):
-        copies[image] = list(range(n_copies + 1, n_copies + weight + 1))
-        n_copies += weight
-    annotations = [row | {"image_id": new} for row in truth["annotations"] for new in copies[row["image_id"]]]
-    repeated = {
-        "images": [row | {"id": new} for row in truth["images"] for new in copies[row["id"]]],
-        "categories": truth["categories"],
-        "annotations": [row | {"id": index + 1} for index, row in enumerate(annotations)],
-    }
-    return repeated, [row | {"image_id": new} for row in predictions for new in copies[row["image_id"]]]
-
-
 @given(_data_sets(), st.lists(st.integers(0, 4), min_size=4, max_size=4))
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_resamples_score_as_data_sets_with_the_images_repeated(
+def test_resamples_score_as_data_sets_with_the_imagesrepeated(
     data_set: tuple[Truth, Rows], drawn: list[int]
 ) -> None:
     truth, predictions = data_set
@@ -223,7 +208,7 @@ def test_resamples_score_as_data_sets_with_the_images_repeated(
     assert all(np.isnan(drawn_figures[name][2]) for name in METRICS)
     for index in (0, 1):
         figures = [_none_for_nan(drawn_figures[name][index]) for name in METRICS]
-        expected = _reference(*_repeated(truth, predictions, rows[index].tolist()), "detection")
+        expected = _reference(*repeated(truth, predictions, rows[index].tolist()), "detection")
         _assert_equal(figures, expected, 1e-12)
 
 
@@ -231,14 +216,14 @@ def _none_for_nan(figure: float) -> float | None:
     return None if np.isnan(figure) else float(figure)
 
 
-def test_resampled_masks_of_real_size_score_as_with_the_images_repeated(
+def test_resampled_masks_of_real_size_score_as_with_the_imagesrepeated(
     conformance: Callable[[str], Any],
 ) -> None:
     truth = conformance("instances_val2014_100.json")
     predictions = conformance("instances_val2014_fakesegm100_results.json")
     weights = np.random.default_rng(7).multinomial(100, np.full(100, 0.01), size=2)
     figures = score(GroundTruth.from_coco(truth), predictions, "segmentation").resampled(weights)
-    expected = _reference(*_repeated(truth, predictions, weights[1].tolist()), "segmentation")
+    expected = _reference(*repeated(truth, predictions, weights[1].tolist()), "segmentation")
     _assert_equal([float(figures[name][1]) for name in METRICS], expected, 1e-10)
 
 
@@ -251,7 +236,7 @@ def test_copies_of_tied_detections_come_in_the_order_of_the_images() -> None:
         _found([100, 100, 50, 50], 0.5),
     ]
     figures = score(GroundTruth.from_coco(truth), predictions, "detection").resampled(np.array([[2]]))
-    expected = _reference(*_repeated(truth, predictions, [2]), "detection")
+    expected = _reference(*repeated(truth, predictions, [2]), "detection")
     assert figures["map50"][0] == pytest.approx(expected[1], abs=1e-12)
 
 

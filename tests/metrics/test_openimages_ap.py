@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from icm_bench.error import DatasetError, DetectorError, UsageError
 from icm_bench.metrics.openimages_ap import METRICS, VerifiedTruth, score
+from tests.helpers.repeat import repeated
 
 Rows = list[dict[str, Any]]
 Truth = dict[str, Rows]
@@ -257,20 +258,8 @@ def test_a_resample_is_scored_as_a_set_whose_images_are_really_repeated(
     truth, predictions = case
     scorer = score(VerifiedTruth.from_rows(truth), predictions, "detection")
     drawn = scorer.resampled(np.array([times, [1, 1, 1]]))[METRICS[0]]
-    repeated: Truth = {"images": [], "annotations": [], "categories": truth["categories"]}
-    copies: Rows = []
-    for image, n in zip((1, 2, 3), times, strict=True):
-        for copy in range(n):
-            new = {"image_id": 10 * image + copy}
-            source = next(row for row in truth["images"] if row["id"] == image)
-            repeated["images"].append({**source, "id": new["image_id"]})
-            repeated["annotations"] += [
-                {**row, **new, "id": 100 * new["image_id"] + row["id"]}
-                for row in truth["annotations"]
-                if row["image_id"] == image
-            ]
-            copies += [{**row, **new} for row in predictions if row["image_id"] == image]
-    whole = [_mean(repeated, copies) if repeated["images"] else None, _mean(truth, predictions)]
+    again, copies = repeated(truth, predictions, times)
+    whole = [_mean(again, copies) if again["images"] else None, _mean(truth, predictions)]
     for value, expected in zip(drawn.tolist(), whole, strict=True):
         assert np.isnan(value) if expected is None else value == pytest.approx(expected, abs=1e-10)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.error import DetectorError
 from icm_bench.metrics.openimages_ap import METRICS, VerifiedTruth, score
+from tests.helpers.repeat import repeated
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "openimages-masks.json").read_text())
 AP = METRICS[0]
@@ -123,22 +124,9 @@ def test_a_resample_is_scored_as_a_set_whose_images_are_really_repeated(
 ) -> None:
     scorer = score(VerifiedTruth.from_rows(case["truth"]), case["found"], "segmentation")
     drawn = scorer.resampled(np.array([times]))[AP][0]
-    copies = [(row["id"], 10 * row["id"] + n) for row, k in zip(case["truth"]["images"], times, strict=True)
-              for n in range(k)]  # fmt: skip
-    if not copies:
+    if not any(times):
         assert np.isnan(drawn)
         return
-    repeated: dict[str, Any] = {"categories": case["truth"]["categories"], "images": [], "annotations": []}
-    rows = []
-    for source, copy in copies:
-        new = {"image_id": copy}
-        image = next(row for row in case["truth"]["images"] if row["id"] == source)
-        repeated["images"].append({**image, "id": copy})
-        repeated["annotations"] += [
-            {**row, **new, "id": 1000 * copy + row["id"]}
-            for row in case["truth"]["annotations"]
-            if row["image_id"] == source
-        ]
-        rows += [{**row, **new} for row in case["found"] if row["image_id"] == source]
-    whole = score(VerifiedTruth.from_rows(repeated), rows, "segmentation").metrics()[AP]
+    again, rows = repeated(case["truth"], case["found"], times)
+    whole = score(VerifiedTruth.from_rows(again), rows, "segmentation").metrics()[AP]
     assert np.isnan(drawn) if whole is None else drawn == pytest.approx(whole, abs=1e-9)
