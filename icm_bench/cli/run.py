@@ -125,6 +125,7 @@ def run(
     from icm_bench.datasets.category_map import map_categories
     from icm_bench.pipeline import outlook, runner
     from icm_bench.pipeline.judge import choose_detector
+    from icm_bench.pipeline.plan import make_plan
     from icm_bench.report import table
 
     chosen_codecs = option.listed(codecs, "--codecs", "icm,vvc,jpeg")
@@ -157,7 +158,7 @@ def run(
         "programs": Programs(vtm=None if vtm is None else vtm.resolve()),
     }
     if dry_run:
-        show(outlook.record_of(runner.plan_of(opened, **asked)), runs)
+        show(outlook.record_of(make_plan(opened, **asked)), runs)
         return
     with Bar() as bar:
         summary = runner.run(

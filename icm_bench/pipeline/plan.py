@@ -12,14 +12,14 @@ from typing import Any
 from icm_bench import limit
 from icm_bench.codec import Codec, Programs, Quality, coded_as, ladder_of, runs_on, s_per_megapixel
 from icm_bench.curves.schema import check_names
-from icm_bench.dataset import Dataset, ImageRecord
+from icm_bench.dataset import Dataset, ImageRecord, default_detector
 from icm_bench.detector import NO_DETECTOR, Task
 from icm_bench.error import DamageError, StoreError, UsageError
 from icm_bench.file import sweep
 from icm_bench.metrics import fidelity
 from icm_bench.metrics.image_metric import load_metric
 from icm_bench.pipeline import provenance, stage, store
-from icm_bench.pipeline.engine import Device
+from icm_bench.pipeline.engine import Device, resolve_device
 from icm_bench.pipeline.job import DetectorChoice, Job
 from icm_bench.pipeline.judge import Judge, choose_detectors, examined
 from icm_bench.pipeline.point import UNCOMPRESSED as UNCOMPRESSED
@@ -300,15 +300,16 @@ def _is_from(header: dict[str, Any], coded: dict[str, Any]) -> bool:
 
 
 def make_plan(
-    *,
     dataset: Dataset,
+    *,
     task: Task,
     codecs: Sequence[str],
-    detector: str | Sequence[str],
-    weights: Path | None,
-    qualities: Sequence[str],
-    store: Store,
-    device: Device,
+    runs: str | Path,
+    device: str,
+    detector: str | Sequence[str] | None = None,
+    weights: Path | None = None,
+    qualities: Sequence[str] = (),
+    gpus: int | None = None,
     batch: int = 1,
     truth_score: float | None = None,
     fresh: bool = False,
@@ -316,7 +317,7 @@ def make_plan(
     metrics: Sequence[str] = (),
     programs: Programs | None = None,
 ) -> Plan:
-    """Check everything that was asked for and return the plan of it.
+    """Check everything that was asked for and return the plan of it; see :func:`icm_bench.pipeline.runner.run`.
 
     Raises:
         UsageError: A codec, detector, metric, option or quality does not exist or does not fit.
@@ -329,6 +330,8 @@ def make_plan(
         if task == "fidelity":
             raise UsageError("has no use for --truth", where="task 'fidelity'", hint="leave it out")
         check_score(truth_score)
+    chosen_device = resolve_device(device, gpus)
+    detector = detector or default_detector(dataset, task)
     choices = choose_detectors(detector, weights, task, dataset, has_truth=has_truth)
     ladders = parse_qualities(qualities)
     points = [OperatingPoint()] if choices else []
@@ -338,7 +341,7 @@ def make_plan(
             raise UsageError(f"'{text}' names {spec} again", where="--codecs")
         override = ladders.pop(str(Spec.parse(text)), None) or ladders.pop(str(spec), None)
         points += [
-            _point(spec, quality, device.name, programs)
+            _point(spec, quality, chosen_device.name, programs)
             for quality in override or ladder_of(cls, dict(spec.options))
         ]
     if ladders:
@@ -347,7 +350,9 @@ def make_plan(
     for spec in anew:
         if all(point.codec != spec for point in points):
             raise UsageError(f"{spec} is not among the codecs", where="--again")
-    judges = tuple(examined(choice, task, dataset, device.name, has_truth=has_truth) for choice in choices)
+    judges = tuple(
+        examined(choice, task, dataset, chosen_device.name, has_truth=has_truth) for choice in choices
+    )
     own = tuple(dict.fromkeys(metrics))
     for name in own:
         load_metric(name)
@@ -358,8 +363,8 @@ def make_plan(
         task,
         judges,
         tuple(points),
-        store,
-        device,
+        Store(Path(runs)),
+        chosen_device,
         batch=batch,
         truth_score=truth_score,
         fresh=fresh,

@@ -15,7 +15,7 @@ from typing import Any
 from icm_bench.codec import Programs, Quality
 from icm_bench.curves import result
 from icm_bench.curves.result import Result
-from icm_bench.dataset import Dataset, default_detector
+from icm_bench.dataset import Dataset
 from icm_bench.detector import Task
 from icm_bench.error import DamageError, ResultError, StoreError
 from icm_bench.file import sweep
@@ -23,7 +23,7 @@ from icm_bench.machine import one_thread
 from icm_bench.pipeline import outlook, provenance, stage, store
 from icm_bench.pipeline.agenda import Item, Waiting, in_order
 from icm_bench.pipeline.cluster import dask_engine
-from icm_bench.pipeline.engine import Engine, Pools, local_engine, resolve_device
+from icm_bench.pipeline.engine import Engine, Pools, local_engine
 from icm_bench.pipeline.given import (
     CodecLike,
     DetectorLike,
@@ -159,7 +159,7 @@ def run(
     stage.forget()  # a notebook's class may have been defined anew
     if isinstance(qualities, Mapping):
         qualities = [f"{spec}={','.join(map(str, ladder))}" for spec, ladder in qualities.items()]
-    plan = plan_of(
+    plan = make_plan(
         dataset,
         task=task,
         codecs=codec_specs(codecs),
@@ -202,29 +202,6 @@ def run(
         )
     summary.wall_s = time.perf_counter() - began
     return summary
-
-
-def plan_of(
-    dataset: Dataset,
-    *,
-    task: Task,
-    codecs: Sequence[str],
-    runs: str | Path,
-    device: str,
-    detector: str | Sequence[str] | None = None,
-    gpus: int | None = None,
-    **options: Any,
-) -> Plan:
-    """Return the plan of a run with these arguments; see :func:`run` and :func:`icm_bench.pipeline.plan.make_plan`."""
-    return make_plan(
-        dataset=dataset,
-        task=task,
-        codecs=codecs,
-        detector=detector or default_detector(dataset, task),
-        store=store.Store(Path(runs)),
-        device=resolve_device(device, gpus),
-        **options,
-    )
 
 
 def _measure(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from icm_bench.dataset import open_dataset
 from icm_bench.pipeline import outlook, store
-from icm_bench.pipeline.runner import plan_of
+from icm_bench.pipeline.plan import make_plan
 from tests.benchmarks.counted import COUNT_FILE, PROVIDERS, tally
 from tests.benchmarks.stand_in import command_of, environment, parser_of, watched
 from tests.helpers.small_run import curve_files
@@ -70,12 +70,11 @@ def main() -> None:
 
 
 def _print_balance(given: argparse.Namespace, runs: Path) -> None:
-    plan = plan_of(
+    plan = make_plan(
         open_dataset("scenes", limit=given.images),
         task="detection",
         detector=given.detector,
         codecs=given.codecs.split(","),
-        weights=None,
         qualities=given.qualities,
         runs=runs,
         device="cpu",

@@ -26,12 +26,11 @@ from numpy.typing import NDArray
 from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates
-from icm_bench.dataset import Dataset, default_detector, open_dataset
+from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.detector import Task
 from icm_bench.metrics.bootstrap import pooled_bpp
 from icm_bench.metrics.coco_ap import GroundTruth, Scorer, score
 from icm_bench.pipeline import store
-from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.runner import run
 from icm_bench.report.verdict import Judgement, judge
@@ -75,16 +74,7 @@ def measured(
 ) -> list[Version]:
     """Measure the codecs on the whole dataset, or take what is in the stores."""
     run(dataset, task=task, codecs=specs, qualities=ladders, runs=runs, results=runs / "results", bootstrap=0)
-    plan = make_plan(
-        dataset=dataset,
-        task=task,
-        codecs=specs,
-        detector=default_detector(dataset, task),
-        weights=None,
-        qualities=ladders,
-        store=store.Store(runs),
-        device=Device("cpu"),
-    )
+    plan = make_plan(dataset, task=task, codecs=specs, qualities=ladders, runs=runs, device="cpu")
     return [_version(plan, plan.ladder(codec)) for codec in plan.codecs]
 
 

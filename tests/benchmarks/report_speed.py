@@ -30,7 +30,6 @@ from icm_bench.dataset import Dataset, open_dataset
 from icm_bench.datasets.scenes.form import FORMS
 from icm_bench.image import Image, pixel_digest
 from icm_bench.pipeline import store
-from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.provenance import machine
 from icm_bench.pipeline.readback import stored_in
@@ -185,14 +184,13 @@ def lay_out(folder: Path, n_images: int) -> Dataset:
     dataset = open_dataset("coco-format", images=images, annotations=images / "instances.json")
     ladder = [f"jpeg={','.join(map(str, QUALITIES))}"]
     plan = make_plan(
-        dataset=dataset,
+        dataset,
         task="detection",
         codecs=["jpeg"],
         detector="fasterrcnn_scenes",
-        weights=None,
         qualities=ladder,
-        store=store.Store(folder / "runs"),
-        device=Device("cpu"),
+        runs=folder / "runs",
+        device="cpu",
     )
     lay_out_stores(plan, pictures, rng)
     run(

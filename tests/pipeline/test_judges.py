@@ -14,7 +14,8 @@ from icm_bench.dataset import Dataset
 from icm_bench.error import UsageError
 from icm_bench.pipeline import outlook, stage
 from icm_bench.pipeline.judge import choose_detector
-from icm_bench.pipeline.runner import Summary, plan_of
+from icm_bench.pipeline.plan import make_plan
+from icm_bench.pipeline.runner import Summary
 from icm_bench.testing import FakeCodec
 from tests.helpers.small_run import curve_files, run_in
 
@@ -92,13 +93,12 @@ def test_what_is_left_counts_each_detector(blobs: Dataset, tmp_path: Path) -> No
         "task": "detection",
         "codecs": ["fake"],
         "qualities": ["fake=1"],
-        "weights": None,
         "runs": tmp_path / "runs",
         "device": "cpu",
     }
     left = []
     for detector in (DETECTORS[:1], DETECTORS):
-        record = outlook.record_of(plan_of(some, detector=detector, **options))
+        record = outlook.record_of(make_plan(some, detector=detector, **options))
         left.append([item.core_s for item in outlook.standings(record, tmp_path / "runs")])
     (original, point), (originals, points) = left
     assert originals == pytest.approx(3 * original)

@@ -18,8 +18,7 @@ from icm_bench.pipeline import outlook
 from icm_bench.pipeline.engine import Device
 from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.pipeline.judge import Judge
-from icm_bench.pipeline.plan import OperatingPoint, Plan
-from icm_bench.pipeline.runner import plan_of
+from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.store import Store
 from icm_bench.spec import Spec
 from tests.helpers.small_run import curve_files, measure
@@ -98,15 +97,8 @@ def test_a_part_that_is_missing_is_measured_at_the_end(blobs: Dataset, tmp_path:
 @pytest.mark.usefixtures("plugins")
 def test_standings_count_what_is_done_and_foresee_the_rest_from_it(blobs: Dataset, tmp_path: Path) -> None:
     some = blobs.limit(10)
-    plan = plan_of(
-        some,
-        task="detection",
-        detector="fake",
-        codecs=["fake"],
-        qualities=(),
-        weights=None,
-        runs=tmp_path / "runs",
-        device="cpu",
+    plan = make_plan(
+        some, task="detection", detector="fake", codecs=["fake"], runs=tmp_path / "runs", device="cpu"
     )
     record = outlook.record_of(plan)
     before = outlook.standings(record, tmp_path / "runs")
