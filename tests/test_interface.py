@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import icm_bench
 
 
@@ -15,6 +17,19 @@ def test_all_is_sorted_and_is_what_can_be_imported() -> None:
         assert getattr(icm_bench, name) is not None
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import sys, icm_bench; assert not {'torch', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)"
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import icm_bench", {"torch", "pandas", "matplotlib", "scipy"}),
+        ("import icm_bench.dataset, icm_bench.download", {"torch"}),
+        ("import icm_codecs.compressai_zoo as zoo; zoo.Mbt2018(1)", {"torch", "compressai"}),
+        (
+            "from icm_bench import cli, registry; "
+            "[registry.names(kind) for kind in ('codec', 'detector', 'dataset')]",
+            {"torch", "pandas", "matplotlib"},
+        ),
+    ],
+)
+def test_what_is_quick_to_use_imports_nothing_heavy(code: str, heavy: set[str]) -> None:
+    code = f"{code}\nimport sys; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
