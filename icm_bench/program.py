@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,6 +81,34 @@ def locate(name: str, *, hint: str) -> str:
     if path is None:
         raise ProgramError("no such program", where=name, hint=hint)
     return str(Path(path).resolve())
+
+
+@functools.cache
+def version_of(
+    name: str,
+    asking: tuple[str, ...],
+    pattern: str,
+    files: tuple[str, ...],
+    *,
+    success: tuple[int, ...] = (0,),
+) -> str:
+    """Return a program's version as it tells it, and the start of the SHA-256 of each file that may change a result.
+
+    Args:
+        name: What the program is called.
+        asking: The command line that makes it tell its version.
+        pattern: Regular expression whose first group is the version.
+        files: The executables and their settings.
+        success: The exit statuses with which it ends.
+
+    Raises:
+        ProgramError: It does not run.
+    """
+    said = run(Call(asking, success=success, timeout_s=60.0)).decode(errors="replace")
+    found = re.search(pattern, said)
+    number = "of unknown version" if found is None else found[1]
+    digests = (hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] for file in files)
+    return f"{name} {number} (sha256 {' '.join(digests)})"
 
 
 def run(call: Call) -> bytes:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from functools import cache
-from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
 from icm_baselines import pillow
@@ -15,7 +11,7 @@ from icm_bench.codec import Quality
 from icm_bench.color import Chroma
 from icm_bench.error import CodecError, UsageError
 from icm_bench.image import Image
-from icm_bench.program import Call, locate, run
+from icm_bench.program import Call, locate, run, version_of
 
 Encoder: TypeAlias = Literal["x265", "jctvc"]
 
@@ -87,7 +83,9 @@ class Bpg:
 
     def version(self) -> str:
         """Name the layout of the bitstream, libbpg, and the start of both executables' SHA-256."""
-        return f"bpg 1, {_version(locate('bpgenc', hint=_HINT), locate('bpgdec', hint=_HINT))}"
+        files = (locate("bpgenc", hint=_HINT), locate("bpgdec", hint=_HINT))
+        told = version_of("libbpg", (files[0], "-h"), r"version (\S+)", files, success=(0, 1))
+        return f"bpg 1, {told}"
 
 
 def _check_size(file: bytes) -> None:
@@ -106,12 +104,3 @@ def _check_size(file: bytes) -> None:
 
 def _length(file: bytes) -> bytes:
     return (len(file) % (1 << 8 * _LENGTH_BYTES)).to_bytes(_LENGTH_BYTES, "big")
-
-
-@cache
-def _version(encoder: str, decoder: str) -> str:
-    help_text = run(Call([encoder, "-h"], success=(0, 1), timeout_s=60.0)).decode(errors="replace")
-    found = re.search(r"version (\S+)", help_text)
-    number = "of unknown version" if found is None else found[1]
-    digests = (hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for path in (encoder, decoder))
-    return f"libbpg {number} (sha256 {' '.join(digests)})"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -19,7 +15,7 @@ from icm_baselines.still import Still
 from icm_bench import color
 from icm_bench.codec import Quality
 from icm_bench.image import Image
-from icm_bench.program import Call, locate, run
+from icm_bench.program import Call, locate, run, version_of
 
 Preset: TypeAlias = Literal["ultrafast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
@@ -80,7 +76,9 @@ class Uvg266:
 
     def version(self) -> str:
         """Name the layout of the bitstream, uvg266 as it does itself, and the start of the executable's SHA-256."""
-        return f"envelope 1, {_version(_program())}"
+        program = _program()
+        told = version_of("uvg266", (program, "--version"), r"uvg266 (\S+)", (program,))
+        return f"envelope 1, {told}"
 
     def header_bytes(self, data: bytes) -> int:
         """Return the bytes of envelope, parameter sets and start codes."""
@@ -121,11 +119,3 @@ def _program() -> str:
         os.environ.get(VARIABLE) or "uvg266",
         hint=f"build uvg266 and name its executable by {VARIABLE}, or put it on PATH",
     )
-
-
-@cache
-def _version(program: str) -> str:
-    text = run(Call([program, "--version"], timeout_s=60.0)).decode(errors="replace")
-    found = re.search(r"uvg266 (\S+)", text)
-    number = "of unknown version" if found is None else found[1]
-    return f"uvg266 {number} (sha256 {hashlib.sha256(Path(program).read_bytes()).hexdigest()[:12]})"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +16,7 @@ from icm_bench import color
 from icm_bench.codec import Programs, Quality
 from icm_bench.error import ProgramError
 from icm_bench.image import Image
-from icm_bench.program import Call, run
+from icm_bench.program import Call, run, version_of
 
 TIMEOUT_S = 3600.0
 """Longest time that one picture may take, in seconds."""
@@ -85,7 +82,9 @@ class Vtm:
 
     def version(self) -> str:
         """Name the layout of the bitstream, VTM as its encoder does, and the start of the executables' SHA-256."""
-        programs = _version(self._program(_ENCODER), self._program(_DECODER), self._settings())
+        encoder = self._program(_ENCODER)
+        files = (encoder, self._program(_DECODER), self._settings())
+        programs = version_of("VTM", (encoder, "--help"), r"Version (\S+)", files, success=(0, 1))
         return f"{scaling.layout(self._percent)}, {programs}"
 
     def header_bytes(self, data: bytes) -> int:
@@ -152,14 +151,3 @@ class Vtm:
 
 def _coded_side(side: int) -> int:
     return max(_SMALLEST_SIDE, side + -side % _MULTIPLE)
-
-
-@cache
-def _version(encoder: str, decoder: str, settings: str) -> str:
-    help_text = run(Call([encoder, "--help"], success=(0, 1), timeout_s=60.0)).decode(errors="replace")
-    found = re.search(r"Version (\S+)", help_text)
-    number = "of unknown version" if found is None else found[1]
-    digests = (
-        hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for path in (encoder, decoder, settings)
-    )
-    return f"VTM {number} (sha256 {' '.join(digests)})"
