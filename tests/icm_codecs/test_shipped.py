@@ -38,13 +38,21 @@ from icm_codecs.rnn_gdn.coder import read_segments
 from icm_codecs.rnn_gdn.container import unpack
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.codec import Tucodec
-from tests.helpers.stream import NO_IMAGES, check_bad_weights, image_of
+from tests.helpers.stream import (
+    NO_IMAGES,
+    check_bad_weights,
+    check_drift,
+    check_threads_and_processes,
+    image_of,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 WEIGHTS = Path(__file__).parents[2] / "codecs" / "icm_codecs" / "weights"
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+KINDS = ("content-weighted", "hyperprior", "icm-mse", "icm-photos", "rnn-gdn", "tucodec")
+"""One of each architecture."""
 OWN = [name for name in NAMES if name != "vvc-filtered"]
 """Those whose bitstreams are no other codec's."""
 RECORDED: dict[str, tuple[Quality, ...]] = {
@@ -207,6 +215,27 @@ def test_a_quality_that_is_none_is_refused(codec: Any, qualities: tuple[float, .
     for quality in qualities:
         with pytest.raises(UsageError, match=hint):
             codec(quality)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_instance_of_any_quality_decodes_any_stream(name: str) -> None:
+    low, *_, high = (open_shipped(name, quality) for quality in RECORDED.get(name, (1, 4, 8)))
+    data = high.encode(image_of(65, 80))
+    assert np.array_equal(low.decode(data), high.decode(data))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_one_thread_two_and_a_fresh_process_read_the_same(name: str, tmp_path: Path) -> None:
+    low, *_, high = RECORDED.get(name, (1, 4, 8))
+    codec, weights = open_shipped(name, high), WEIGHTS / f"{name}.safetensors"
+    check_threads_and_processes(codec, image_of(161, 130), tmp_path, low, weights, codec.pixel_tolerance)
+
+
+@pytest.mark.parametrize("name", ["hyperprior", "icm-mse", "icm-photos", "tucodec"])
+def test_latents_survive_a_drift_of_every_float_network(name: str) -> None:
+    steady, drifted = (open_shipped(name, RECORDED.get(name, (1, 4))[1]) for _ in range(2))
+    check_drift(steady, drifted, image_of(96, 120))
 
 
 if __name__ == "__main__":

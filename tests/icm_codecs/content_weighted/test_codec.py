@@ -39,7 +39,6 @@ from icm_codecs.content_weighted.network import (
     n_kept,
 )
 from icm_codecs.content_weighted.training import ContentWeightedLoss, ContentWeightedModel
-from tests.helpers.stream import check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -374,18 +373,6 @@ def test_estimated_rate_is_near_the_real_one(trained: ContentWeightedModel, weig
         data = codec.encode(image)
         real = 8 * (len(data) - codec.header_bytes(data)) / (128 * 128)
         assert real == pytest.approx(estimate, rel=0.04, abs=0.008)
-
-
-def test_one_thread_and_two_and_a_fresh_process_recover_the_same_code(
-    codec: ContentWeighted, weights: Path, tmp_path: Path
-) -> None:
-    check_threads_and_processes(codec, photograph(97, 130), tmp_path, 1, weights)
-
-
-def test_instance_of_any_quality_decodes_any_stream(weights: Path) -> None:
-    low, high = (ContentWeighted(quality, weights=str(weights)) for quality in (1, 6))
-    data = high.encode(photograph(30, 40))
-    assert np.array_equal(low.decode(data), high.decode(data))
 
 
 def survives(codec: ContentWeighted, data: bytes) -> None:

@@ -163,20 +163,6 @@ def test_decoder_recovers_what_the_encoder_chose(codec: Hyperprior) -> None:
     assert (error > 0.51).float().mean() < 0.01
 
 
-def test_one_thread_and_two_recover_the_same_latents(codec: Hyperprior, weights: Path) -> None:
-    stream.check_threads(Hyperprior(1, weights=str(weights)), codec.encode(photograph(161, 120)))
-
-
-def test_latents_survive_a_drift_of_every_float_network(codec: Hyperprior, weights: Path) -> None:
-    stream.check_drift(codec, Hyperprior(3, weights=str(weights)), photograph(96, 120))
-
-
-def test_fresh_process_decodes_the_same_with_two_threads(
-    codec: Hyperprior, weights: Path, tmp_path: Path
-) -> None:
-    stream.check_threads_and_processes(codec, photograph(90, 70), tmp_path, 1, weights)
-
-
 def test_mutations_are_refused(codec: Hyperprior) -> None:
     stream.check_damage(codec, photograph(64, 64))
 

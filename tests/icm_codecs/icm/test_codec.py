@@ -67,22 +67,11 @@ def test_rate_and_fidelity_rise_along_the_ladder(ladder: list[Icm]) -> None:
     assert fidelity[-1] > fidelity[4] > fidelity[0]
 
 
-def test_instance_of_any_quality_decodes_any_stream(ladder: list[Icm]) -> None:
-    image = image_of(65, 80)
-    data = ladder[6].encode(image)
-    assert np.array_equal(ladder[0].decode(data), ladder[6].decode(data))
-
-
 def test_input_is_left_as_it_was(codec: Icm) -> None:
     image = image_of(33, 34)
     image.setflags(write=False)
     codec.encode(image)
     assert np.array_equal(codec.encode(image[::-1][::-1]), codec.encode(image))
-
-
-@pytest.mark.slow
-def test_fresh_process_decodes_the_same_pixels_with_two_threads(codec: Icm, tmp_path: Path) -> None:
-    stream.check_threads_and_processes(codec, image_of(130, 97), tmp_path, 1, WEIGHTS)
 
 
 def test_one_thread_and_two_recover_the_same_latents_and_pixels(codec: Icm) -> None:

@@ -29,7 +29,7 @@ from icm_codecs.rnn_gdn.network import (
     sign_bits,
 )
 from icm_codecs.rnn_gdn.training import RnnModel
-from tests.helpers.stream import check_damage, check_threads_and_processes
+from tests.helpers.stream import check_damage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -349,12 +349,6 @@ def test_bits_survive_a_drift_of_every_float_network(narrow: Path) -> None:
         parameter.mul_(1 + 1e-4 * torch.randn_like(parameter))
     difference = np.abs(drifted.decode(data).astype(int) - steady.decode(data))
     assert difference.max() <= 4
-
-
-@pytest.mark.slow
-def test_one_thread_two_threads_and_a_fresh_process_decode_the_same(narrow: Path, tmp_path: Path) -> None:
-    codec = RnnGdn(6, weights=str(narrow), coding="adaptive")
-    check_threads_and_processes(codec, photograph(97, 80), tmp_path, 1, narrow, tolerance=0)
 
 
 @pytest.mark.parametrize("options", [{"gdn": False}, {"reconstruction": "one-shot"}])

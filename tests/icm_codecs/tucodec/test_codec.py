@@ -33,7 +33,7 @@ from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import TucodecModel
-from tests.helpers.stream import check_damage, check_drift, check_threads_and_processes
+from tests.helpers.stream import check_damage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -314,15 +314,6 @@ def test_decoder_recovers_what_the_encoder_chose(weights: str) -> None:
     assert float((found.latent != chosen.latent).float().mean()) < 1e-2
 
 
-def test_one_thread_two_and_a_fresh_process_decode_the_same(weights: str, tmp_path: Path) -> None:
-    check_threads_and_processes(Tucodec(0.75, weights=weights), photograph(161, 130), tmp_path, 0.1, weights)
-
-
-def test_latents_survive_a_drift_of_every_float_network(weights: str) -> None:
-    steady, drifted = Tucodec(0.75, weights=weights), Tucodec(0.75, weights=weights)
-    check_drift(steady, drifted, photograph(96, 120))
-
-
 # Rate control.
 
 
@@ -433,12 +424,6 @@ def test_all_bytes_count_against_the_target(weights: str) -> None:
 
 
 # Files and streams.
-
-
-def test_instance_of_any_target_decodes_any_stream(weights: str) -> None:
-    data = Tucodec(0.75, weights=weights).encode(photograph(65, 80))
-    low, high = Tucodec(0.1, weights=weights), Tucodec(0.75, weights=weights)
-    assert np.array_equal(low.decode(data), high.decode(data))
 
 
 def test_saved_weights_start_a_training_where_the_first_one_ended(
