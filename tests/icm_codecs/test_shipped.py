@@ -29,6 +29,7 @@ from icm_bench.codec import (
 )
 from icm_bench.dataset import open_dataset
 from icm_bench.error import CodecError, UsageError
+from icm_codecs.bitstream.container import Frame
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.filtered.codec import VvcFiltered
 from icm_codecs.hyperprior.codec import Hyperprior
@@ -41,6 +42,7 @@ from icm_codecs.tucodec.codec import Tucodec
 from tests.helpers.stream import (
     NO_IMAGES,
     check_bad_weights,
+    check_damage,
     check_drift,
     check_threads_and_processes,
     image_of,
@@ -236,6 +238,33 @@ def test_one_thread_two_and_a_fresh_process_read_the_same(name: str, tmp_path: P
 def test_latents_survive_a_drift_of_every_float_network(name: str) -> None:
     steady, drifted = (open_shipped(name, RECORDED.get(name, (1, 4))[1]) for _ in range(2))
     check_drift(steady, drifted, image_of(96, 120))
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "rnn-gdn"])
+def test_damage_is_refused(name: str) -> None:
+    for quality in RECORDED.get(name, (1, 4, 8)):
+        check_damage(open_shipped(name, quality), image_of(40, 56))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_foreign_data_are_refused(name: str) -> None:
+    codec = open_shipped(name, RECORDED.get(name, (1,))[0])
+    for data in (b"", b"\xff\xd8\xff\xe0 JFIF", b"\x89PNG\r\n\x1a\n", bytes(1000), b"\xa0" * 50):
+        for method in (codec.decode, codec.header_bytes):
+            with pytest.raises(CodecError):
+                method(data)
+
+
+@pytest.mark.parametrize("name", ["content-weighted", "hyperprior", "icm-mse", "icm-photos"])
+def test_a_forged_payload_neither_crashes_nor_hangs(name: str) -> None:
+    codec, random = open_shipped(name, 1), np.random.default_rng(1)
+    for size in range(60):
+        frame = Frame(codec._model_id, size % 6, 50, 40, random.bytes(size))
+        try:
+            assert codec.decode(frame.pack()).shape == (40, 50, 3)
+        except CodecError as error:
+            assert name == "content-weighted", error  # its decoder itself sees some damage
+            assert "\n" not in str(error)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from icm_bench.error import CodecError, UsageError
-from icm_bench.image import Image
 from icm_bench.testing import photograph
-from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.content_weighted.checkpoint import load_checkpoint
 from icm_codecs.content_weighted.codec import ContentWeighted
 from icm_codecs.content_weighted.context import (
@@ -373,47 +369,6 @@ def test_estimated_rate_is_near_the_real_one(trained: ContentWeightedModel, weig
         data = codec.encode(image)
         real = 8 * (len(data) - codec.header_bytes(data)) / (128 * 128)
         assert real == pytest.approx(estimate, rel=0.04, abs=0.008)
-
-
-def survives(codec: ContentWeighted, data: bytes) -> None:
-    try:
-        image: Image = codec.decode(data)
-    except CodecError as error:
-        assert "\n" not in str(error)
-    else:
-        assert image.dtype == np.uint8
-
-
-def mutations(codec: ContentWeighted, count: int, *, whole: int) -> Iterator[bytes]:
-    random = np.random.default_rng(7)
-    data = codec.encode(photograph(11, 9))
-    frame = unpack(data)
-    for number in range(count):
-        position, value = int(random.integers(len(data))), int(random.integers(256))
-        if number < whole:
-            # A damaged payload in a whole frame reaches the entropy decoder.
-            payload = random.bytes(int(random.integers(0, 2 * len(frame.payload))))
-            yield Frame(frame.model, number % 6, frame.width, frame.height, payload).pack()
-        elif number % 2:
-            yield data[:position]
-        else:
-            yield data[:position] + bytes([value]) + data[position + 1 :]
-
-
-def test_damaged_streams_end_in_an_error_or_an_image(codec: ContentWeighted) -> None:
-    for data in mutations(codec, 300, whole=60):
-        survives(codec, data)
-
-
-def test_claimed_sizes_beyond_the_limit_allocate_nothing(codec: ContentWeighted) -> None:
-    frame = unpack(codec.encode(photograph(8, 8)))
-    bomb = Frame(frame.model, 0, 2**16 - 1, 2**16 - 1, frame.payload).pack()
-    tracemalloc.start()
-    with pytest.raises(CodecError, match="is not coded"):
-        codec.decode(bomb)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**20
 
 
 def test_unknown_quality_is_refused(weights: Path) -> None:

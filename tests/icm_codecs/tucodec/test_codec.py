@@ -33,7 +33,6 @@ from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import TucodecModel
-from tests.helpers.stream import check_damage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -469,7 +468,3 @@ def test_sound_check_over_a_damaged_payload_still_gives_an_image_or_an_error(wei
         position = int(random.integers(0, 1537))
         forged = RateFrame(frame.model, position, frame.width, frame.height, bytes(cut))
         assert codec.decode(forged.pack()).shape == (64, 64, 3)
-
-
-def test_300_damaged_streams_are_refused(weights: str) -> None:
-    check_damage(Tucodec(0.75, weights=weights), photograph(48, 40))
