@@ -182,28 +182,16 @@ def lay_out(folder: Path, n_images: int) -> Dataset:
     images = folder / "images"
     pictures = lay_out_images(images, n_images, rng)
     dataset = open_dataset("coco-format", images=images, annotations=images / "instances.json")
-    ladder = [f"jpeg={','.join(map(str, QUALITIES))}"]
-    plan = make_plan(
-        dataset,
-        task="detection",
-        codecs=["jpeg"],
-        detector="fasterrcnn_scenes",
-        qualities=ladder,
-        runs=folder / "runs",
-        device="cpu",
-    )
-    lay_out_stores(plan, pictures, rng)
-    run(
-        dataset,
-        task="detection",
-        codecs=["jpeg"],
-        detector="fasterrcnn_scenes",
-        qualities=ladder,
-        results=folder / "results",
-        runs=folder / "runs",
-        device="cpu",
-        bootstrap=20,
-    )
+    asked: dict[str, Any] = {
+        "task": "detection",
+        "codecs": ["jpeg"],
+        "detector": "fasterrcnn_scenes",
+        "qualities": [f"jpeg={','.join(map(str, QUALITIES))}"],
+        "runs": folder / "runs",
+        "device": "cpu",
+    }
+    lay_out_stores(make_plan(dataset, **asked), pictures, rng)
+    run(dataset, **asked, results=folder / "results", bootstrap=20)
     return dataset
 
 
