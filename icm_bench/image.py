@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from icm_bench.error import DatasetError, UsageError
+from icm_bench.error import CodecError, DatasetError, UsageError
 from icm_bench.limit import max_pixels
 from icm_bench.text import first_line as first_line
 from icm_bench.text import printable as printable
@@ -28,6 +28,22 @@ _EXIF_ORIENTATION = 0x0112
 _END_OF_IMAGE = b"\xff\xd9"
 _QUARTER_TURNS = (5, 6, 7, 8)
 _BITS_PER_SAMPLE = 0x0102
+
+
+def check_image(image: Image, *, where: str) -> None:
+    """Refuse what is no image, as a codec's caller may give it.
+
+    Args:
+        image: What should be height x width x 3 uint8, neither side 0.
+        where: What was to code it.
+
+    Raises:
+        CodecError: It is something else.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise CodecError(
+            f"an array of {image.dtype} {image.shape} is no image", where=where, hint="give H x W x 3 uint8"
+        )
 
 
 def read_image(path: Path) -> Image:

@@ -58,9 +58,10 @@ class Bpg:
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
+        picture = pillow.encode(image, "PNG", {"compress_level": 1})
         call = Call(
             [locate("bpgenc", hint=_HINT), *self._arguments, "-o", "coded", "picture.png"],
-            inputs={"picture.png": pillow.encode(image, "PNG", {"compress_level": 1})},
+            inputs={"picture.png": picture},
             output="coded",
             timeout_s=TIMEOUT_S,
         )

@@ -12,7 +12,7 @@ from icm_baselines.still import Still
 from icm_bench.codec import Quality
 from icm_bench.color import Chroma, PlaneFormat
 from icm_bench.error import CodecError
-from icm_bench.image import Image
+from icm_bench.image import Image, check_image
 
 Preset: TypeAlias = Literal["ultrafast", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
 
@@ -109,6 +109,7 @@ class Hevc:
 
 def _check_strip(image: Image) -> None:
     """Raise ``CodecError`` for an image that is long, and narrower than the blocks that its length demands."""
+    check_image(image, where="HEVC")
     narrow, long = sorted(image.shape[:2])
     if narrow < 31 and long > _LONGEST_OF_SMALL_BLOCKS:
         raise CodecError(

@@ -8,7 +8,7 @@ from icm_baselines import ffmpeg
 from icm_baselines.option import real
 from icm_bench.codec import Quality
 from icm_bench.error import CodecError, UsageError
-from icm_bench.image import Image
+from icm_bench.image import Image, check_image
 
 _START = b"\xff\x0a"
 _LARGEST_EFFORT = 9
@@ -37,6 +37,7 @@ class JpegXl:
 
     def encode(self, image: Image) -> bytes:
         """Return the bitstream of an image."""
+        check_image(image, where="JPEG XL")
         height, width = image.shape[:2]
         encoder = ("-c:v", "libjxl", "-distance", f"{self._distance:g}", "-effort", self._effort, "-xyb", "1")
         colours = ("-color_trc", "iec61966-2-1", "-color_primaries", "bt709")

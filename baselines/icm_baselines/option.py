@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from icm_bench.codec import Quality
 from icm_bench.error import CodecError, UsageError
-from icm_bench.image import Image
+from icm_bench.image import Image, check_image
 
 
 def short_label(name: str, options: Mapping[str, str], *, named: str = "", unsaid: str = "") -> str:
@@ -54,8 +54,9 @@ def check_sides(image: Image, width: int, height: int, *, where: str) -> None:
         where: The format.
 
     Raises:
-        CodecError: It is larger.
+        CodecError: It is larger, or no image.
     """
+    check_image(image, where=where)
     if image.shape[1] > width or image.shape[0] > height:
         raise CodecError(
             f"codes images of {width}x{height} pixels at most, not one of {image.shape[1]}x{image.shape[0]}",

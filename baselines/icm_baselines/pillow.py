@@ -14,7 +14,7 @@ from PIL import features
 
 from icm_bench import limit
 from icm_bench.error import CodecError
-from icm_bench.image import Image
+from icm_bench.image import Image, check_image
 
 # What Pillow's format plug-ins raise on bytes that they do not like.
 _REFUSALS = (
@@ -45,8 +45,9 @@ def encode(image: Image, form: str, options: Mapping[str, object]) -> bytes:
     """Return an image as a file of Pillow's format ``form``, saved with the given options.
 
     Raises:
-        CodecError: Pillow or the library below it refuses the image.
+        CodecError: It is no image, or Pillow or the library below it refuses it.
     """
+    check_image(image, where=form)
     file = io.BytesIO()
     try:
         PillowImage.fromarray(image).save(file, form, **options)

@@ -16,7 +16,7 @@ from scipy import ndimage
 from icm_bench.codec import Codec, Guide, ladder_of, region_by, trained_through
 from icm_bench.detector import Detector, Prediction
 from icm_bench.error import UsageError
-from icm_bench.image import Image, pixel_digest
+from icm_bench.image import Image, check_image, pixel_digest
 from icm_bench.spec import Spec, create_codec, create_detector, resolve_codec, resolve_detector
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -65,8 +65,10 @@ class Region:
         """Return how much of each pixel belongs to the region, height x width, 0 to 1; all 0 where nothing is seen.
 
         Raises:
+            CodecError: It is no image.
             DetectorError: The detector cannot run.
         """
+        check_image(image, where=self.codec or "region of interest")
         inside = _found(self, _Seen(pixel_digest(image), image))
         if not inside.any():
             return np.zeros(inside.shape)

@@ -21,7 +21,7 @@ from PIL import Image as PillowImage
 from icm_baselines import envelope
 from icm_bench import limit
 from icm_bench.error import CodecError
-from icm_bench.image import Image
+from icm_bench.image import Image, check_image
 
 Percent: TypeAlias = Literal["100", "75", "50", "25"]
 
@@ -35,7 +35,12 @@ _LONGEST_SHORTFALL = 7
 
 
 def encode(image: Image, percent: Percent, encode_coded_size: Callable[[Image], bytes]) -> bytes:
-    """Return the bitstream of an image that ``encode_coded_size`` codes as an enveloped Annex B byte stream."""
+    """Return the bitstream of an image that ``encode_coded_size`` codes as an enveloped Annex B byte stream.
+
+    Raises:
+        CodecError: It is no image.
+    """
+    check_image(image, where=f"a scale of {percent} %")
     if percent == "100":
         return encode_coded_size(image)
     height, width = image.shape[:2]

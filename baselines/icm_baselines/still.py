@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from icm_baselines import envelope, ffmpeg
 from icm_bench import color
-from icm_bench.image import Image
+from icm_bench.image import Image, check_image
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,12 @@ class Still:
         return self.packed(stream, image)
 
     def planes(self, image: Image) -> tuple[int, int, bytes]:
-        """Return coded width and height of an image, and its raw planes of that size."""
+        """Return coded width and height of an image, and its raw planes of that size.
+
+        Raises:
+            CodecError: It is no image.
+        """
+        check_image(image, where=self.container)
         columns, rows = self._coded_size(image)
         padded = color.padded(image, columns, rows)
         return columns, rows, color.to_bytes(color.to_planes(padded, self.form), self.form)

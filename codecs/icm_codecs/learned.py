@@ -10,11 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-import numpy as np
-
 from icm_bench.codec import Complexity, Quality, Resource
 from icm_bench.error import CodecError, UsageError
-from icm_bench.image import Image, printable
+from icm_bench.image import Image, check_image, printable
 from icm_codecs.bitstream.container import Frame, check_size, unpack
 from icm_codecs.operation import complexity
 
@@ -90,10 +88,7 @@ def checked_size(image: Image, codec: str) -> tuple[int, int]:
     Raises:
         CodecError: The array is no image, or has more pixels than are coded.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise CodecError(
-            f"an array of {image.dtype} {image.shape} is no image", where=codec, hint="give H x W x 3 uint8"
-        )
+    check_image(image, where=codec)
     height, width = image.shape[:2]
     check_size(width, height)
     return height, width

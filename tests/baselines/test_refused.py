@@ -18,7 +18,9 @@ from icm_baselines.uvg266 import Uvg266
 from icm_baselines.vtm import Vtm
 from icm_baselines.vvc import Vvc
 from icm_baselines.webp import Webp
+from icm_bench.codec import ladder_of
 from icm_bench.error import CodecError, UsageError
+from icm_bench.spec import create_codec, resolve_codec
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,36 @@ def test_an_image_larger_than_the_format_is_refused_with_the_limit(
 ) -> None:
     with pytest.raises(CodecError, match=complaint):
         codec.encode(np.zeros((*shape, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(
+            "avif",
+            "avif:encoder=svt",
+            "bpg",
+            "hevc",
+            "hevc-roi",
+            "jpeg",
+            "jpeg-roi",
+            "jpeg2000",
+            "jpegxl",
+            "png",
+        ),
+        *("uvg266", "vtm", "vvc", "vvc:scale=50", "vvc-filtered", "vvc-pareto", "vvc-roi", "webp"),
+    ],
+)
+def test_what_is_no_image_is_refused_before_anything_runs(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    resolved, cls = resolve_codec(spec)
+    codec = create_codec(resolved, ladder_of(cls, dict(resolved.options))[-1], "cpu")
+    for shape, dtype in [
+        ((8, 8), "u1"),
+        ((8, 8, 3), "f4"),
+        ((8, 8, 4), "u1"),
+        ((0, 8, 3), "u1"),
+        ((8,), "u1"),
+    ]:
+        with pytest.raises(CodecError, match="is no image; give H x W x 3 uint8"):
+            codec.encode(np.zeros(shape, dtype))
