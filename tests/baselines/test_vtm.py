@@ -198,17 +198,21 @@ def test_a_stream_that_the_encoder_cut_short_is_not_decoded(stand_in: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("code", "complaint"),
+    ("code", "timeout_s", "complaint"),
     [
-        ("import sys; sys.exit('ERROR: bad NAL unit')", "failed with exit status 1: ERROR: bad NAL unit"),
-        ("import time; time.sleep(60)", "killed because it was still running after 1 s"),
+        (
+            "import sys; sys.exit('ERROR: bad NAL unit')",
+            60.0,
+            "failed with exit status 1: ERROR: bad NAL unit",
+        ),
+        ("import time; time.sleep(60)", 1.0, "killed because it was still running after 1 s"),
     ],
 )
 def test_a_decoder_that_fails_gives_one_line(
-    code: str, complaint: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+    code: str, timeout_s: float, complaint: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Vtm(32).encode(photograph(8, 8))
-    monkeypatch.setattr(vtm, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(vtm, "TIMEOUT_S", timeout_s)
     install(stand_in / "DecoderAppStatic", code)
     with pytest.raises(ProgramError, match=f"^DecoderAppStatic: {complaint}$"):
         Vtm(32).decode(data)
