@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,11 @@ def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Itera
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def packaged_table(package: str, name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file that a package ships, each by the names in the header."""
+    return list(csv.DictReader((files(package) / name).read_text(encoding="utf-8").splitlines()))
 
 
 def write_json(path: Path, content: Any, error_type: type[IcmBenchError], indent: int | None = None) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar, Final
 
 from icm_bench.dataset import Dataset, DatasetProvider, ImageRecord, need, refuse
 from icm_bench.download import Patience, Progress, download
 from icm_bench.error import DatasetError
+from icm_bench.file import packaged_table
 from icm_bench.image import pixel_digest, printable, read_image
 
 KODAK_URL: Final = "http://r0k.us/graphics/kodak/kodak"
@@ -41,8 +40,7 @@ class KodakImage:
 
 
 def _published() -> tuple[KodakImage, ...]:
-    table = (files("icm_bench.datasets") / "kodak.csv").read_text(encoding="utf-8")
-    rows = csv.reader(table.splitlines()[1:])
+    rows = (row.values() for row in packaged_table("icm_bench.datasets", "kodak.csv"))
     return tuple(KodakImage(int(n), int(width), int(height), *digests) for n, width, height, *digests in rows)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.error import DatasetError
+from icm_bench.file import packaged_table
 from icm_bench.image import printable
 
 FETCH_AGAIN: Final = "correct the file, or fetch it again"
@@ -20,24 +21,7 @@ _SLACK: Final = 1e-3
 """How far, in parts of the image's side, a box may stray over the border: published ones are rounded."""
 
 _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "ball": "sports ball",
-        "cattle": "cow",
-        "coffee cup": "cup",
-        "computer keyboard": "keyboard",
-        "computer mouse": "mouse",
-        "doughnut": "donut",
-        "flying disc": "frisbee",
-        "hair dryer": "hair drier",
-        "houseplant": "potted plant",
-        "kitchen & dining room table": "dining table",
-        "microwave oven": "microwave",
-        "mobile phone": "cell phone",
-        "mug": "cup",
-        "remote control": "remote",
-        "ski": "skis",
-        "television": "tv",
-    }
+    {row["openimages"]: row["coco"] for row in packaged_table("icm_bench.datasets", "openimages_name.csv")}
 )
 """What Open Images calls otherwise than COCO. The classes of MPEG's subset bear COCO's names; for the whole split no
 map is published, and this is ours."""

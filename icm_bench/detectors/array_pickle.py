@@ -25,17 +25,9 @@ _NUMBERS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8"})
 _MAX_COPIES = 4
 _LITERALS = frozenset(
     {
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"),
-        *(
-            "STRING",
-            "BINSTRING",
-            "SHORT_BINSTRING",
-            "UNICODE",
-            "SHORT_BINUNICODE",
-            "BINUNICODE",
-            "BINUNICODE8",
-        ),
-        *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
+        *("SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES"),
+        *("BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     }
 )
 

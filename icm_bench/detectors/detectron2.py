@@ -28,6 +28,7 @@ from icm_bench.detectors.device import network_errors, open_device
 from icm_bench.detectors.mask import run_lengths
 from icm_bench.download import download
 from icm_bench.error import DetectorError, DownloadError, UsageError, unknown
+from icm_bench.file import packaged_table
 from icm_bench.image import Image, first_line
 from icm_bench.network.checkpoint import (
     READERS,
@@ -59,7 +60,7 @@ class ZooModel:
     folder: str
     published: Mapping[Task, float]
     tasks: tuple[Task, ...]
-    categories: Mapping[int, str] = field(default_factory=lambda: COCO, repr=False)
+    categories: Mapping[int, str] = field(repr=False)
 
     @property
     def config(self) -> str:
@@ -67,53 +68,23 @@ class ZooModel:
         return f"{self.folder}/{self.name}.yaml"
 
 
-def _of_coco(name: str, box_ap: float, mask_ap: float | None = None) -> ZooModel:
-    if mask_ap is None:
-        return ZooModel(name, "COCO-Detection", MappingProxyType({"detection": box_ap}), ("detection",))
-    published: Mapping[Task, float] = MappingProxyType({"detection": box_ap, "segmentation": mask_ap})
-    return ZooModel(name, "COCO-InstanceSegmentation", published, ("detection", "segmentation"))
+def _model(row: Mapping[str, str]) -> ZooModel:
+    both: tuple[Task, ...] = ("detection", "segmentation")
+    folder = row["folder"]
+    return ZooModel(
+        name=row["name"],
+        folder=folder,
+        published=MappingProxyType({task: float(row[task]) for task in both if row[task]}),
+        tasks=both[:1] if folder == "COCO-Detection" else both,
+        categories=CITYSCAPES if folder == "Cityscapes" else COCO,
+    )
 
 
 ZOO: Mapping[str, ZooModel] = MappingProxyType(
-    {
-        model.name: model
-        for model in (
-            _of_coco("faster_rcnn_R_50_C4_1x", 35.7),
-            _of_coco("faster_rcnn_R_50_DC5_1x", 37.3),
-            _of_coco("faster_rcnn_R_50_FPN_1x", 37.9),
-            _of_coco("faster_rcnn_R_50_C4_3x", 38.4),
-            _of_coco("faster_rcnn_R_50_DC5_3x", 39.0),
-            _of_coco("faster_rcnn_R_50_FPN_3x", 40.2),
-            _of_coco("faster_rcnn_R_101_C4_3x", 41.1),
-            _of_coco("faster_rcnn_R_101_DC5_3x", 40.6),
-            _of_coco("faster_rcnn_R_101_FPN_3x", 42.0),
-            _of_coco("faster_rcnn_X_101_32x8d_FPN_3x", 43.0),
-            _of_coco("retinanet_R_50_FPN_1x", 37.4),
-            _of_coco("retinanet_R_50_FPN_3x", 38.7),
-            _of_coco("retinanet_R_101_FPN_3x", 40.4),
-            _of_coco("mask_rcnn_R_50_C4_1x", 36.8, 32.2),
-            _of_coco("mask_rcnn_R_50_DC5_1x", 38.3, 34.2),
-            _of_coco("mask_rcnn_R_50_FPN_1x", 38.6, 35.2),
-            _of_coco("mask_rcnn_R_50_C4_3x", 39.8, 34.4),
-            _of_coco("mask_rcnn_R_50_DC5_3x", 40.0, 35.9),
-            _of_coco("mask_rcnn_R_50_FPN_3x", 41.0, 37.2),
-            _of_coco("mask_rcnn_R_101_C4_3x", 42.6, 36.7),
-            _of_coco("mask_rcnn_R_101_DC5_3x", 41.9, 37.3),
-            _of_coco("mask_rcnn_R_101_FPN_3x", 42.9, 38.6),
-            _of_coco("mask_rcnn_X_101_32x8d_FPN_3x", 44.3, 39.5),
-            # 36.5 % of Cityscapes' own mask AP on its validation images.
-            ZooModel(
-                "mask_rcnn_R_50_FPN",
-                "Cityscapes",
-                MappingProxyType({}),
-                ("detection", "segmentation"),
-                CITYSCAPES,
-            ),
-        )
-    }
+    {row["name"]: _model(row) for row in packaged_table("icm_bench.detectors", "detectron2.csv")}
 )
 """The models that find objects by themselves: COCO's, with the figures that the zoo publishes beside them, and the one
-of Cityscapes."""
+of Cityscapes, which has 36.5 % of Cityscapes' own mask AP on its validation images."""
 
 _DIGEST = re.compile(r"_([0-9a-f]{6,32})\.pkl$")
 # Older files carry what the networks of today compute from their configuration.

@@ -6,13 +6,14 @@ see :func:`icm_bench.curves.rate_convention.differing`, and plots draw it dashed
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from icm_bench.curves.rate_convention import MEAN, NATIVE, POOLED, UNKNOWN, Conventions
+from icm_bench.curves.rate_convention import UNKNOWN, Conventions, in_full
 from icm_bench.curves.result import Result
 from icm_bench.error import UsageError, unknown
 from icm_bench.formats.foreign import Group
@@ -38,31 +39,16 @@ class Publication:
     remark: str
 
 
+def _publication(conventions: Mapping[str, str], **told: str) -> Publication:
+    return Publication(
+        **told, conventions=Conventions(**{key: in_full(key, text) for key, text in conventions.items()})
+    )
+
+
 PUBLICATIONS: Final[Mapping[str, Publication]] = MappingProxyType(
     {
-        "compressai": Publication(
-            "CompressAI, github.com/InterDigitalInc/CompressAI, results/image, 2025 (BSD 3-Clause Clear)",
-            "PSNR and MS-SSIM of standard codecs and of models trained for the squared error, on Kodak and CLIC 2020.",
-            Conventions(MEAN, pixels=NATIVE),
-            "Its colour conversion before and after video codecs truncates, which costs them some BD-rate.",
-        ),
-        "compressai-vision": Publication(
-            "CompressAI-Vision, github.com/InterDigitalInc/CompressAI-Vision, examples/vcm/interdigital, 2022 "
-            "(BSD 3-Clause Clear)",
-            "mAP at IoU 0.5 of Faster R-CNN X101-FPN on MPEG's 5,000 images of Open Images, coded by VTM and by four "
-            "models of CompressAI.",
-            Conventions(POOLED, pixels=NATIVE),
-            "A note beside VTM's values says that its bits per pixel were not final. VTM codes at full size alone, "
-            "so this is not MPEG's anchor, which takes the best of four sizes.",
-        ),
-        "gao2026": Publication(
-            "Gao, Li, Liu, Wu, Ebrahimi: IEEE TCSVT, 2026 (the values of the authors' plotting script)",
-            "AP of detection, segmentation and keypoints on minival2014 (the 5,000 images of val2017), coded by VTM "
-            "(4:4:4), Cheng2020 and JPEG after the background was attenuated by alpha.",
-            Conventions(MEAN, "length of the bitstream, parameter sets not counted", NATIVE),
-            "Rates are rounded to 0.01 bit per pixel. The region is that of Mask R-CNN R101-FPN on the original, a "
-            "network of the judges' family.",
-        ),
+        name: _publication(**told)
+        for name, told in tomllib.loads((_FOLDER / "publications.toml").read_text(encoding="utf-8")).items()
     }
 )
 """The publications by name."""

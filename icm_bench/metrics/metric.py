@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from icm_bench import registry
+from icm_bench.file import packaged_table
 
 Direction: TypeAlias = Literal["higher", "lower"]
 
@@ -39,33 +40,16 @@ class Metric:
         return f"{label} / {self.unit}" if self.unit else label
 
 
-_TABLE: Final = (
-    Metric("map", "AP", "%", 1, is_main=True),
-    Metric("map50", "AP50", "%", 1),
-    Metric("map75", "AP75", "%", 1),
-    Metric("map50-oic", "mAP@0.5 (OIC)", "%", 1, is_main=True),
-    Metric("map-cityscapes", "AP (Cityscapes)", "%", 1),
-    Metric("map50-cityscapes", "AP50 (Cityscapes)", "%", 1),
-    Metric("map_small", "AP small", "%", 1),
-    Metric("map_medium", "AP medium", "%", 1),
-    Metric("map_large", "AP large", "%", 1),
-    Metric("psnr-rgb", "PSNR", "dB", 2, is_main=True),
-    Metric("psnr-rgb-pooled", "PSNR (pooled)", "dB", 2),
-    Metric("psnr-luma", "PSNR of luma", "dB", 2),
-    Metric("psnr-luma-pooled", "PSNR of luma (pooled)", "dB", 2),
-    Metric("ms-ssim-rgb", "MS-SSIM", "", 4),
-    Metric("ms-ssim-rgb-db", "MS-SSIM (dB)", "dB", 2),
-    Metric("ms-ssim-luma", "MS-SSIM of luma", "", 4),
-    Metric("ms-ssim-luma-db", "MS-SSIM of luma (dB)", "dB", 2),
-    Metric("ar1", "AR1", "%", 1),
-    Metric("ar10", "AR10", "%", 1),
-    Metric("ar100", "AR100", "%", 1),
-    Metric("ar_small", "AR small", "%", 1),
-    Metric("ar_medium", "AR medium", "%", 1),
-    Metric("ar_large", "AR large", "%", 1),
-    Metric("bpp", "bpp", "bpp", 4, better="lower"),
-    Metric("bpp_mean", "bpp, mean over images", "bpp", 4, better="lower"),
-    Metric("bpp_payload", "bpp without headers", "bpp", 4, better="lower"),
+_TABLE: Final = tuple(
+    Metric(
+        row["name"],
+        row["label"],
+        row["unit"],
+        int(row["digits"]),
+        "lower" if row["better"] == "lower" else "higher",
+        row["is_main"] == "yes",
+    )
+    for row in packaged_table("icm_bench.metrics", "metric.csv")
 )
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in _TABLE})

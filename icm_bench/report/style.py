@@ -12,6 +12,7 @@ from typing import Final
 from icm_bench.curves.comparison import USUAL_ANCHOR
 from icm_bench.curves.result import Result
 from icm_bench.error import UsageError, unknown
+from icm_bench.file import packaged_table
 from icm_bench.spec import Spec
 
 COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#4D4D4D")
@@ -19,40 +20,17 @@ COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00
 
 MARKERS: Final = "osD^vP*X"
 
-_BLUE, _RED, _GREEN, _PINK, _SKY, _ORANGE, _PURPLE, _GREY = range(8)
+_COLOR_NAMES: Final = ("blue", "red", "green", "pink", "sky", "orange", "purple", "grey")
+
+_CODECS: Final = {row["codec"]: row for row in packaged_table("icm_bench.report", "style.csv")}
+"""Label, colour and marker of the codecs that most plots hold: no two alike, to readers who do not see green either.
+
+Others are labelled by their names, and take colour and marker from a hash of it.
+"""
 
 _DRAWN: Final[Mapping[str, tuple[int, str]]] = {
-    "avif": (_GREEN, "P"),
-    "bmshj2018-factorized": (_PINK, "v"),
-    "bmshj2018-hyperprior": (_SKY, "X"),
-    "bpg": (_GREY, "v"),
-    "cheng2020-anchor": (_PURPLE, "P"),
-    "cheng2020-attn": (_PURPLE, "X"),
-    "content-weighted": (_ORANGE, "^"),
-    "hevc": (_SKY, "v"),
-    "hevc-roi": (_SKY, "P"),
-    "hyperprior": (_GREEN, "o"),
-    "icm": (_RED, "o"),
-    "jpeg": (_GREY, "D"),
-    "jpeg2000": (_PURPLE, "^"),
-    "jpegxl": (_PINK, "X"),
-    "mbt2018": (_ORANGE, "s"),
-    "mbt2018-mean": (_ORANGE, "D"),
-    "png": (_GREY, "*"),
-    "rnn-gdn": (_PINK, "D"),
-    "tucodec": (_PURPLE, "o"),
-    "vtm": (_SKY, "s"),
-    "vtm-pareto": (_SKY, "^"),
-    "vvc": (_BLUE, "s"),
-    "vvc-filtered": (_BLUE, "D"),
-    "vvc-pareto": (_BLUE, "*"),
-    "vvc-roi": (_GREY, "P"),
-    "webp": (_ORANGE, "*"),
+    name: (_COLOR_NAMES.index(row["color"]), row["marker"]) for name, row in _CODECS.items() if row["color"]
 }
-"""Colour and marker of the codecs that most plots hold: no two alike, to readers who do not see green either.
-
-Others take theirs from a hash of the name.
-"""
 
 _VARIANTS: Final[Mapping[str, int]] = {
     "chroma=444": 2,
@@ -72,25 +50,6 @@ _VARIANTS: Final[Mapping[str, int]] = {
 
 _GUIDE: Final = ("roi=", "weights=")
 """Options that name what guides an encoder."""
-
-_NAMES: Final[Mapping[str, str]] = {
-    "avif": "AVIF",
-    "bpg": "BPG",
-    "hevc": "HEVC",
-    "hevc-roi": "HEVC",
-    "jpeg": "JPEG",
-    "jpeg-roi": "JPEG",
-    "jpeg2000": "JPEG 2000",
-    "jpegxl": "JPEG XL",
-    "png": "PNG",
-    "vtm": "VTM",
-    "vtm-pareto": "VTM",
-    "vvc": "VVC",
-    "vvc-filtered": "VVC",
-    "vvc-pareto": "VVC",
-    "vvc-roi": "VVC",
-    "webp": "WebP",
-}
 
 _OPTIONS: Final[Mapping[str, str]] = {
     "chroma=420": "",
@@ -210,7 +169,9 @@ def _label(result: Result) -> str:
     if name.endswith("-pareto"):
         read.append(", front")
     # Words belong to the name, and come before what follows a comma.
-    return _NAMES.get(name, name) + "".join(sorted(read, key=lambda text: text.startswith(",")))
+    return _CODECS.get(name, {"label": name})["label"] + "".join(
+        sorted(read, key=lambda text: text.startswith(","))
+    )
 
 
 def _read(option: str) -> str:

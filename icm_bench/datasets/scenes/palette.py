@@ -8,19 +8,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from icm_bench.file import packaged_table
+
 PALETTES: Mapping[str, str] = MappingProxyType(
-    {
-        "forest": "2b3320 475436 6d7a4a 93976a 4a3b2a 75603f a88f67 c9c3a0 1b1d15 8a9a8c",
-        "autumn": "4b2f1c 7c4a22 b06f2b c99a4b d9c08c 5b5235 8a7d55 37291d 94614a b9ad99",
-        "shore": "c9b899 a8967a 83776a 5f6468 7f97a3 a9bcc2 d8d4c6 41525c 6b5a48 e2d9c4",
-        "stone": "55534f 77746d 99958b b8b2a5 3a3937 8c7f70 66605a a29f9c d0cabd 6f7668",
-        "market": "8c3b2e b8673f d3a15c 6b7a3f 39502f c8c0a6 5a3a34 8f8272 2e2a29 b98f86",
-        "room": "c7b299 a98d6f 7d5f47 4d3a2e e0d6c6 8d8f8c 5f6a72 b9a58f 2f2b2a 93705a",
-        "dusk": "2c3140 474f63 6d7185 9a8f95 c4a595 8a6a62 53444a 1d1f29 b8b4b8 735d52",
-        "meadow": "5d7034 86964f aeb77a cfcf9d 7c8a93 b3c0c8 41502b 8b7b4e d9d3b2 5c4b34",
-        "brick": "8a4f3d a4654e 6a4034 bb8a73 7b736c a8a199 4d4744 cfc4b6 59616a 33302f",
-        "snow": "dfe2e4 c2c9cf a3adb6 7c8892 566069 3b4247 8a7d70 b5a999 eeeeea 5b5148",
-    }
+    {row["name"]: row["colors"] for row in packaged_table("icm_bench.datasets.scenes", "palette.csv")}
 )
 """Ten sets of ten sRGB colours in hexadecimal."""
 
