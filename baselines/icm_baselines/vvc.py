@@ -31,17 +31,9 @@ _QP = (_QP_BASE, "ph_qp_delta", "sh_qp_delta")
 
 # One intra picture, objective quality, the slice's QP equal to the one asked for, and no unit or
 # parameter that a single picture does not need.
-_SETTINGS = ":".join(
-    (
-        "IntraPeriod=1",
-        "GOPSize=1",
-        "DecodingRefreshType=idr",
-        "IntraQPOffset=0",
-        "AccessUnitDelimiter=0",
-        "VuiParametersPresent=0",
-        "HrdParametersPresent=0",
-        "SEIDecodedPictureHash=0",
-    )
+_SETTINGS = (
+    "IntraPeriod=1:GOPSize=1:DecodingRefreshType=idr:IntraQPOffset=0:AccessUnitDelimiter=0:"
+    "VuiParametersPresent=0:HrdParametersPresent=0:SEIDecodedPictureHash=0"
 )
 
 
@@ -81,12 +73,7 @@ class Vvc:
     always_named: ClassVar[tuple[str, ...]] = ("preset",)
 
     def __init__(
-        self,
-        quality: Quality,
-        *,
-        device: str = "cpu",
-        preset: Preset = "fast",
-        scale: Percent = "100",
+        self, quality: Quality, *, device: str = "cpu", preset: Preset = "fast", scale: Percent = "100"
     ) -> None:
         del device
         self._qp = whole(quality, 0, 63, where="vvc QP")

@@ -46,10 +46,7 @@ class Cityscapes:
 
     name: ClassVar[str] = "cityscapes"
     default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType(
-        {
-            "detection": "detectron2:mask_rcnn_R_50_FPN",
-            "segmentation": "detectron2:mask_rcnn_R_50_FPN",
-        }
+        dict.fromkeys(("detection", "segmentation"), "detectron2:mask_rcnn_R_50_FPN")
     )
 
     @classmethod

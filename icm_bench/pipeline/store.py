@@ -56,36 +56,18 @@ CODED = pa.schema(
 CODED_ROUGHLY = CODED.append(pa.field("decoded_sample", pa.binary()))
 """What is stored of a codec that declares a tolerance: also some of the decoded values."""
 
-COMPARED = pa.schema(
+_DISTORTIONS = ("mse_rgb", "mse_luma", "ms_ssim_rgb", "ms_ssim_luma")
+COMPARED = pa.schema([("image_id", pa.int64()), *((name, pa.float64()) for name in _DISTORTIONS)])
+_PREDICTION = pa.struct(
     [
-        ("image_id", pa.int64()),
-        ("mse_rgb", pa.float64()),
-        ("mse_luma", pa.float64()),
-        ("ms_ssim_rgb", pa.float64()),
-        ("ms_ssim_luma", pa.float64()),
+        ("category_id", pa.int32()),
+        ("bbox", pa.list_(pa.float64())),
+        ("score", pa.float64()),
+        ("segmentation", pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])),
     ]
 )
 PREDICTED = pa.schema(
-    [
-        ("image_id", pa.int64()),
-        ("detect_s", pa.float64()),
-        (
-            "predictions",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("category_id", pa.int32()),
-                        ("bbox", pa.list_(pa.float64())),
-                        ("score", pa.float64()),
-                        (
-                            "segmentation",
-                            pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())]),
-                        ),
-                    ]
-                )
-            ),
-        ),
-    ]
+    [("image_id", pa.int64()), ("detect_s", pa.float64()), ("predictions", pa.list_(_PREDICTION))]
 )
 
 Identity: TypeAlias = Mapping[str, Any]
