@@ -24,17 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from icm_bench.curves import schema
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates, read_replicates, write_replicates
-from icm_bench.curves.schema import (
-    SCHEMA,
-    check_result,
-    check_timings,
-    content_digest,
-    file_digest,
-    read_json,
-    timings_digest,
-)
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
 from icm_bench.file import below, replacing
@@ -181,11 +173,11 @@ def save(result: Result, path: Path, replicates: Replicates | None) -> None:
     resamples, timings = _beside(path, _RESAMPLES), _beside(path, _TIMINGS)
     if replicates is not None:
         write_replicates(replicates, resamples)
-    content = _content(result, {} if replicates is None else {"resamples": file_digest(resamples)})
-    check_result(content, path)
+    content = _content(result, {} if replicates is None else {"resamples": schema.file_digest(resamples)})
+    schema.check_result(content, path)
     if result.timings:
         timed = _rounded({**result.timings, "curve": content["meta"]["digest"]})
-        _write_json(timings, {**timed, "digest": timings_digest(timed)})
+        _write_json(timings, {**timed, "digest": schema.timings_digest(timed)})
     _write_json(path, content)
     if replicates is None:
         resamples.unlink(missing_ok=True)
@@ -205,8 +197,8 @@ def load(path: Path) -> Result:
     Raises:
         ResultError: The file is missing, is not a result file, was changed by hand, or is of a later schema.
     """
-    content = read_json(path)
-    check_result(content, path)
+    content = schema.read_json(path)
+    schema.check_result(content, path)
     meta = content["meta"]
     timings, warnings = _timings(path, meta)
     replicates = _beside(path, _RESAMPLES)
@@ -267,7 +259,7 @@ def _beside(path: Path, ending: str) -> Path:
 
 def _belongs(path: Path, meta: Mapping[str, Any]) -> bool:
     """Tell whether replicates are those that were written with a curve; files of schema 1 do not say."""
-    return bool(meta["schema"] == 1 or meta.get("files", {}).get("resamples") == file_digest(path))
+    return bool(meta["schema"] == 1 or meta.get("files", {}).get("resamples") == schema.file_digest(path))
 
 
 def _foreign(path: Path) -> str:
@@ -279,8 +271,8 @@ def _timings(path: Path, meta: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     if not timings.is_file():
         return {}, []
     try:
-        found = read_json(timings)
-        check_timings(found, len(meta["qualities"]), timings)
+        found = schema.read_json(timings)
+        schema.check_timings(found, len(meta["qualities"]), timings)
     except ResultError as error:
         return {}, [f"{error.what}: {timings.name} is not used"]
     found.pop("digest", None)
@@ -298,7 +290,7 @@ def _content(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
             "categories": {key: list(values) for key, values in result.categories.items()},
             "meta": {
                 **meta,
-                "schema": SCHEMA,
+                "schema": schema.SCHEMA,
                 "dataset": {**meta["dataset"], "name": result.dataset},
                 "detector": {**meta["detector"], "spec": result.detector},
                 "task": result.task,
@@ -306,7 +298,7 @@ def _content(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
             },
         }
     )
-    content["meta"]["digest"] = content_digest(content)
+    content["meta"]["digest"] = schema.content_digest(content)
     return content
 
 

@@ -14,20 +14,13 @@ from scipy.sparse.csgraph import connected_components
 
 from icm_bench.detector import Task
 from icm_bench.error import DetectorError, UsageError
-from icm_bench.metrics.coco_overlap import (
-    IOU_THRESHOLDS,
-    Pairs,
-    box_pairs,
-    mask_areas,
-    mask_pairs,
-    rank_in_run,
-)
+from icm_bench.metrics import coco_overlap
 from icm_bench.metrics.coco_truth import Flags, Floats, GroundTruth, Indices, positions_among
 
 Bits: TypeAlias = NDArray[np.uint16]
 """One bit an IoU threshold, the lowest threshold in the lowest bit."""
 
-ALL_THRESHOLDS: Final = (1 << len(IOU_THRESHOLDS)) - 1
+ALL_THRESHOLDS: Final = (1 << len(coco_overlap.IOU_THRESHOLDS)) - 1
 AREA_RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("all", 0.0, 1e10),
     ("small", 0.0, 32.0**2),
@@ -91,11 +84,11 @@ def match(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], t
     if task == "detection":
         boxes = boxes_of(rows)
         areas = boxes[:, 2] * boxes[:, 3]
-        pairs = box_pairs(ground_truth, groups, boxes)
+        pairs = coco_overlap.box_pairs(ground_truth, groups, boxes)
     else:
         masks = masks_of(ground_truth, rows, image)
-        areas = mask_areas(masks)
-        pairs = mask_pairs(ground_truth, groups, masks)
+        areas = coco_overlap.mask_areas(masks)
+        pairs = coco_overlap.mask_pairs(ground_truth, groups, masks)
     true, counted = _outcomes(ground_truth, areas, pairs)
     return Matches(ground_truth, image, category, scores, rank, true, counted)
 
@@ -139,7 +132,7 @@ def rank_detections(
     kept = np.flatnonzero(category_known & image_scored)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     kept = kept[np.argsort(category[kept] * ground_truth.n_images + image[kept], kind="stable")]
-    rank = rank_in_run(category[kept] * ground_truth.n_images + image[kept])
+    rank = coco_overlap.rank_in_run(category[kept] * ground_truth.n_images + image[kept])
     best = rank < (len(rank) if most is None else most)
     kept = kept[best]
     return kept, image[kept], category[kept], scores[kept], rank[best]
@@ -188,7 +181,7 @@ def masks_of(
     return masks
 
 
-def _outcomes(ground_truth: GroundTruth, areas: Floats, pairs: Pairs) -> tuple[Bits, Bits]:
+def _outcomes(ground_truth: GroundTruth, areas: Floats, pairs: coco_overlap.Pairs) -> tuple[Bits, Bits]:
     """Return the thresholds at which each detection is true, and at which it counts, for each area range."""
     n_ranges = len(AREA_RANGES)
     ignored = np.stack([ground_truth.ignored(low, high) for _, low, high in AREA_RANGES])
@@ -200,7 +193,7 @@ def _outcomes(ground_truth: GroundTruth, areas: Floats, pairs: Pairs) -> tuple[B
     return true, true | false
 
 
-def _greedy(pairs: Pairs, ignored: Flags, crowd: Flags, n_detections: int) -> tuple[Bits, Bits]:
+def _greedy(pairs: coco_overlap.Pairs, ignored: Flags, crowd: Flags, n_detections: int) -> tuple[Bits, Bits]:
     """Take the pairs of each area range in turn, all thresholds and all independent pairs at once.
 
     Pairs that share no detection and no object, even through others, cannot affect each other: the n-th pair
@@ -214,12 +207,12 @@ def _greedy(pairs: Pairs, ignored: Flags, crowd: Flags, n_detections: int) -> tu
     taking = np.lexsort((-pairs.object, -pairs.iou, pairs.detection))
     detection, object_, iou = pairs.detection[taking], pairs.object[taking], pairs.iou[taking]
     component = _components(detection, object_, crowd, n_detections)[detection]
-    reached = (1 << np.searchsorted(IOU_THRESHOLDS, iou, side="right")) - 1
+    reached = (1 << np.searchsorted(coco_overlap.IOU_THRESHOLDS, iou, side="right")) - 1
     turns, sources, ranges = [], [], []
     for index in range(n_ranges):
         order = np.argsort(detection * 2 + ignored[index][object_], kind="stable")
         order = order[np.argsort(component[order], kind="stable")]
-        turns.append(rank_in_run(component[order]))
+        turns.append(coco_overlap.rank_in_run(component[order]))
         sources.append(order)
         ranges.append(np.full(len(order), index))
     turn, source, range_ = np.concatenate(turns), np.concatenate(sources), np.concatenate(ranges)

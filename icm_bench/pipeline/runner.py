@@ -20,18 +20,10 @@ from icm_bench.detector import Task
 from icm_bench.error import DamageError, ResultError, StoreError
 from icm_bench.file import sweep
 from icm_bench.machine import one_thread
-from icm_bench.pipeline import outlook, provenance, stage, store
+from icm_bench.pipeline import given, outlook, provenance, stage, store
 from icm_bench.pipeline.agenda import Item, Waiting, in_order
 from icm_bench.pipeline.cluster import dask_engine
 from icm_bench.pipeline.engine import Engine, Pools, local_engine
-from icm_bench.pipeline.given import (
-    CodecLike,
-    DetectorLike,
-    MetricLike,
-    codec_specs,
-    detector_specs,
-    metric_names,
-)
 from icm_bench.pipeline.job import Job, Measured
 from icm_bench.pipeline.plan import OperatingPoint, Plan, make_plan
 from icm_bench.pipeline.scoring import Ledger
@@ -96,8 +88,8 @@ def run(
     dataset: Dataset,
     *,
     task: Task,
-    codecs: Sequence[CodecLike],
-    detector: DetectorLike | Sequence[DetectorLike] | None = None,
+    codecs: Sequence[given.CodecLike],
+    detector: given.DetectorLike | Sequence[given.DetectorLike] | None = None,
     weights: Path | None = None,
     qualities: Sequence[str] | Mapping[str, Sequence[Quality]] = (),
     results: str | Path = "results",
@@ -110,7 +102,7 @@ def run(
     truth_score: float | None = None,
     fresh: bool = False,
     again: Sequence[str] = (),
-    metrics: Sequence[MetricLike] = (),
+    metrics: Sequence[given.MetricLike] = (),
     programs: Programs | None = None,
     part: tuple[int, int] | None = None,
     dask: str | None = None,
@@ -162,8 +154,8 @@ def run(
     plan = make_plan(
         dataset,
         task=task,
-        codecs=codec_specs(codecs),
-        detector=detector_specs(detector),
+        codecs=given.codec_specs(codecs),
+        detector=given.detector_specs(detector),
         weights=weights,
         qualities=qualities,
         runs=runs,
@@ -173,7 +165,7 @@ def run(
         truth_score=truth_score,
         fresh=fresh,
         again=again,
-        metrics=metric_names(metrics),
+        metrics=given.metric_names(metrics),
         programs=programs,
     )
     summary = Summary()

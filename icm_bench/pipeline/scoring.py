@@ -27,16 +27,7 @@ from icm_bench.metrics import fidelity
 from icm_bench.metrics.bootstrap import resample_weights
 from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.metrics.fidelity import Fidelity
-from icm_bench.pipeline import provenance, store
-from icm_bench.pipeline.fact import (
-    codec_facts,
-    command_of,
-    complexity_facts,
-    dataset_facts,
-    digest_bitstreams,
-    guide_facts,
-    metric_facts,
-)
+from icm_bench.pipeline import fact, provenance, store
 from icm_bench.pipeline.front import reduced
 from icm_bench.pipeline.outcome import own_values
 from icm_bench.pipeline.plan import OperatingPoint, Plan
@@ -102,7 +93,7 @@ class Ledger:
         detector = plan.detector_spec.file_name
         path = result.path_of(self._results, plan.scored_name, plan.task, detector, codec.file_name)
         points = plan.ladder(codec)
-        digests = [digest_bitstreams(plan, point) for point in points]
+        digests = [fact.digest_bitstreams(plan, point) for point in points]
         basis = self._basis(points, digests)
         try:
             found = result.load(path)
@@ -126,7 +117,7 @@ class Ledger:
             [SCHEMA, SCORING, fidelity.VERSION, self._bootstrap, self._plan.task, provenance.versions()],
             [self._plan.predicted_identity(point) for point in points],
             digests,
-            *([own] if (own := metric_facts(self._plan)) else []),
+            *([own] if (own := fact.metric_facts(self._plan)) else []),
             *self._config.values(),
         ]
         if self._plan.truth_score is not None:
@@ -182,9 +173,9 @@ class Ledger:
             meta={
                 "qualities": [point.quality for point in points],
                 "codec_version": [point.version for point in points],
-                **codec_facts(plan, codec, points[0]),
-                **complexity_facts(codec, [point.quality for point in points]),
-                "dataset": dataset_facts(dataset) | stored_as,
+                **fact.codec_facts(plan, codec, points[0]),
+                **fact.complexity_facts(codec, [point.quality for point in points]),
+                "dataset": fact.dataset_facts(dataset) | stored_as,
                 "detector": {} if plan.detector is None else {"version": plan.detector_version},
                 "uncompressed": {**original.metrics, "intervals": original.intervals} if scores else {},
                 "fidelity": {
@@ -193,11 +184,11 @@ class Ledger:
                         key: reason for each in distortions for key, reason in each.reasons().items()
                     },
                 },
-                **({"metrics": own} if (own := metric_facts(plan)) else {}),
+                **({"metrics": own} if (own := fact.metric_facts(plan)) else {}),
                 "intervals": self._intervals(rates, figures, columns),
-                **guide_facts(plan, codec, points),
+                **fact.guide_facts(plan, codec, points),
                 "versions": provenance.versions(),
-                "command": command_of(plan, codec, points),
+                "command": fact.command_of(plan, codec, points),
                 **self._config,
                 "conventions": CONVENTIONS,
             },

@@ -15,18 +15,7 @@ from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, find, main_metric
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.metric import MAIN_METRICS
-from icm_bench.report.pairing import (
-    NOTHING,
-    Change,
-    Pair,
-    PointPair,
-    accuracies,
-    changes_between,
-    is_same_machine,
-    paired_points,
-    pooled,
-    printed,
-)
+from icm_bench.report import pairing
 from icm_bench.report.verdict import AccuracyAt, Difference, Verdict, judge
 
 DIRECTION: Final = (
@@ -76,12 +65,12 @@ class Row(OfGroup):
     bd_rate: Estimate | None = None
     difference: Difference | None = None
     at_rates: tuple[AccuracyAt, ...] = ()
-    points: tuple[PointPair, ...] = ()
-    bits: Pair = NOTHING
-    encode_s: Pair = NOTHING
-    decode_s: Pair = NOTHING
+    points: tuple[pairing.PointPair, ...] = ()
+    bits: pairing.Pair = pairing.NOTHING
+    encode_s: pairing.Pair = pairing.NOTHING
+    decode_s: pairing.Pair = pairing.NOTHING
     same_machine: bool | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[pairing.Change, ...] = ()
     metric: str = MAIN_METRICS[0]
     n_images: int | None = None
 
@@ -202,16 +191,16 @@ def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings
     n_images = next((side.meta["dataset"].get("images") for side in (head, base) if side is not None), None)
     if base is None or head is None:
         return Row(*key, verdict="new" if base is None else "removed", metric=metric, n_images=n_images)
-    points = paired_points(base, head, metric)
+    points = pairing.paired_points(base, head, metric)
     row = Row(
         *key,
         verdict="not comparable",
         points=points,
-        bits=pooled([point.bpp for point in points]),
-        encode_s=pooled([point.encode_s for point in points]),
-        decode_s=pooled([point.decode_s for point in points]),
-        same_machine=is_same_machine(base, head),
-        changes=tuple(changes_between(base, head)),
+        bits=pairing.pooled([point.bpp for point in points]),
+        encode_s=pairing.pooled([point.encode_s for point in points]),
+        decode_s=pairing.pooled([point.decode_s for point in points]),
+        same_machine=pairing.is_same_machine(base, head),
+        changes=tuple(pairing.changes_between(base, head)),
         metric=metric,
         n_images=n_images,
     )
@@ -258,9 +247,9 @@ def _refusal(base: Result, head: Result) -> str | None:
         if conventions[0].get(name) != conventions[1].get(name):
             return f"another convention of {name}: '{conventions[0].get(name)}', now '{conventions[1].get(name)}'"
     detectors = [result.meta["detector"].get("version") for result in (base, head)]
-    originals = [accuracies(result.meta.get("uncompressed")) for result in (base, head)]
+    originals = [pairing.accuracies(result.meta.get("uncompressed")) for result in (base, head)]
     if detectors[0] != detectors[1] and originals[0] != originals[1]:
-        seen = [printed(original.get("map")) for original in originals]
+        seen = [pairing.printed(original.get("map")) for original in originals]
         return (
             f"the detector changed: AP {seen[0]} on the uncompressed images, now {seen[1]} "
             f"({detectors[0]}, now {detectors[1]})"

@@ -11,17 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icm_codecs.bitstream import weights_file
 from icm_codecs.bitstream.table import Tables
-from icm_codecs.bitstream.weights_file import (
-    StoredNetworks,
-    layer_tensors,
-    load_into,
-    network_tensors,
-    read_layers,
-    read_tensors,
-    reading,
-    write_tensors,
-)
 from icm_codecs.content_weighted.context import (
     CODE_DEPTH,
     N_TABLES,
@@ -46,7 +37,7 @@ def map_rules(shape: ContentWeightedShape) -> Rules:
 
 
 @dataclass(frozen=True)
-class ContentWeightedCheckpoint(StoredNetworks):
+class ContentWeightedCheckpoint(weights_file.StoredNetworks):
     """A trained codec, ready for use.
 
     Attributes:
@@ -86,12 +77,12 @@ def save_checkpoint(
     """
     tensors: dict[str, Tensor] = {}
     for name, module in zip(("encoder", "decoder"), networks, strict=True):
-        tensors |= network_tensors(name, module)
+        tensors |= weights_file.network_tensors(name, module)
     for name, network in zip(("code", "map"), contexts, strict=True):
         exact = ExactContext.of(network)
-        tensors |= {f"{name}.gain": exact.gain, **layer_tensors(name, exact.layers)}
+        tensors |= {f"{name}.gain": exact.gain, **weights_file.layer_tensors(name, exact.layers)}
     tensors["bit.frequencies"] = torch.from_numpy(bit_tables().frequencies).int()
-    write_tensors(path, tensors, {**facts, "shape": shape.as_dict()}, _FORMAT)
+    weights_file.write_tensors(path, tensors, {**facts, "shape": shape.as_dict()}, _FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> ContentWeightedCheckpoint:
@@ -100,14 +91,14 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> ContentWeightedCheckp
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    with reading(path):
-        facts, tensors = read_tensors(path, _FORMAT)
+    with weights_file.reading(path):
+        facts, tensors = weights_file.read_tensors(path, _FORMAT)
         shape = ContentWeightedShape(**facts["shape"])
         targets = [0.5] * shape.qualities
         return ContentWeightedCheckpoint(
             shape,
-            load_into(Encoder(shape, targets), "encoder", tensors, device),
-            load_into(Decoder(shape), "decoder", tensors, device),
+            weights_file.load_into(Encoder(shape, targets), "encoder", tensors, device),
+            weights_file.load_into(Decoder(shape), "decoder", tensors, device),
             _context("code", tensors, code_rules(shape)),
             _context("map", tensors, map_rules(shape)),
             _tables(tensors),
@@ -116,7 +107,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> ContentWeightedCheckp
 
 
 def _context(name: str, tensors: dict[str, Tensor], rules: Rules) -> ExactContext:
-    layers = read_layers(name, tensors)
+    layers = weights_file.read_layers(name, tensors)
     context = ExactContext(rules.depth, tensors[f"{name}.gain"], layers, rules.sides)
     if (
         len(context.gain) != rules.planes

@@ -11,13 +11,7 @@ import torch
 from torch import Tensor
 
 from icm_bench.image import Image
-from icm_codecs.bitstream.weights_file import (
-    load_into,
-    network_tensors,
-    read_tensors,
-    reading,
-    write_tensors,
-)
+from icm_codecs.bitstream import weights_file
 from icm_codecs.filtered.network import STRIDE, FilterNetwork, FilterShape
 from icm_codecs.pixel import padded, to_image, to_tensor
 
@@ -76,8 +70,8 @@ class Filter:
 
 def save_checkpoint(network: FilterNetwork, path: Path, facts: Mapping[str, str]) -> None:
     """Write a trained filter as a weights file, all or nothing."""
-    tensors: dict[str, Tensor] = network_tensors(_NETWORK, network)
-    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, FORMAT)
+    tensors: dict[str, Tensor] = weights_file.network_tensors(_NETWORK, network)
+    weights_file.write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> Filter:
@@ -86,7 +80,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Filter:
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    with reading(path):
-        facts, tensors = read_tensors(path, FORMAT)
+    with weights_file.reading(path):
+        facts, tensors = weights_file.read_tensors(path, FORMAT)
         network = FilterNetwork(FilterShape.from_dict(facts["shape"]))
-        return Filter(load_into(network, _NETWORK, tensors, device), device)
+        return Filter(weights_file.load_into(network, _NETWORK, tensors, device), device)

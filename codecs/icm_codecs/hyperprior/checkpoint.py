@@ -10,20 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from icm_codecs.bitstream import weights_file
 from icm_codecs.bitstream.table import Tables, gaussian_tables, prior_tables
-from icm_codecs.bitstream.weights_file import (
-    StoredNetworks,
-    check_same_shape,
-    layer_tensors,
-    load_into,
-    network_tensors,
-    read_layers,
-    read_tables,
-    read_tensors,
-    reading,
-    table_tensors,
-    write_tensors,
-)
 from icm_codecs.hyperprior.network import Analysis, HyperAnalysis, HyperpriorShape, Synthesis
 from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, ExactSynthesis
 from icm_codecs.hyperprior.variable_rate import Sizes, VariableRateNetwork
@@ -69,7 +57,7 @@ HYPERPRIOR = Kind(
 
 
 @dataclass(frozen=True)
-class HyperpriorCheckpoint(StoredNetworks):
+class HyperpriorCheckpoint(weights_file.StoredNetworks):
     """A trained codec, ready for use.
 
     Attributes:
@@ -122,15 +110,15 @@ def save_checkpoint(
         **(further or {}),
     }
     for name in _NETWORKS:
-        tensors |= network_tensors(name, getattr(network, name))
+        tensors |= weights_file.network_tensors(name, getattr(network, name))
     # Only a training that starts from this file reads these.
     tensors |= {f"training.prior.{key}": value.half() for key, value in network.prior.named_parameters()}
     exact = kind.hyper_synthesis.of(network.hyper_synthesis)
     tensors["hyper_synthesis.gain"] = exact.gain
-    tensors |= layer_tensors("hyper_synthesis", exact.layers)
+    tensors |= weights_file.layer_tensors("hyper_synthesis", exact.layers)
     for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
-        tensors |= table_tensors(name, tables)
-    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, kind.format)
+        tensors |= weights_file.table_tensors(name, tables)
+    weights_file.write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, kind.format)
 
 
 def load_checkpoint(path: Path, kind: Kind = HYPERPRIOR, *, device: str = "cpu") -> HyperpriorCheckpoint:
@@ -139,8 +127,8 @@ def load_checkpoint(path: Path, kind: Kind = HYPERPRIOR, *, device: str = "cpu")
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    with reading(path, kind.complaint):
-        facts, tensors = read_tensors(path, kind.format, kind.former)
+    with weights_file.reading(path, kind.complaint):
+        facts, tensors = weights_file.read_tensors(path, kind.format, kind.former)
         return checkpoint_of(facts, tensors, kind, device)
 
 
@@ -149,17 +137,17 @@ def checkpoint_of(
 ) -> HyperpriorCheckpoint:
     """Return the checkpoint of what a file holds; what is missing or wrong raises as it comes."""
     shape = kind.shape(**facts["shape"])
-    layers = read_layers("hyper_synthesis", tensors)
+    layers = weights_file.read_layers("hyper_synthesis", tensors)
     return HyperpriorCheckpoint(
         shape,
-        load_into(kind.analysis(shape), "analysis", tensors, device),
-        load_into(kind.synthesis(shape), "synthesis", tensors, device),
-        load_into(kind.hyper_analysis(shape), "hyper_analysis", tensors, device),
+        weights_file.load_into(kind.analysis(shape), "analysis", tensors, device),
+        weights_file.load_into(kind.synthesis(shape), "synthesis", tensors, device),
+        weights_file.load_into(kind.hyper_analysis(shape), "hyper_analysis", tensors, device),
         kind.hyper_synthesis(tensors["hyper_synthesis.gain"], layers).to(device),
         tensors["gain"].to(device),
         tensors["inverse_gain"].to(device),
-        read_tables("prior", tensors),
-        read_tables("conditional", tensors),
+        weights_file.read_tables("prior", tensors),
+        weights_file.read_tables("conditional", tensors),
         float(facts.get("rdoq_lambda", 0.0)),
         facts,
     )
@@ -172,13 +160,13 @@ def start_from(network: VariableRateNetwork, path: Path, kind: Kind = HYPERPRIOR
         CodecError: The file is missing, damaged, of another kind or of another shape.
     """
     checkpoint = load_checkpoint(path, kind)
-    check_same_shape(checkpoint.shape, network.shape, path)
+    weights_file.check_same_shape(checkpoint.shape, network.shape, path)
     with torch.no_grad():
         for name in _NETWORKS:
             getattr(network, name).load_state_dict(getattr(checkpoint, name).state_dict())
         network.log_gain.copy_(torch.log(checkpoint.gain))
         network.log_inverse_gain.copy_(torch.log(checkpoint.inverse_gain))
-        _, tensors = read_tensors(path, kind.format, kind.former)
+        _, tensors = weights_file.read_tensors(path, kind.format, kind.former)
         for key, parameter in network.prior.named_parameters():
             parameter.copy_(tensors[f"training.prior.{key}"])
         checkpoint.hyper_synthesis.copy_to(network.hyper_synthesis)

@@ -19,17 +19,11 @@ from icm_bench import registry
 from icm_bench.error import TrainingError
 from icm_bench.network.target import Target
 from icm_codecs.hyperprior.variable_rate import LATENT_STRIDE
+from icm_codecs.icm import stage
 from icm_codecs.icm.checkpoint import save_checkpoint
 from icm_codecs.icm.network import IcmNetwork
 from icm_codecs.icm.recipe import IcmRecipe, recipe_of
 from icm_codecs.icm.roi import RoiNetwork
-from icm_codecs.icm.stage import (
-    fit_residual,
-    learn_all_but_roi,
-    learn_enhancement_layer,
-    learn_roi,
-    start_staged,
-)
 from icm_codecs.training.detector_loss import FrozenDetector, focus_on
 from icm_codecs.training.images import Source
 
@@ -44,11 +38,11 @@ class IcmModel(IcmNetwork):
     def __init__(self, recipe: IcmRecipe) -> None:
         super().__init__(recipe.shape, recipe.loss.lambdas, recipe.roi.levels, recipe.residual)
         if recipe.roi.learned:
-            learn_roi(self)
+            stage.learn_roi(self)
         elif recipe.shape.detail:
-            learn_enhancement_layer(self)
+            stage.learn_enhancement_layer(self)
         else:
-            learn_all_but_roi(self)
+            stage.learn_all_but_roi(self)
         self._recipe = recipe
         self._source: Source | None = None
         self._detector_weights: Path | None = None
@@ -101,9 +95,9 @@ class IcmModel(IcmNetwork):
             CodecError: The file is missing, damaged, or of another kind or shape.
             TrainingError: No image is large enough to measure on, or the detector cannot be used.
         """
-        start_staged(self, path)
+        stage.start_staged(self, path)
         if self.shape.residual_points and self._recipe.task is not None and self._source is not None:
-            fit_residual(
+            stage.fit_residual(
                 self, self._source, FrozenDetector(self._recipe.task, weights=self._detector_weights)
             )
 

@@ -9,19 +9,14 @@ from typing import Any
 
 import torch
 
-from icm_codecs.bitstream.weights_file import (
-    StoredNetworks,
-    read_tensors,
-    reading,
-    write_tensors,
-)
+from icm_codecs.bitstream import weights_file
 from icm_codecs.rnn_gdn.network import RnnNetwork, RnnShape
 
 _FORMAT = "rnn-gdn-1"
 
 
 @dataclass(frozen=True)
-class RnnCheckpoint(StoredNetworks):
+class RnnCheckpoint(weights_file.StoredNetworks):
     """Trained networks, ready for use.
 
     Attributes:
@@ -36,7 +31,7 @@ class RnnCheckpoint(StoredNetworks):
 def save_checkpoint(network: RnnNetwork, path: Path, facts: Mapping[str, str]) -> None:
     """Write networks as a weights file, all or nothing."""
     tensors = {name: value.half() for name, value in network.named_parameters()}
-    write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
+    weights_file.write_tensors(path, tensors, {**facts, "shape": network.shape.as_dict()}, _FORMAT)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu") -> RnnCheckpoint:
@@ -45,8 +40,8 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> RnnCheckpoint:
     Raises:
         CodecError: The file is missing, damaged or of another kind.
     """
-    with reading(path):
-        facts, tensors = read_tensors(path, _FORMAT)
+    with weights_file.reading(path):
+        facts, tensors = weights_file.read_tensors(path, _FORMAT)
         network = RnnNetwork(RnnShape(**facts["shape"]))
         # Half precision has no place for the constants of the normalisations: those are made anew.
         constants = dict(network.named_buffers())
