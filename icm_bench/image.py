@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -104,18 +106,11 @@ def decode_image(data: bytes, *, where: object) -> Image:
         DatasetError: As ``read_image``.
     """
     _refuse_lenient_decoding()
-    try:
-        with _open(data, where) as opened:
-            opened.load()
-            depth = _depth(opened) if _is_deep_grey(opened) else None
-            upright = _upright(opened)
-            return _rgb(upright, where) if depth is None else _grey(upright, depth)
-    except DatasetError:
-        raise
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise whatever the damage leads to: struct.error, KeyError, ...
-        raise _broken(where, error) from error
+    with _opened(data, where) as opened:
+        opened.load()
+        depth = _depth(opened) if _is_deep_grey(opened) else None
+        upright = _upright(opened)
+        return _rgb(upright, where) if depth is None else _grey(upright, depth)
 
 
 def read_labels(path: Path) -> NDArray[np.int32]:
@@ -128,14 +123,9 @@ def read_labels(path: Path) -> NDArray[np.int32]:
     """
     data = read_bytes(path)
     _refuse_lenient_decoding()
-    try:
-        with _open(data, path) as opened:
-            opened.load()
-            mode, samples = opened.mode, np.asarray(opened)
-    except DatasetError:
-        raise
-    except Exception as error:  # as in decode_image
-        raise _broken(path, error) from error
+    with _opened(data, path) as opened:
+        opened.load()
+        mode, samples = opened.mode, np.asarray(opened)
     if samples.ndim != 2 or samples.dtype.kind == "f":
         raise DatasetError(
             f"holds {mode} samples, not one whole number a pixel",
@@ -199,14 +189,22 @@ def psnr(a: Image, b: Image) -> float | None:
 
 
 def _size(data: bytes, where: object) -> tuple[tuple[int, int], bool]:
+    with _opened(data, where) as opened:
+        # Pillow turns TIFF itself, and says the turned size from the start.
+        turned = _orientation(opened) in _QUARTER_TURNS and opened.format != "TIFF"
+        return opened.size, turned
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, where: object) -> Iterator[PillowImage.Image]:
     try:
         with _open(data, where) as opened:
-            # Pillow turns TIFF itself, and says the turned size from the start.
-            turned = _orientation(opened) in _QUARTER_TURNS and opened.format != "TIFF"
-            return opened.size, turned
+            yield opened
     except DatasetError:
         raise
-    except Exception as error:  # as in decode_image
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise what the damage leads to: struct.error, KeyError, ...
         raise _broken(where, error) from error
 
 
