@@ -41,11 +41,11 @@ class _TorchvisionRcnn:
     """
 
     name: ClassVar[str]
-    tasks: ClassVar[tuple[Task, ...]]
+    tasks: ClassVar[tuple[Task, ...]] = ("detection",)
     categories: ClassVar[Mapping[int, str]] = CATEGORIES
     published: ClassVar[Mapping[Task, float]]
     _published_weights: ClassVar[Any]
-    _frozen_norm_eps: ClassVar[float | None]
+    _frozen_norm_eps: ClassVar[float | None] = 0.0
     """The published model's epsilon of its frozen batch normalisation; None where it is not the frozen kind."""
 
     def __init__(self, *, weights: Path | None = None, device: str = "cpu") -> None:
@@ -120,17 +120,14 @@ class FasterRcnnResNet50Fpn(_TorchvisionRcnn):
     """Faster R-CNN with ResNet-50 and FPN (Ren et al., arXiv 1506.01497; Lin et al., arXiv 1612.03144)."""
 
     name: ClassVar[str] = "fasterrcnn_resnet50_fpn"
-    tasks: ClassVar[tuple[Task, ...]] = ("detection",)
     published: ClassVar[Mapping[Task, float]] = MappingProxyType({"detection": 37.0})
     _published_weights: ClassVar[Any] = detection.FasterRCNN_ResNet50_FPN_Weights.COCO_V1
-    _frozen_norm_eps: ClassVar[float | None] = 0.0
 
 
 class FasterRcnnResNet50FpnV2(_TorchvisionRcnn):
     """Faster R-CNN with ResNet-50 and FPN, trained for longer with a deeper head (Li et al., arXiv 2111.11429)."""
 
     name: ClassVar[str] = "fasterrcnn_resnet50_fpn_v2"
-    tasks: ClassVar[tuple[Task, ...]] = ("detection",)
     published: ClassVar[Mapping[Task, float]] = MappingProxyType({"detection": 46.7})
     _published_weights: ClassVar[Any] = detection.FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1
     _frozen_norm_eps: ClassVar[float | None] = None
@@ -140,7 +137,6 @@ class FasterRcnnMobileNetV3Large320Fpn(_TorchvisionRcnn):
     """Faster R-CNN with MobileNetV3-Large and FPN, for images of 320 pixels: quick on a CPU."""
 
     name: ClassVar[str] = "fasterrcnn_mobilenet_v3_large_320_fpn"
-    tasks: ClassVar[tuple[Task, ...]] = ("detection",)
     published: ClassVar[Mapping[Task, float]] = MappingProxyType({"detection": 22.8})
     _published_weights: ClassVar[Any] = detection.FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1
     _frozen_norm_eps: ClassVar[float | None] = 1e-5
@@ -153,7 +149,6 @@ class MaskRcnnResNet50Fpn(_TorchvisionRcnn):
     tasks: ClassVar[tuple[Task, ...]] = ("detection", "segmentation")
     published: ClassVar[Mapping[Task, float]] = MappingProxyType({"detection": 37.9, "segmentation": 34.6})
     _published_weights: ClassVar[Any] = detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1
-    _frozen_norm_eps: ClassVar[float | None] = 0.0
 
 
 class MaskRcnnResNet50FpnV2(_TorchvisionRcnn):

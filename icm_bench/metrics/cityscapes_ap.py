@@ -136,17 +136,7 @@ class StreetScorer:
         return self.coco.per_category()
 
     def resampled(self, weights: Weights) -> dict[str, Floats]:
-        """Return all metrics of data sets in which each image appears a given number of times.
-
-        Args:
-            weights: Resamples x images, how often each image appears, images in the order of their sorted ids.
-
-        Returns:
-            For each metric one value a resample, 0 to 100; NaN where no object counts.
-
-        Raises:
-            UsageError: The weights are negative, not whole, or not of one column an image.
-        """
+        """Return all metrics on resamples of the images; see :meth:`icm_bench.metrics.coco_ap.Scorer.resampled`."""
         return self.coco.resampled(weights) | self._own(weights)
 
     @property

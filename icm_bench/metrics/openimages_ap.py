@@ -152,17 +152,7 @@ class ChallengeScorer:
         return {key: defined_or_none(value) for key, value in zip(ids, values.tolist(), strict=True)}
 
     def resampled(self, weights: Weights) -> dict[str, Floats]:
-        """Return the mean average precision of data sets in which each image appears a given number of times.
-
-        Args:
-            weights: Resamples x images, how often each image appears, images in the order of their sorted ids.
-
-        Returns:
-            One value a resample, 0 to 100; NaN where there is no object.
-
-        Raises:
-            UsageError: The weights are negative, not whole, or not of one column an image.
-        """
+        """Return the mean average precision on resamples of the images, asked for as COCO's figures are."""
         checked = checked_weights(weights, self.objects.n_images)
         percent: Floats = 100.0 * mean_over_categories(self._precisions(checked)[np.newaxis])[0]
         return {METRICS[0]: percent}
