@@ -22,26 +22,11 @@ _LONGEST_OF_SMALL_BLOCKS = 4216
 """The longest side up to level 4.1: from level 5 on, blocks have 32 rows and columns, which narrower images lack."""
 
 # One intra picture at one QP, objective quality, and no message or delimiter.
-_SETTINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "keyint": "1",
-        "bframes": "0",
-        "total-frames": "1",
-        "ipratio": "1",
-        "aq-mode": "0",
-        "cutree": "0",
-        "psy-rd": "0",
-        "psy-rdoq": "0",
-        "info": "0",
-        "aud": "0",
-        "hrd": "0",
-        "repeat-headers": "1",
-        "frame-threads": "1",
-        "pools": "none",
-        "wpp": "0",
-        "log-level": "error",
-    }
+_AS_TEXT = (
+    "keyint=1:bframes=0:total-frames=1:ipratio=1:aq-mode=0:cutree=0:psy-rd=0:psy-rdoq=0:info=0:aud=0:hrd=0:"
+    "repeat-headers=1:frame-threads=1:pools=none:wpp=0:log-level=error"
 )
+_SETTINGS: Mapping[str, str] = MappingProxyType(dict(pair.split("=") for pair in _AS_TEXT.split(":")))
 
 
 class Hevc:

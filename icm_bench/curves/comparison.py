@@ -56,13 +56,9 @@ class Comparison(OfGroup):
     def record(self) -> dict[str, Any]:
         """Return the comparison as one flat row; None where there is no value."""
         rate, gain = self.bd_rate, self.bd_accuracy
+        names = ("dataset", "task", "detector", "metric", "anchor", "codec")
         return {
-            "dataset": self.dataset,
-            "task": self.task,
-            "detector": self.detector,
-            "metric": self.metric,
-            "anchor": self.anchor,
-            "codec": self.codec,
+            **{name: getattr(self, name) for name in names},
             "method": rate.method,
             "bd_rate_percent": rate.value,
             "low": rate.low,

@@ -21,18 +21,8 @@ from icm_bench.metrics.coco_truth import Floats, GroundTruth
 __all__ = ["METRICS", "GroundTruth", "Scorer", "score"]
 
 METRICS: Final = (
-    "map",
-    "map50",
-    "map75",
-    "map_small",
-    "map_medium",
-    "map_large",
-    "ar1",
-    "ar10",
-    "ar100",
-    "ar_small",
-    "ar_medium",
-    "ar_large",
+    *("map", "map50", "map75", "map_small", "map_medium", "map_large"),
+    *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
 )
 """COCO's twelve figures, in COCO's order."""
 

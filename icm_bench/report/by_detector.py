@@ -33,15 +33,12 @@ def table_of(rows: Sequence[ByDetector]) -> Table:
     def mean(estimate: Estimate) -> tuple[str, str]:
         return percent(estimate), bounds(estimate.low, estimate.high, "+.1f")
 
+    unseen = ("mean of unseen", "95 %") if has_unseen else ()
+    seen = f"{SEEN.strip()} the codec was trained through this detector, or its encoder is guided by it."
+    names = [f"{label}: {name}" for name, label in labels.items() if label != name]
     return Table(
         title=f"BD-rate against {first.anchor}: {titled(first.task, first.dataset, f'{len(detectors)} detectors')}",
-        header=(
-            "codec",
-            *labels.values(),
-            *("mean", "95 %"),
-            *(("mean of unseen", "95 %") if has_unseen else ()),
-            "remark",
-        ),
+        header=("codec", *labels.values(), "mean", "95 %", *unseen, "remark"),
         rows=tuple(
             (
                 row.codec,
@@ -55,20 +52,8 @@ def table_of(rows: Sequence[ByDetector]) -> Table:
         notes=(
             f"Negative means fewer bits for the same {metric}. Method: {first.bd_rate.method}. ! marks an overlap "
             f"below {LOW_OVERLAP}. Mean: of the BD-rates; its interval is of the mean on each bootstrap replicate.",
-            *(
-                [
-                    f"{SEEN.strip()} the codec was trained through this detector, or its encoder is guided by it."
-                ]
-                if any(row.seen for row in rows)
-                else []
-            ),
-            *(
-                [
-                    f"Detectors: {'; '.join(f'{label}: {name}' for name, label in labels.items() if label != name)}."
-                ]
-                if any(label != name for name, label in labels.items())
-                else []
-            ),
+            *([seen] if any(row.seen for row in rows) else []),
+            *([f"Detectors: {'; '.join(names)}."] if names else []),
             *dip_notes(item.bd_rate for row in rows for item in row.comparisons.values()),
             *mixtures([item for row in rows for item in row.comparisons.values()]),
         ),
