@@ -6,16 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from icm_bench.file import packaged_table
+
 CATEGORIES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        24: "person",
-        25: "rider",
-        26: "car",
-        27: "truck",
-        28: "bus",
-        31: "train",
-        32: "motorcycle",
-        33: "bicycle",
-    }
+    {int(row["id"]): row["name"] for row in packaged_table("icm_bench.datasets", "cityscapes_category.csv")}
 )
 """The labels whose instances are scored, name by id."""

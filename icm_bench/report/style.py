@@ -32,36 +32,11 @@ _DRAWN: Final[Mapping[str, tuple[int, str]]] = {
     name: (_COLOR_NAMES.index(row["color"]), row["marker"]) for name, row in _CODECS.items() if row["color"]
 }
 
-_VARIANTS: Final[Mapping[str, int]] = {
-    "chroma=444": 2,
-    "encoder=aom": 0,
-    "encoder=svt": 1,
-    "gdn=off": 1,
-    "objective=mse": 2,
-    "preset=fast": 1,
-    "preset=faster": 2,
-    "preset=medium": 0,
-    "preset=slow": 0,
-    "residual=off": 3,
-    "roi=icm": 0,
-    "roi=off": 1,
-}
-"""Which line an option takes; several options of one codec add up."""
+_OPTIONS: Final = {row["option"]: row for row in packaged_table("icm_bench.report", "style_option.csv")}
+"""Which line an option takes, of which several of one codec add up, and how it reads in a label."""
 
 _GUIDE: Final = ("roi=", "weights=")
 """Options that name what guides an encoder."""
-
-_OPTIONS: Final[Mapping[str, str]] = {
-    "chroma=420": "",
-    "chroma=444": ", 4:4:4",
-    "encoder=aom": " aom",
-    "encoder=svt": " svt",
-    "gdn=off": ", no GDN",
-    "objective=mse": ", for fidelity",
-    "residual=off": ", no residual",
-    "roi=off": ", no ROI",
-}
-"""How an option reads in a label."""
 
 GUIDED_BY_JUDGE: Final = ", ROI by the judge"
 """What follows a codec's label, whatever it is, where the detector that judges it has guided its encoder."""
@@ -176,7 +151,7 @@ def _label(result: Result) -> str:
 
 def _read(option: str) -> str:
     if option in _OPTIONS:
-        return _OPTIONS[option]
+        return _OPTIONS[option]["label"]
     key, _, value = option.partition("=")
     # What weights were trained on shows in the dataset; two that differ in nothing else are called by their specs.
     read = {"preset": f" {value}", "domain": "", "scale": f", {value} %", "roi": f", ROI by {value}"}
@@ -193,11 +168,11 @@ def _parsed(codec: str) -> tuple[str, list[str]]:
 
 
 def _variant(option: str) -> int:
+    if option in _OPTIONS:
+        return int(_OPTIONS[option]["line"])
     if option.startswith(("domain=", "objective=", "teachers=")):
-        return _VARIANTS.get(option, 0)
-    if option.startswith("refine="):
-        return 1
-    return _VARIANTS.get(option, 1 + _hash(option) % 3)
+        return 0
+    return 1 if option.startswith("refine=") else 1 + _hash(option) % 3
 
 
 def _hash(text: str) -> int:
