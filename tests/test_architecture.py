@@ -83,7 +83,6 @@ APART: dict[tuple[str, str], str] = {
     ("icm_bench.metrics.evaluation", "icm_bench.pipeline.scoring"): "whose rules a dataset is scored by",
     # icm has two backbones: this one is its own architecture, and is trained by itself.
     ("icm_codecs.checkerboard.coder", "icm_codecs.icm.codec"): "a codec's own architecture",
-    ("icm_codecs.checkerboard.refine", "icm_codecs.icm.codec"): "likewise, at its encoder",
 }
 """Modules that one other imports alone, from outside their folder, and what they are there."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,14 +19,14 @@ from icm_codecs.learned import OfCheckpoint, checked_quality
 from icm_codecs.pixel import n_blocks, padded, to_image, to_tensor
 from icm_codecs.tucodec.network import HYPER_STRIDE
 
+if TYPE_CHECKING:
+    from icm_codecs.checkerboard.refine import Refiner
+
 _SLACK_BITS = 64
 """What the entropy coder's state may hold beside the bytes that it has written."""
 
 _COST = 0.999
 """How much of a symbol's information the entropy coder spends at least: its state is whole, and 31 bits long."""
-
-
-Refinement = Callable[[Image, Tensor, Tensor, float], Tensor]
 
 
 class CheckerboardLatents(NamedTuple):
@@ -50,7 +49,7 @@ class CheckerboardCoder(OfCheckpoint[CheckerboardCheckpoint]):
         quality: The rate point, from 0.
         device: "cpu", "cuda".
         name: The codec's name, for errors.
-        refine: Makes a latent better, if anything does: image, hyper-latent, scaled latent, position -> scaled latent.
+        refiner: Betters the latent of each image, if anything does.
 
     Raises:
         UsageError: The checkpoint has no such rate point.
@@ -63,10 +62,10 @@ class CheckerboardCoder(OfCheckpoint[CheckerboardCheckpoint]):
         device: str,
         *,
         name: str,
-        refine: Refinement | None = None,
+        refiner: Refiner | None = None,
     ) -> None:
         super().__init__(model, device)
-        self._refine = refine
+        self._refiner = refiner
         self._quality, self._name = checked_quality(quality, self.n_qualities, name), name
         self._quantiser = Quantiser(model.laplacians, model.rdoq_lambda, device)
 
@@ -88,8 +87,8 @@ class CheckerboardCoder(OfCheckpoint[CheckerboardCheckpoint]):
             self._model.hyper_analysis(padded(scaled, HYPER_STRIDE), self._position(self._quality))
         )
         hyper, scaled = hyper[0].clamp(-HYPER_BOUND, HYPER_BOUND).long(), scaled[0]
-        if self._refine is not None:
-            scaled = self._refine(image, hyper, scaled, self._model.positions[self._quality])
+        if self._refiner is not None:
+            scaled = self._refiner.refine(image, hyper, scaled, self._model.positions[self._quality])
         return hyper, scaled
 
     @torch.inference_mode()

@@ -46,6 +46,7 @@ class Refiner:
         path: The weights file, which holds its recipe.
         model: What it was read as.
         teachers: Files of its teachers, in the order of their turns; one may be missing, or have several turns.
+        steps: How many steps it takes on an image, each about as long as three encodings.
         device: Where the networks run.
 
     Raises:
@@ -55,7 +56,7 @@ class Refiner:
     """
 
     def __init__(
-        self, path: Path, model: CheckerboardCheckpoint, teachers: Sequence[Path], device: str
+        self, path: Path, model: CheckerboardCheckpoint, teachers: Sequence[Path], steps: int, device: str
     ) -> None:
         with reading(path, "holds no recipe to refine by"):
             tables = tomllib.loads(model.facts["recipe"])
@@ -65,9 +66,9 @@ class Refiner:
             self._trained.start_from(path)
             self._trained.prepare(None, None)
         self._trained.to(device).requires_grad_(False)
-        self._device = device
+        self._steps, self._device = steps, device
 
-    def refine(self, image: Image, hyper: Tensor, scaled: Tensor, position: float, steps: int) -> Tensor:
+    def refine(self, image: Image, hyper: Tensor, scaled: Tensor, position: float) -> Tensor:
         """Return a better scaled latent for an image, latent x H x W; its hyper-latent stays.
 
         Args:
@@ -75,7 +76,6 @@ class Refiner:
             hyper: Its hyper-latent, hyper x h x w, whole numbers.
             scaled: The latent to begin with, not rounded.
             position: Where the rate point lies.
-            steps: How many steps, each about as long as three encodings.
         """
         height, width = image.shape[:2]
         if min(height, width) < _LEAST_SIDE:
@@ -86,8 +86,8 @@ class Refiner:
             latent = padded(scaled[None].clone(), 4).requires_grad_()
             fixed = hyper[None].clone().to(latent)
             adam = torch.optim.Adam([latent], lr=_RATE, betas=(0.9, 0.99))
-            for step in range(steps):
-                adam.param_groups[0]["lr"] = _RATE * (1.0 - step / steps)
+            for step in range(self._steps):
+                adam.param_groups[0]["lr"] = _RATE * (1.0 - step / self._steps)
                 with torch.autocast(original.device.type, torch.bfloat16):
                     estimate = _estimate(network, latent, fixed, where)
                 seen = Estimate(

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from icm_codecs.checkerboard.checkpoint import CheckerboardCheckpoint
-    from icm_codecs.checkerboard.coder import CheckerboardCoder, Refinement
+    from icm_codecs.checkerboard.coder import CheckerboardCoder
     from icm_codecs.icm.coder import IcmCoder
 
 Domain = Literal["photos", "scenes"]
@@ -217,18 +216,18 @@ class Icm(LadderCodec[Any]):
 
         if checkerboard.is_checkerboard(self._path):
             model = checkerboard.load_checkpoint(self._path, device=self._device)
-            refine = self._refinement(model) if self._refine else None
-            return CheckerboardCoder(model, self._quality, self._device, name=self.name, refine=refine)
+            refiner = None
+            if self._refine:
+                # What a training needs is imported for a refinement alone.
+                from icm_codecs.checkerboard.refine import Refiner
+
+                refiner = Refiner(self._path, model, self._teachers, self._refine, self._device)
+            return CheckerboardCoder(model, self._quality, self._device, name=self.name, refiner=refiner)
         if self._refine:
             hint = "leave out refine, or take weights for photographs"
             raise UsageError("these weights cannot be refined", where=self._path.stem, hint=hint)
         checkpoint = load_checkpoint(self._path, device=self._device)
         return IcmCoder(checkpoint, self._quality, self._device, uses_roi=self._roi)
-
-    def _refinement(self, model: CheckerboardCheckpoint) -> Refinement:
-        from icm_codecs.checkerboard.refine import Refiner
-
-        return partial(Refiner(self._path, model, self._teachers, self._device).refine, steps=self._refine)
 
 
 @cache
