@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
 import json
 import os
 import re
@@ -45,6 +46,12 @@ def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Itera
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256, in hexadecimal digits; what the operating system refuses raises as it comes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def packaged_table(package: str, name: str) -> list[dict[str, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import hashlib
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from icm_bench.error import ProgramError
+from icm_bench.file import file_digest
 
 _WATCHER = """
 trap '' HUP INT TERM
@@ -107,7 +107,7 @@ def version_of(
     said = run(Call(asking, success=success, timeout_s=60.0)).decode(errors="replace")
     found = re.search(pattern, said)
     number = "of unknown version" if found is None else found[1]
-    digests = (hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] for file in files)
+    digests = (file_digest(Path(file))[:12] for file in files)
     return f"{name} {number} (sha256 {' '.join(digests)})"
 
 

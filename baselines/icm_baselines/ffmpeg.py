@@ -9,7 +9,6 @@ would not know.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from icm_bench import limit
 from icm_bench.color import PlaneFormat
 from icm_bench.error import CodecError, ProgramError
+from icm_bench.file import file_digest
 from icm_bench.image import Image
 from icm_bench.program import Call, locate, run
 
@@ -209,8 +209,7 @@ def _read_rgb(data: bytes) -> Image:
 def _version(path: str, encoder: str, pattern: str) -> str:
     banner = run(Call([path, "-version"], timeout_s=60.0)).decode(errors="replace")
     name = " ".join(banner.split()[:3])
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    digest = file_digest(Path(path))[:12]
     return f"{encoder}{_library_version(path, encoder, pattern)}, {name} (sha256 {digest})"
 
 

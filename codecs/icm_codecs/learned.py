@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from icm_bench.codec import Complexity, Quality, Resource
 from icm_bench.error import CodecError, UsageError
+from icm_bench.file import file_digest
 from icm_bench.image import Image, check_image, printable
 from icm_codecs.bitstream.container import Frame, check_size, unpack
 from icm_codecs.operation import complexity
@@ -200,7 +200,7 @@ class LearnedCodec(ABC, Generic[_Networks]):
     @cached_property
     def _sha256(self) -> str:
         try:
-            return hashlib.sha256(self._path.read_bytes()).hexdigest()
+            return file_digest(self._path)
         except OSError as error:
             raise CodecError(
                 f"the checkpoint cannot be read ({error.strerror})",

@@ -29,7 +29,7 @@ from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates, read_replicates, write_replicates
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
-from icm_bench.file import below, replacing
+from icm_bench.file import below, file_digest, replacing
 from icm_bench.metrics.metric import MAIN_METRICS
 
 _RESAMPLES = ".resamples.parquet"
@@ -173,7 +173,7 @@ def save(result: Result, path: Path, replicates: Replicates | None) -> None:
     resamples, timings = _beside(path, _RESAMPLES), _beside(path, _TIMINGS)
     if replicates is not None:
         write_replicates(replicates, resamples)
-    content = _content(result, {} if replicates is None else {"resamples": schema.file_digest(resamples)})
+    content = _content(result, {} if replicates is None else {"resamples": file_digest(resamples)})
     schema.check_result(content, path)
     if result.timings:
         timed = _rounded({**result.timings, "curve": content["meta"]["digest"]})
@@ -259,7 +259,7 @@ def _beside(path: Path, ending: str) -> Path:
 
 def _belongs(path: Path, meta: Mapping[str, Any]) -> bool:
     """Tell whether replicates are those that were written with a curve; files of schema 1 do not say."""
-    return bool(meta["schema"] == 1 or meta.get("files", {}).get("resamples") == schema.file_digest(path))
+    return bool(meta["schema"] == 1 or meta.get("files", {}).get("resamples") == file_digest(path))
 
 
 def _foreign(path: Path) -> str:

@@ -9,6 +9,7 @@ the gradient passes the quantiser: the forward pass rounds, the backward pass ta
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from icm_codecs.checkerboard.checkpoint import CheckerboardCheckpoint
 from icm_codecs.checkerboard.network import CheckerboardNetwork
 from icm_codecs.checkerboard.training import CheckerboardModel
 from icm_codecs.pixel import padded, to_tensor
+from icm_codecs.training.ssim_loss import LEAST_SIDE
 from icm_codecs.tucodec.network import Estimate
 
 _RATE = 0.02
@@ -35,9 +37,6 @@ _SOFTNESS = 0.4
 _TEACHER_SIDE = 320
 """Side of the square at which teachers see whole images, in pixels: that of the training's crops."""
 
-_LEAST_SIDE = 112
-"""What is smaller is not refined: structural similarity is not defined on it."""
-
 
 class Refiner:
     """What an encoder refines latents with.
@@ -45,7 +44,8 @@ class Refiner:
     Args:
         path: The weights file, which holds its recipe.
         model: What it was read as.
-        teachers: Files of its teachers, in the order of their turns; one may be missing, or have several turns.
+        teachers: Files of its teachers, which take turns in this order, beginning with the second; one may be missing,
+            or be named for several turns.
         steps: How many steps it takes on an image, each about as long as three encodings.
         device: Where the networks run.
 
@@ -78,7 +78,7 @@ class Refiner:
             position: Where the rate point lies.
         """
         height, width = image.shape[:2]
-        if min(height, width) < _LEAST_SIDE:
+        if min(height, width) < LEAST_SIDE:
             return scaled
         network, where = self._trained.network, torch.tensor([position], device=self._device)
         with torch.inference_mode(False), torch.enable_grad():
@@ -95,7 +95,7 @@ class Refiner:
                     estimate.unfiltered[..., :height, :width].float(),
                     estimate.bits,
                 )
-                # The share of the teachers is reached after the first step.
+                # A training's teachers have no share in its step 0: these count from 1.
                 distortion, _ = self._trained.distortion(seen, original, [], step + 1)
                 bpp = seen.bits / (height * width)
                 loss = bpp + self._trained.lambdas_at(where) * 255.0**2 * distortion
@@ -108,11 +108,8 @@ def _with_files(task: Mapping[str, Any], files: Sequence[Path], where: Path) -> 
     """Return a recipe's ``[task]`` with the given files as its teachers, which have their share from the first step."""
     known = {entry["onnx"]: entry for entry in task.get("teachers", ()) if "onnx" in entry}
     if not known:
-        what, hint = (
-            "the weights were trained through no detector of which there is a file",
-            "leave out refine",
-        )
-        raise UsageError(what, where=where.stem, hint=hint)
+        what = "the weights were trained through no detector of which there is a file"
+        raise UsageError(what, where=where.stem, hint="leave out refine")
     strange = [file.name for file in files if file.name not in known]
     if strange or not files:
         what = f"the weights were not trained through {strange[0]}" if strange else "no teacher is given"
@@ -131,6 +128,5 @@ def _soft_gradient_round(x: Tensor) -> Tensor:
     """Round to whole numbers; the gradient is that of a curve that is steep halfway between them."""
     with torch.autocast(x.device.type, enabled=False):
         middle = torch.floor(x.detach().float()) + 0.5
-        top = torch.tanh(torch.tensor(0.5 / _SOFTNESS))
-        soft = middle + 0.5 * torch.tanh((x.float() - middle) / _SOFTNESS) / top
+        soft = middle + 0.5 * torch.tanh((x.float() - middle) / _SOFTNESS) / math.tanh(0.5 / _SOFTNESS)
         return soft + (torch.round(x.detach().float()) - soft.detach())

@@ -15,7 +15,6 @@ The networks are loaded when the first image is coded: naming a codec and its ve
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from functools import cache
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from icm_bench.codec import Quality
 from icm_bench.error import UsageError
+from icm_bench.file import file_digest
 from icm_bench.image import Image
 from icm_codecs.learned import LadderCodec
 
@@ -89,7 +89,7 @@ class Icm(LadderCodec[Any]):
         refine: How many gradient steps the encoder takes on each image, see :mod:`icm_codecs.checkerboard.refine`; 0
             for none. The weights for a task on photographs can be refined.
         teachers: What a refinement looks at: ONNX files of the detectors that the weights were trained through, with
-            "+" between them, in the order of their turns.
+            "+" between them; they take turns, beginning with the second.
 
     Raises:
         UsageError: There is no such quality, no weights of that domain for that objective, or no such refinement.
@@ -119,10 +119,10 @@ class Icm(LadderCodec[Any]):
         self._refine, self._teachers = refine, tuple(map(Path, teachers.split("+"))) if teachers else ()
         self._coded_as: tuple[str, Quality] | None = None
         if not weights and objective == "segmentation" and path == _shipped().get((domain, "detection")):
-            options = f"domain={domain}:objective=detection" + ("" if roi else ":roi=off")
-            options += f":refine={refine}" if refine else ""
-            options += f":teachers={teachers}" if teachers else ""
-            self._coded_as = (f"{self.name}:{options}", quality)
+            options = {"domain": domain, "objective": "detection", "refine": str(refine or "")}
+            options |= {"roi": "" if roi else "off", "teachers": teachers}
+            said = [f"{option}={value}" for option, value in options.items() if value]
+            self._coded_as = (":".join([self.name, *said]), quality)
 
     @classmethod
     def complete_options(cls, options: Mapping[str, str], *, task: str, provider: str) -> dict[str, str]:
@@ -233,8 +233,7 @@ class Icm(LadderCodec[Any]):
 @cache
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         hint = "give the files of the detectors that the weights were trained through"
         raise UsageError("cannot be read", where=path, hint=hint) from error

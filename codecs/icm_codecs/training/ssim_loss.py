@@ -18,6 +18,9 @@ _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW = 7
 """Side of the Gaussian window: as small as crops for training want it at the coarsest scale."""
 
+LEAST_SIDE = _WINDOW << len(_SCALES) - 1
+"""The least side of an image, in pixels: the window fits at the coarsest scale."""
+
 
 def with_structure(error: Tensor, decoded: Tensor, image: Tensor, share: float) -> Tensor:
     """Return squared errors, N, of which structural dissimilarity has replaced a share, 0 to 1.
