@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent import futures
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +20,6 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from icm_bench.error import UsageError
-from icm_bench.image import Image
 from icm_bench.machine import n_cores, one_thread
 from icm_bench.pipeline import stage
 from icm_bench.pipeline.given import packed
@@ -177,22 +171,22 @@ class Pools:
     ) -> None:
         self.workers = workers + len(predictors)
         self.predictors = len(predictors)
-        self._coders = coders
-        self._n_coders = workers
-        self._predict_pools = predictors
-        self._folder = folder
+        self.coders, self.predict_pools, self.folder = coders, predictors, folder
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Yield what each stage of each job found, in the order in which they end."""
         # Threads of this process know what it knows.
-        jobs = jobs if isinstance(self._coders, ThreadPoolExecutor) else packed(jobs)
-        schedule = _Schedule(self._coders, self._n_coders, self._predict_pools, self._folder, jobs)
+        schedule = _Schedule(
+            self, jobs if isinstance(self.coders, futures.ThreadPoolExecutor) else packed(jobs)
+        )
         try:
             while schedule.fill():
                 yield from schedule.ended()
         except BrokenProcessPool as error:
-            pools = [self._coders, *self._predict_pools]
-            broken = [pool for pool in pools if isinstance(pool, ProcessPoolExecutor) and pool._broken]
+            pools = [self.coders, *self.predict_pools]
+            broken = [
+                each for each in pools if isinstance(each, futures.ProcessPoolExecutor) and each._broken
+            ]
             raise death_of(broken[0]) from error
         finally:
             schedule.cancel()
@@ -211,46 +205,36 @@ class _Task:
 class _Schedule:
     """Which jobs wait, which are at work, and what they may hold."""
 
-    def __init__(
-        self,
-        coders: Executor,
-        n_coders: int,
-        predictors: Sequence[Executor],
-        folder: Path | None,
-        jobs: Sequence[Job],
-    ) -> None:
-        self._coders = coders
-        self._n_coders = n_coders
-        self._predictors = predictors
-        self._folder = folder
-        on_gpu = [bool(predictors) and job.resource == "gpu" for job in jobs]
-        numbered = list(enumerate(jobs))
-        self._to_code = deque(item for item, gpu in zip(numbered, on_gpu, strict=True) if not gpu)
-        self._to_gpu = deque(item for item, gpu in zip(numbered, on_gpu, strict=True) if gpu)
-        self._working: dict[Future[Measured], _Task] = {}
+    def __init__(self, pools: Pools, jobs: Sequence[Job]) -> None:
+        self._pools = pools
+        self._to_code: deque[tuple[int, Job]] = deque()
+        self._to_gpu: deque[tuple[int, Job]] = deque()
+        for item in enumerate(jobs):
+            on_gpu = pools.predictors and item[1].resource == "gpu"
+            (self._to_gpu if on_gpu else self._to_code).append(item)
+        self._working: dict[futures.Future[Measured], _Task] = {}
         self._held: dict[int, int] = {}
         """Bytes of decoded images that wait or will wait for a predict worker, by job."""
-        self._budget = (
-            _WAITING_BYTES if folder is None else min(_WAITING_BYTES, shutil.disk_usage(folder).free // 2)
-        )
+        self._budget = min(_WAITING_BYTES, shutil.disk_usage(pools.folder).free // 2) if pools.folder else 0
 
     def fill(self) -> bool:
         """Give work to whoever has too little, within what may wait; tell whether any is going on."""
         while (item := self._next_to_code()) is not None:
             index, job = item
-            if self._folder is not None and job.detectors:
-                path = self._folder / f"{index}.images"
+            submit, folder = self._pools.coders.submit, self._pools.folder
+            if folder is not None and job.detectors:
+                path = folder / f"{index}.images"
                 self._held[index] = job.n_bytes
-                self._working[self._coders.submit(_code_to, job, path)] = _Task(index, job, path)
+                self._working[submit(_code_to, job, path)] = _Task(index, job, path)
             else:
-                self._working[self._coders.submit(stage.measure, job)] = _Task(index, job)
+                self._working[submit(stage.measure, job)] = _Task(index, job)
         while self._to_gpu and min(self._loads()) < 2:
             self._submit_to_gpu(*self._to_gpu.popleft(), None)
         return bool(self._working)
 
     def ended(self) -> Iterator[Step]:
         """Wait for a stage to end and yield what ended; what is decoded goes on to a predict worker."""
-        done, _ = wait(self._working, return_when=FIRST_COMPLETED)
+        done, _ = futures.wait(self._working, return_when=futures.FIRST_COMPLETED)
         for future in done:
             task = self._working.pop(future)
             measured = future.result()
@@ -258,7 +242,8 @@ class _Schedule:
             if not is_done:
                 self._submit_to_gpu(task.index, task.job, task.images)
             elif task.images is not None:
-                self._release(task)
+                del self._held[task.index]
+                task.images.unlink(missing_ok=True)
             yield task.index, measured, is_done
 
     def cancel(self) -> None:
@@ -269,9 +254,9 @@ class _Schedule:
     def _next_to_code(self) -> tuple[int, Job] | None:
         """Take the next job for a coder; None where they have enough, or nothing more may wait for a predict worker."""
         coding = sum(task.gpu is None for task in self._working.values())
-        if not self._to_code or coding >= 2 * self._n_coders:
+        if not self._to_code or coding >= 2 * (self._pools.workers - self._pools.predictors):
             return None
-        if self._folder is None:
+        if self._pools.folder is None:
             return self._to_code.popleft()
         # Cheap jobs keep predict workers busy; once enough of them wait, coders go on with dear ones.
         held = sum(self._held.values())
@@ -284,21 +269,14 @@ class _Schedule:
 
     def _loads(self) -> list[int]:
         at_work = [task.gpu for task in self._working.values()]
-        return [at_work.count(gpu) for gpu in range(len(self._predictors))]
+        return [at_work.count(gpu) for gpu in range(self._pools.predictors)]
 
     def _submit_to_gpu(self, index: int, job: Job, images: Path | None) -> None:
         loads = self._loads()
         gpu = loads.index(min(loads))
-        pool = self._predictors[gpu]
-        future = (
-            pool.submit(stage.measure, job) if images is None else pool.submit(_predict_from, job, images)
-        )
+        submit = self._pools.predict_pools[gpu].submit
+        future = submit(stage.measure, job) if images is None else submit(_predict_from, job, images)
         self._working[future] = _Task(index, job, images, gpu)
-
-    def _release(self, task: _Task) -> None:
-        del self._held[task.index]
-        if task.images is not None:
-            task.images.unlink(missing_ok=True)
 
 
 def _code_to(job: Job, path: Path) -> Measured:
@@ -312,17 +290,9 @@ def _code_to(job: Job, path: Path) -> Measured:
 
 def _predict_from(job: Job, path: Path) -> Measured:
     """Do the predict stage on decoded images in a file."""
-    return stage.predict(job, _mapped(job, path))
-
-
-def _mapped(job: Job, path: Path) -> Iterator[Image]:
-    samples = np.fromfile(path, np.uint8)
-    begin = 0
-    for record in job.images:
-        shape = (record.height, record.width, 3)
-        end = begin + record.height * record.width * 3
-        yield samples[begin:end].reshape(shape)
-        begin = end
+    shapes = [(record.height, record.width, 3) for record in job.images]
+    parts = np.split(np.fromfile(path, np.uint8), np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+    return stage.predict(job, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)])
 
 
 @contextlib.contextmanager
