@@ -25,7 +25,7 @@ from icm_bench.pipeline.judge import Judge, choose_detectors, examined
 from icm_bench.pipeline.point import UNCOMPRESSED as UNCOMPRESSED
 from icm_bench.pipeline.point import OperatingPoint as OperatingPoint
 from icm_bench.pipeline.pseudo import check_score, pseudo_name
-from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Identity, Store
+from icm_bench.pipeline.store import SCHEMA, SHARD_IMAGES, Identity, Kind, Store
 from icm_bench.spec import Spec, create_codec, parse_qualities, resolve_codec
 
 _LOG = logging.getLogger(__name__)
@@ -122,29 +122,20 @@ class Plan:
         return -(-len(self.dataset.images) // SHARD_IMAGES)
 
     def coded_path(self, point: OperatingPoint, shard: int) -> Path:
-        """Return where a point's coded shard stands.
-
-        Raises:
-            UsageError: The point is the uncompressed one, of which nothing is coded.
-        """
-        if point.coder_quality is None:
-            raise UsageError("the uncompressed images have no bitstreams")
-        return self.store.coded(self.dataset.name, point.folder, point.coder_quality, shard)
+        """Return where a point's coded shard stands."""
+        return self._path("coded", point, shard)
 
     def compared_path(self, point: OperatingPoint, shard: int) -> Path:
-        """Return where the distortion of a point's coded shard stands.
-
-        Raises:
-            UsageError: The point is the uncompressed one, which nothing distorts.
-        """
-        if point.coder_quality is None:
-            raise UsageError("the uncompressed images have no distortion")
-        return self.store.compared(self.dataset.name, point.folder, point.coder_quality, shard)
+        """Return where the distortion of a point's coded shard stands."""
+        return self._path("compared", point, shard)
 
     def predicted_path(self, point: OperatingPoint, shard: int) -> Path:
         """Return where a point's predicted shard stands."""
-        detector = self.detector_spec.file_name
-        return self.store.predicted(self.dataset.name, point.folder, point.coder_quality, detector, shard)
+        return self._path("predicted", point, shard, self.detector_spec.file_name)
+
+    def _path(self, kind: Kind, point: OperatingPoint, shard: int, *detector: str) -> Path:
+        folder = self.store.folder(kind, self.dataset.name, point.folder, point.coder_quality, *detector)
+        return folder / store.shard_name(shard)
 
     def coded_identity(self, point: OperatingPoint) -> dict[str, Any]:
         """Return what a coded shard of a point must agree with to be reused."""
@@ -216,19 +207,8 @@ class Plan:
                 predicted = self._finished(path, plan.predicted_identity(point), ids)
             if plan.detector and not _is_from(predicted, header if point.codec else predicted):
                 detectors.append(plan.detector)
-        return Job(
-            images,
-            point.coder,
-            point.coder_quality,
-            coded,
-            is_compared,
-            tuple(detectors),
-            self.device.name,
-            point.resource,
-            self.batch,
-            self.programs,
-            limit.chosen(),
-        )
+        how = (self.device.name, point.resource, self.batch, self.programs, limit.chosen())
+        return Job(images, point.coder, point.coder_quality, coded, is_compared, tuple(detectors), *how)
 
     def _coded(self, point: OperatingPoint, path: Path, ids: Sequence[int]) -> dict[str, Any]:
         """Return the header of a finished coded shard; empty where it is to be measured."""
@@ -294,9 +274,8 @@ class Plan:
 
 def _is_from(header: dict[str, Any], coded: dict[str, Any]) -> bool:
     """Tell whether a shard is finished and was made from the bitstreams of a coded shard."""
-    return bool(header and coded) and header.get("bitstreams", coded.get("bitstreams")) == coded.get(
-        "bitstreams"
-    )
+    made = coded.get("bitstreams")
+    return bool(header and coded and header.get("bitstreams", made) == made)
 
 
 def make_plan(

@@ -29,16 +29,13 @@ if TYPE_CHECKING:
 Rows: TypeAlias = Literal["point", "category", "image"]
 """What a row of a table of results is of: an operating point, a category at one, or an image at one."""
 
+_RUN = "run the measurement with this --runs"
+
 
 def load_results(
     root: str | Path = "results", *, by: Rows = "point", runs: str | Path = "runs"
 ) -> pd.DataFrame:
-    """Return the results below a folder as a table.
-
-    Args:
-        root: A folder of results.
-        by: What a row is of.
-        runs: The folder of the stores that the results were measured into, for a row an image.
+    """Return the results below a folder as a table; ``runs`` has their stores, for a row an image.
 
     Returns:
         Columns dataset, task, detector, codec and quality, and beside them, by operating point: bpp, the metrics (AP
@@ -65,13 +62,7 @@ def load_results(
 
 
 def decoded(result: Result, quality: Quality, image_id: int, *, runs: str | Path = "runs") -> Image:
-    """Return an image as the codec of a curve decoded it, from its stored bitstream.
-
-    Args:
-        result: The curve.
-        quality: One of its operating points.
-        image_id: The image's id in the dataset.
-        runs: The folder of the stores that the curve was measured into.
+    """Return an image as the codec of a curve decoded it, from its bitstream in the stores of the curve's run.
 
     Raises:
         StoreError: The stores lack the image, hold another measurement, or the decoder makes other pixels by now.
@@ -83,12 +74,7 @@ def decoded(result: Result, quality: Quality, image_id: int, *, runs: str | Path
 def predictions(
     result: Result, quality: Quality | None = None, *, runs: str | Path = "runs"
 ) -> list[dict[str, Any]]:
-    """Return what the detector of a curve saw at one operating point.
-
-    Args:
-        result: The curve.
-        quality: One of its operating points; None for the uncompressed images.
-        runs: The folder of the stores that the curve was measured into.
+    """Return what the detector of a curve saw at one operating point, None for the uncompressed images.
 
     Returns:
         COCO result rows: image_id, category_id, bbox [x, y, width, height] in pixels, score 0 to 1, and segmentation,
@@ -123,9 +109,7 @@ class StoredPoint:
     def decode(self, image_id: int, place: int | None = None) -> tuple[Image, int]:
         """Return an image as its stored bitstream decodes, and the bitstream's bytes.
 
-        Args:
-            image_id: The image's id in the dataset.
-            place: How many images of the dataset come before it, where that is known.
+        ``place`` is how many images of the dataset come before it, where that is known.
         """
         for path in self._shards(self._coded_folder, place):
             ids = store.read(path, ["image_id"])["image_id"].to_pylist()
@@ -177,22 +161,20 @@ class StoredPoint:
     @property
     def _coded_folder(self) -> Path:
         spec, quality = self._coder
-        return self.store.coded(self.result.stored_as, spec.file_name, quality, 0).parent
+        return self.store.folder("coded", self.result.stored_as, spec.file_name, quality)
 
     @property
     def _predicted_folder(self) -> Path:
         spec, quality = (UNCOMPRESSED, None) if self.quality is None else self._coder
         codec = spec if isinstance(spec, str) else spec.file_name
         detector = Spec.parse(self.result.detector).file_name
-        return self.store.predicted(self.result.stored_as, codec, quality, detector, 0).parent
+        return self.store.folder("predicted", self.result.stored_as, codec, quality, detector)
 
     def _shards(self, folder: Path, place: int | None) -> Iterator[Path]:
         if not folder.is_dir():
-            hint = "run the measurement with this --runs"
-            raise StoreError("no such shards", where=folder, hint=hint)
-        shard = None if place is None else folder / f"{place // store.SHARD_IMAGES:05d}.parquet"
-        found = store.shards(folder) if shard is None else iter([shard])
-        for path in found:
+            raise StoreError("no such shards", where=folder, hint=_RUN)
+        shard = None if place is None else folder / store.shard_name(place // store.SHARD_IMAGES)
+        for path in store.shards(folder) if shard is None else [shard]:
             self._check(path)
             yield path
 
@@ -201,8 +183,7 @@ class StoredPoint:
         try:
             identity = store.read_header(path)["identity"]
         except FileNotFoundError:
-            hint = "run the measurement with this --runs"
-            raise StoreError("no such shard", where=path, hint=hint) from None
+            raise StoreError("no such shard", where=path, hint=_RUN) from None
         meta = self.result.meta
         expected = {"dataset": meta["dataset"].get("fingerprint")}
         if "detector" in identity:

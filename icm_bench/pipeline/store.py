@@ -24,7 +24,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,9 +70,11 @@ PREDICTED = pa.schema(
     [("image_id", pa.int64()), ("detect_s", pa.float64()), ("predictions", pa.list_(_PREDICTION))]
 )
 
+Kind: TypeAlias = Literal["coded", "compared", "predicted"]
 Identity: TypeAlias = Mapping[str, Any]
 _HEADER, _SEAL = b"icm_bench", b"icm_bench_seal"
 _DAMAGED_HINT = "remove the file: a run measures it again"
+_UNREADABLE = (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError)
 _PER_IMAGE = ["image_id", "width", "height", "n_bytes", "encode_s", "decode_s"]
 
 
@@ -86,23 +88,20 @@ class Store:
 
     root: Path
 
-    def coded(self, dataset: str, codec: str, quality: Quality, shard: int) -> Path:
-        """Return where a coded shard stands, or will stand."""
-        return self.root / "coded" / dataset / codec / quality_name(quality) / _shard_name(shard)
-
-    def compared(self, dataset: str, codec: str, quality: Quality, shard: int) -> Path:
-        """Return where the distortion of a coded shard stands, or will stand."""
-        return self.root / "compared" / dataset / codec / quality_name(quality) / _shard_name(shard)
-
-    def predicted(self, dataset: str, codec: str, quality: Quality | None, detector: str, shard: int) -> Path:
-        """Return where a predicted shard stands, or will stand; no quality: the uncompressed images."""
+    def folder(self, kind: Kind, dataset: str, codec: str, quality: Quality | None, *detector: str) -> Path:
+        """Return where a point's shards of a kind stand, or will stand; no quality: the uncompressed images."""
         point = "original" if quality is None else quality_name(quality)
-        return self.root / "predicted" / dataset / codec / point / detector / _shard_name(shard)
+        return self.root.joinpath(kind, dataset, codec, point, *detector)
 
 
 def quality_name(quality: Quality) -> str:
     """Return a quality as a folder's name: the shortest decimal that reads back as the same number."""
     return repr(quality)
+
+
+def shard_name(shard: int) -> str:
+    """Return the name of a shard's file in its folder."""
+    return f"{shard:05d}.parquet"
 
 
 def finished(path: Path, identity: Identity, image_ids: Sequence[int]) -> dict[str, Any] | None:
@@ -152,7 +151,7 @@ def shards(folder: Path) -> Iterator[Path]:
         raise StoreError(
             "holds no shards", where=folder, hint="name an operating point's folder in the store"
         )
-    if [shard.stem for shard in found] != [f"{index:05d}" for index in range(len(found))]:
+    if [shard.name for shard in found] != [shard_name(index) for index in range(len(found))]:
         raise StoreError("lacks a shard", where=folder, hint="finish the run first")
     first = read_header(found[0]).get("identity")
     for shard in found:
@@ -257,21 +256,9 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (
-        pa.ArrowException,
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise StoreError(
                 f"cannot be read ({error.strerror})", where=path, hint="see who may read it"
             ) from error
         raise DamageError(f"is not a readable shard ({error})", where=path, hint=_DAMAGED_HINT) from error
-
-
-def _shard_name(shard: int) -> str:
-    return f"{shard:05d}.parquet"
