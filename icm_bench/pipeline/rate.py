@@ -17,12 +17,12 @@ from icm_bench.pipeline.plan import OperatingPoint, Plan
 
 @dataclass(frozen=True)
 class Rates:
-    """One operating point's rate and time, an entry an image in order of the image ids."""
+    """One operating point's rate, an entry an image in order of the image ids, and its mean seconds by step."""
 
     n_bits: NDArray[np.float64]
     n_header_bits: NDArray[np.float64] | None
     n_pixels: NDArray[np.float64]
-    seconds: Mapping[str, NDArray[np.float64]]
+    seconds: Mapping[str, float]
 
     @classmethod
     def of(cls, plan: Plan, point: OperatingPoint) -> Rates:
@@ -35,7 +35,7 @@ class Rates:
             n_bits=8.0 * frame["n_bytes"].to_numpy(np.float64),
             n_header_bits=None if np.isnan(headers).any() else 8.0 * headers,
             n_pixels=frame["width"].to_numpy(np.float64) * frame["height"].to_numpy(np.float64),
-            seconds={key: frame[key].to_numpy(np.float64) for key in ("encode_s", "decode_s")},
+            seconds={key: float(frame[key].to_numpy(np.float64).mean()) for key in ("encode_s", "decode_s")},
         )
 
     @property
@@ -54,16 +54,6 @@ class Rates:
         if self.n_header_bits is None:
             return None
         return float((self.n_bits - self.n_header_bits).sum() / self.n_pixels.sum())
-
-    @property
-    def encode_s(self) -> float:
-        """Mean seconds to encode an image."""
-        return float(self.seconds["encode_s"].mean())
-
-    @property
-    def decode_s(self) -> float:
-        """Mean seconds to decode an image."""
-        return float(self.seconds["decode_s"].mean())
 
     def resampled(self, weights: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return bits per pixel of resamples, from resamples x images."""

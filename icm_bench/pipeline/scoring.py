@@ -137,9 +137,7 @@ class Ledger:
             figures = [each | self._own(point) for each, point in zip(figures, points, strict=True)]
             original |= self._own(plan.points[0]) if scores else _NOTHING
         columns: dict[str, list[float | None]] = {
-            "bpp": [rate.bpp for rate in rates],
-            "bpp_mean": [rate.bpp_mean for rate in rates],
-            "bpp_payload": [rate.bpp_payload for rate in rates],
+            key: [getattr(rate, key) for rate in rates] for key in ("bpp", "bpp_mean", "bpp_payload")
         }
         columns |= {key: [each.metrics[key] for each in figures] for key in figures[0].metrics}
         columns = {
@@ -194,8 +192,7 @@ class Ledger:
             },
             timings={
                 "results": {
-                    "encode_s": [rate.encode_s for rate in rates],
-                    "decode_s": [rate.decode_s for rate in rates],
+                    **{step: [rate.seconds[step] for rate in rates] for step in rates[0].seconds},
                     **({"detect_s": [scored.detect_s for scored in scores]} if scores else {}),
                 },
                 "machine": store.read_header(plan.coded_path(points[0], 0))["machine"],
@@ -222,10 +219,6 @@ class Ledger:
         sources = dataset.sources
         of_sources = resample_weights(int(sources.max()) + 1, dataset.fingerprint, self._bootstrap)
         return np.asarray(of_sources[:, sources])
-
-    @property
-    def _replicated_metrics(self) -> tuple[str, ...]:
-        return evaluation_of(self._dataset).figures
 
     @cached_property
     def _dataset(self) -> Dataset:
@@ -257,12 +250,13 @@ class Ledger:
     def _own(self, point: OperatingPoint) -> _Metrics:
         values = own_values(self._plan, point)
         means = {name: float(np.mean(each)) for name, each in values.items()}
-        return _Metrics.of(
-            {name: value if math.isfinite(value) else None for name, value in means.items()},
-            {}
-            if self._weights is None
-            else {name: fidelity.mean_over_images(self._weights, each) for name, each in values.items()},
-        )
+        replicated = {
+            name: fidelity.mean_over_images(self._weights, each)
+            for name, each in values.items()
+            if self._weights is not None
+        }
+        known = {name: value if math.isfinite(value) else None for name, value in means.items()}
+        return _Metrics.of(known, replicated)
 
     def _score(self, point: OperatingPoint) -> _Scored:
         plan = self._plan
@@ -272,16 +266,12 @@ class Ledger:
             for row in store.read(plan.predicted_path(point, shard)).to_pylist():
                 detect_s.append(row["detect_s"])
                 rows += [{"image_id": row["image_id"], **found} for found in row["predictions"]]
-        scored = evaluation_of(self._dataset).score(self._ground_truth, rows, plan.task)
+        evaluation = evaluation_of(self._dataset)
+        scored = evaluation.score(self._ground_truth, rows, plan.task)
         replicated = {} if self._weights is None else scored.resampled(self._weights)
-        return _Scored(
-            figures=_Metrics.of(
-                scored.metrics(),
-                {key: replicated[key] for key in self._replicated_metrics if key in replicated},
-            ),
-            per_category=scored.per_category(),
-            detect_s=float(np.mean(detect_s)),
-        )
+        replicated = {key: replicated[key] for key in evaluation.figures if key in replicated}
+        figures = _Metrics.of(scored.metrics(), replicated)
+        return _Scored(figures, scored.per_category(), float(np.mean(detect_s)))
 
 
 @dataclass(frozen=True)
