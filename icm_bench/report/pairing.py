@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -74,23 +74,18 @@ def paired_points(base: Result, head: Result, metric: str) -> tuple[PointPair, .
 
 
 def _point_pair(quality: float, base: tuple[Result, int], head: tuple[Result, int], metric: str) -> PointPair:
-    def pair(read: Any) -> Pair:
-        return Pair(read(*base), read(*head))
+    def pair(column: Callable[[Result], Any]) -> Pair:
+        return Pair(*(_item(column(result), index) for result, index in (base, head)))
 
     digests = [_item(result.meta.get("bitstreams"), index) for result, index in (base, head)]
     return PointPair(
         quality,
-        bpp=pair(lambda result, index: result.results["bpp"][index]),
-        accuracy=pair(lambda result, index: _item(result.results.get(metric), index)),
-        encode_s=pair(lambda result, index: _timed(result, "encode_s", index)),
-        decode_s=pair(lambda result, index: _timed(result, "decode_s", index)),
+        bpp=pair(lambda result: result.results["bpp"]),
+        accuracy=pair(lambda result: result.results.get(metric)),
+        encode_s=pair(lambda result: result.timings.get("results", {}).get("encode_s")),
+        decode_s=pair(lambda result: result.timings.get("results", {}).get("decode_s")),
         same_bitstreams=None if None in digests else digests[0] == digests[1],
     )
-
-
-def _timed(result: Result, step: str, index: int) -> float | None:
-    seconds: float | None = _item(result.timings.get("results", {}).get(step), index)
-    return seconds
 
 
 def _item(values: Any, index: int) -> Any:
@@ -130,10 +125,8 @@ def _described(result: Result) -> dict[str, str]:
     described["codec_version"] = " | ".join(dict.fromkeys(codec)) if isinstance(codec, list) else str(codec)
     described["detector.version"] = str(result.meta["detector"].get("version"))
     described["ladder"] = ", ".join(f"{quality}" for quality in result.qualities)
-    for name, value in accuracies(result.meta.get("uncompressed")).items():
-        if name == "map":
-            described["uncompressed AP"] = printed(value)
-    return described
+    original = result.meta.get("uncompressed") or {}
+    return described | ({"uncompressed AP": printed(original["map"])} if "map" in original else {})
 
 
 def accuracies(uncompressed: Mapping[str, Any] | None) -> dict[str, float | None]:

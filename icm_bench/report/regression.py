@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, Unpack
 
 from icm_bench.curves.comparison import OfGroup
-from icm_bench.curves.curve import Monotone
-from icm_bench.curves.estimate import Estimate, Method
+from icm_bench.curves.estimate import Estimate, Options, Settings
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, find, main_metric
 from icm_bench.error import ResultError, UsageError
@@ -25,13 +24,8 @@ DIRECTION: Final = (
 """What signs mean."""
 
 ORDER: Final[tuple[Verdict, ...]] = (
-    "worse",
-    "not comparable",
-    "removed",
-    "new",
-    "better",
-    "unchanged",
-    "identical",
+    *("worse", "not comparable", "removed", "new"),
+    *("better", "unchanged", "identical"),
 )
 """The verdicts, what needs a reader's eye first."""
 
@@ -111,10 +105,8 @@ def compare(
     *,
     base_name: str | None = None,
     head_name: str | None = None,
-    metric: str = "map",
     tolerance_percent: float = 0.5,
-    method: Method = "pchip",
-    monotone: Monotone = "pareto",
+    **options: Unpack[Options],
 ) -> Regression:
     """Compare every curve of two folders of results.
 
@@ -123,10 +115,9 @@ def compare(
         head: The folder of the later ones.
         base_name: What to call base; its path where None.
         head_name: What to call head; its path where None.
-        metric: A column of the results; AP stands for what curves that have none are compared on.
         tolerance_percent: The BD-rate that is let pass, percent, 0 or more.
-        method: How a curve runs between its points.
-        monotone: ``pareto`` or ``isotonic``.
+        options: ``metric``, a column of the results, where AP stands for what curves that have none are compared on;
+            ``method``; and ``monotone``, which is ``pareto`` or ``isotonic``.
 
     Raises:
         ResultError: A folder does not exist, holds a broken file, or holds no curve.
@@ -134,7 +125,8 @@ def compare(
     """
     if not tolerance_percent >= 0:
         raise UsageError(f"a tolerance of {tolerance_percent:g} %", hint="give 0 or more")
-    if monotone == "error":
+    settings = Settings(**options)
+    if settings.monotone == "error":
         raise UsageError(
             "bootstrap replicates cannot be refused for a dip", hint="choose the pareto or isotonic policy"
         )
@@ -151,8 +143,10 @@ def compare(
             raise ResultError(
                 "0 curves: there is nothing to compare with", where=name, hint="name a folder of results"
             )
-    settings = _Settings(metric, tolerance_percent, method, monotone)
-    rows = [_row(key, sides[0].get(key), sides[1].get(key), settings) for key in {**sides[0], **sides[1]}]
+    rows = [
+        _row(key, sides[0].get(key), sides[1].get(key), settings, tolerance_percent)
+        for key in {**sides[0], **sides[1]}
+    ]
     rows = [replace(row, reason=row.reason and _named(row.reason, places)) for row in rows]
     rows.sort(key=lambda row: (ORDER.index(row.verdict), row.dataset, row.task, row.detector, row.codec))
     metrics = tuple(sorted({row.metric for row in rows}))
@@ -164,14 +158,6 @@ def _named(text: str, places: Mapping[Path, str]) -> str:
     for folder, name in places.items():
         text = text.replace(str(folder), name)
     return text
-
-
-@dataclass(frozen=True)
-class _Settings:
-    metric: str
-    tolerance_percent: float
-    method: Method
-    monotone: Monotone
 
 
 def _keyed(results: Iterable[Result], folder: Path) -> dict[Key, Result]:
@@ -186,7 +172,9 @@ def _keyed(results: Iterable[Result], folder: Path) -> dict[Key, Result]:
     return keyed
 
 
-def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings) -> Row:
+def _row(
+    key: Key, base: Result | None, head: Result | None, settings: Settings, tolerance_percent: float
+) -> Row:
     metric = main_metric([side for side in (base, head) if side is not None], settings.metric)
     n_images = next((side.meta["dataset"].get("images") for side in (head, base) if side is not None), None)
     if base is None or head is None:
@@ -208,32 +196,22 @@ def _row(key: Key, base: Result | None, head: Result | None, settings: _Settings
     if refusal:
         return replace(row, reason=refusal)
     if _is_identical(base, head):
-        return replace(
-            row,
-            verdict="identical",
-            bd_rate=Estimate(value=0.0, low=0.0, high=0.0, method=settings.method, overlap=1.0),
-        )
+        nothing = Estimate(value=0.0, low=0.0, high=0.0, method=settings.method, overlap=1.0)
+        return replace(row, verdict="identical", bd_rate=nothing)
     try:
         judged = judge(
             # Both are of one codec: what is said of them says which.
             replace(base.curve, codec="base"),
             replace(head.curve, codec="head"),
             *_common(base.replicates, head.replicates),
+            tolerance_percent=tolerance_percent,
             metric=metric,
-            tolerance_percent=settings.tolerance_percent,
             method=settings.method,
             monotone=settings.monotone,
         )
     except ResultError as error:
         return replace(row, reason=str(error))
-    return replace(
-        row,
-        verdict=judged.verdict,
-        reason=judged.reason,
-        bd_rate=judged.bd_rate,
-        difference=judged.difference,
-        at_rates=judged.at_rates,
-    )
+    return replace(row, **vars(judged))
 
 
 def _refusal(base: Result, head: Result) -> str | None:
@@ -258,13 +236,8 @@ def _refusal(base: Result, head: Result) -> str | None:
 
 
 def _is_identical(base: Result, head: Result) -> bool:
-    digests = [result.meta.get("bitstreams") for result in (base, head)]
-    return (
-        digests[0] is not None
-        and digests[0] == digests[1]
-        and base.qualities == head.qualities
-        and base.results == head.results
-    )
+    sides = [(each.meta.get("bitstreams"), each.qualities, each.results) for each in (base, head)]
+    return sides[0][0] is not None and sides[0] == sides[1]
 
 
 def _common(base: Replicates | None, head: Replicates | None) -> tuple[Replicates | None, Replicates | None]:

@@ -7,7 +7,7 @@ of accuracy means more of it for the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from scipy.interpolate import PchipInterpolator
 
 from icm_bench.curves.bdrate import prepared_bd_rate, replicated_bd_rate
 from icm_bench.curves.curve import Curve, Monotone, measured, rising
-from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Method, Settings
+from icm_bench.curves.estimate import LOW_OVERLAP, Estimate, Options, Settings
 from icm_bench.curves.interval import interval, with_interval
 from icm_bench.curves.prepared import Prepared
 from icm_bench.curves.replicates import Replicates
@@ -98,10 +98,8 @@ def judge(
     base_replicates: Replicates | None,
     head_replicates: Replicates | None,
     *,
-    metric: str = "map",
     tolerance_percent: float = 0.5,
-    method: Method = "pchip",
-    monotone: Monotone = "pareto",
+    **options: Unpack[Options],
 ) -> Judgement:
     """Judge head's curve against base's.
 
@@ -115,16 +113,15 @@ def judge(
         head: The later curve.
         base_replicates: Base's rates and accuracies on bootstrap replicates, or None.
         head_replicates: Head's on the same replicates, or None.
-        metric: The name of the accuracy.
         tolerance_percent: The BD-rate that is let pass, percent, 0 or more.
-        method: How a curve runs between its points.
-        monotone: ``pareto`` or ``isotonic``.
+        options: ``metric``, ``method`` and ``monotone``, which is ``pareto`` or ``isotonic``.
 
     Raises:
         ResultError: A curve or its replicates lack the metric, or the replicates differ in number.
         UsageError: The method or the policy is unknown.
     """
-    settings = Settings(metric, method, monotone)
+    settings = Settings(**options)
+    metric, monotone = settings.metric, settings.monotone
     curves = [measured(curve, metric) for curve in (base, head)]
     if base_replicates is None or head_replicates is None:
         estimate = prepared_bd_rate(Prepared(base, settings), Prepared(head, settings))
@@ -221,11 +218,7 @@ def _at_first(
     if not matched.size:
         return (), None, np.empty(0)
     first, second = (_reached(*curve, first_bpp[matched], monotone) for curve in curves)
-    replicated = (
-        np.empty((len(matched), 0))
-        if replicates is None
-        else _replicated_differences(replicates, matched, monotone)
-    )
+    replicated = _replicated_differences(replicates or [], matched, monotone)
     limits = [interval(row) for row in replicated]
     points = tuple(
         AccuracyAt(float(rate), float(was), float(now), low, high)
@@ -238,13 +231,10 @@ def _replicated_differences(
     replicates: list[tuple[Floats, Floats]], matched: NDArray[np.intp], monotone: Monotone
 ) -> Floats:
     # In each replicate the rates are base's own there: both curves' rates move together with the images.
-    base_bpp = replicates[0][0]
-    differences = np.empty((len(matched), base_bpp.shape[1]))
-    for index in range(base_bpp.shape[1]):
-        at = base_bpp[matched, index]
-        base, head = (
-            _reached(bpp[:, index], accuracy[:, index], at, monotone) for bpp, accuracy in replicates
-        )
+    differences = np.empty((len(matched), replicates[0][0].shape[1] if replicates else 0))
+    for index in range(differences.shape[1]):
+        at = replicates[0][0][matched, index]
+        base, head = (_reached(bpp[:, index], own[:, index], at, monotone) for bpp, own in replicates)
         differences[:, index] = head - base
     return differences
 
