@@ -25,9 +25,7 @@ _STALE_S = 3600
 def replacing(path: Path, error_type: type[IcmBenchError] = StoreError) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success flush it to the disk and give it the final name.
 
-    Args:
-        path: The final name; its folder is made where it is missing.
-        error_type: What to raise.
+    The folder is made where it is missing.
 
     Raises:
         IcmBenchError: Of that type: the folder cannot be written, or the disk is full. Nothing is left behind.
@@ -69,8 +67,15 @@ def write_json(path: Path, content: Any, error_type: type[IcmBenchError], indent
         text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
     except ValueError as error:
         raise error_type("holds a figure that is not finite", where=path) from error
+    write_text(path, text, error_type)
+
+
+def write_text(
+    path: Path, text: str, error_type: type[IcmBenchError] = StoreError, errors: str = "strict"
+) -> None:
+    """Write text as UTF-8, whole or not at all; errors as :func:`replacing`."""
     with replacing(path, error_type) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
 def below(root: Path, *names: str) -> Path:

@@ -66,18 +66,15 @@ def objects(
 ) -> None:
     """Write where objects are in images, in COCO's format: what detectors find, and annotations; to train with."""
     from icm_bench.dataset import open_dataset
-    from icm_bench.file import replacing
+    from icm_bench.file import write_text
     from icm_bench.pipeline.judge import choose_detector
     from icm_bench.pipeline.pseudo import joined_objects
 
     dataset = open_dataset("folder", images=images, annotations=annotations)
-    chosen = [
-        choose_detector(text)[0].create("cpu")
-        for text in option.listed(detectors, "--detectors", "yolox:weights=FILE")
-    ]
+    specs = option.listed(detectors, "--detectors", "yolox:weights=FILE")
+    chosen = [choose_detector(spec)[0].create("cpu") for spec in specs]
     found = joined_objects(dataset, chosen, score, images)
-    with replacing(output) as temporary:
-        temporary.write_text(json.dumps(found))
+    write_text(output, json.dumps(found))
     say(f"{len(found['annotations'])} objects in {len(found['images'])} images: {output}")
 
 

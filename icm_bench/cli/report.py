@@ -37,7 +37,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare every curve with its earlier self; exit status 1 where one is worse, beyond chance."""
-    from icm_bench.file import replacing
+    from icm_bench.file import write_text
     from icm_bench.report import difference, regression, revision
 
     folder = Path("results")
@@ -53,9 +53,7 @@ def compare(
         )
     for path in output or ():
         ending = difference.ENDINGS.get(path.suffix, format_)
-        with replacing(path, ResultError) as temporary:
-            text = difference.render(found, ending)
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_text(path, difference.render(found, ending), ResultError, errors="backslashreplace")
     typer.echo(difference.render(found, format_), nl=False)
     if found.is_worse:
         raise typer.Exit(1)

@@ -29,7 +29,7 @@ from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates, read_replicates, write_replicates
 from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import ResultError
-from icm_bench.file import below, file_digest, replacing
+from icm_bench.file import below, file_digest, write_text
 from icm_bench.metrics.metric import MAIN_METRICS
 
 _RESAMPLES = ".resamples.parquet"
@@ -126,11 +126,9 @@ class Result:
             found = read_replicates(path)
         except ResultError as error:
             return None, str(error)
-        if len(found.bpp) != len(self.qualities):
-            return (
-                None,
-                f"{path.name} is of {len(found.bpp)} operating points, the curve of {len(self.qualities)}",
-            )
+        n_found, n_points = len(found.bpp), len(self.qualities)
+        if n_found != n_points:
+            return None, f"{path.name} is of {n_found} operating points, the curve of {n_points}"
         return found, None
 
     def _rates(self) -> list[float]:
@@ -143,10 +141,8 @@ class Result:
 def main_metric(results: Sequence[Result], asked: str = MAIN_METRICS[0]) -> str:
     """Return the metric that curves of one dataset and task are compared on.
 
-    Args:
-        results: The curves.
-        asked: What was asked for. AP stands for the dataset's own accuracy, where that is another, and where there is
-            no detector for PSNR.
+    Where AP was asked for, it stands for the dataset's own accuracy, where that is another, and where there is no
+    detector for PSNR.
     """
     found = [metric for metric in MAIN_METRICS if any(metric in result.results for result in results)]
     return found[0] if found and asked == MAIN_METRICS[0] else asked
@@ -177,8 +173,8 @@ def save(result: Result, path: Path, replicates: Replicates | None) -> None:
     schema.check_result(content, path)
     if result.timings:
         timed = _rounded({**result.timings, "curve": content["meta"]["digest"]})
-        _write_json(timings, {**timed, "digest": schema.timings_digest(timed)})
-    _write_json(path, content)
+        write_text(timings, _text({**timed, "digest": schema.timings_digest(timed)}), ResultError)
+    write_text(path, _text(content), ResultError)
     if replicates is None:
         resamples.unlink(missing_ok=True)
     if not result.timings:
@@ -224,9 +220,7 @@ def load(path: Path) -> Result:
 def find(root: Path, broken: Callable[[ResultError], None] | None = None) -> Iterator[Result]:
     """Yield every result below a folder of results or one of the folders within it, in order of its path.
 
-    Args:
-        root: The folder.
-        broken: Called with the error of each file that is no result file, which is then left out.
+    ``broken`` is called with the error of each file that is no result file, which is then left out.
 
     Raises:
         ResultError: The folder does not exist, or a file in it is broken and nobody is to be called.
@@ -300,11 +294,6 @@ def _content(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
     )
     content["meta"]["digest"] = schema.content_digest(content)
     return content
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path, ResultError) as temporary:
-        temporary.write_text(_text(content), encoding="utf-8")
 
 
 def _text(content: Mapping[str, Any]) -> str:

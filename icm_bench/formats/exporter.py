@@ -14,7 +14,7 @@ from typing import Any
 
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError
-from icm_bench.file import replacing, write_json
+from icm_bench.file import write_json, write_text
 
 
 def export_tidy(results: Iterable[Result], path: Path) -> None:
@@ -22,10 +22,6 @@ def export_tidy(results: Iterable[Result], path: Path) -> None:
 
     Columns: dataset, task, detector, codec, quality, bpp; then the metrics, seconds an image, the accuracy on
     uncompressed images and the conventions of the rates, each by name. A figure that is not defined is an empty cell.
-
-    Args:
-        results: The curves.
-        path: The CSV file.
 
     Raises:
         ResultError: The file cannot be written.
@@ -37,16 +33,13 @@ def export_tidy(results: Iterable[Result], path: Path) -> None:
     writer = csv.DictWriter(text, [*leading, *sorted(others)], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _inert(value) for key, value in row.items()} for row in rows)
-    _write(path, text.getvalue())
+    write_text(path, text.getvalue(), ResultError)
 
 
 def _inert(value: Any) -> Any:
     """Return a cell that no spreadsheet takes for a formula."""
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-        else value
-    )
+    is_computed = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_computed else value
 
 
 def _tidy_rows(result: Result) -> Iterator[dict[str, Any]]:
@@ -68,10 +61,6 @@ def export_compressai(result: Result, path: Path) -> None:
 
     Points are in order of rising rate. A metric that is not defined at every point is left out: the format has no
     word for it. The conventions of the rates go along as ``meta``.
-
-    Args:
-        result: The curve.
-        path: The JSON file.
 
     Raises:
         ResultError: The file cannot be written.
@@ -95,8 +84,3 @@ def export_compressai(result: Result, path: Path) -> None:
         },
     }
     write_json(path, content, ResultError, indent=2)
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path, ResultError) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
 import platform
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from icm_bench.error import StoreError, UsageError
-from icm_bench.file import replacing
+from icm_bench.file import write_text
 from icm_bench.pipeline import store
 from icm_bench.pipeline.plan import OperatingPoint, Plan
 
@@ -86,7 +89,7 @@ def record_of(plan: Plan) -> dict[str, Any]:
 
 def standings(record: Mapping[str, Any], root: Path) -> list[Standing]:
     """Return where each operating point of a recorded plan stands in the stores below a folder."""
-    names = [f"{shard:05d}.parquet" for shard in range(len(record["shards"]))]
+    names = [store.shard_name(shard) for shard in range(len(record["shards"]))]
     present = {
         folder: {path.name for path in (root / folder).glob("*.parquet")}
         for point in record["points"]
@@ -103,17 +106,13 @@ def standings(record: Mapping[str, Any], root: Path) -> list[Standing]:
         n_done = 0
         for name, shard in zip(names, record["shards"], strict=True):
             missing = [folder for folder in point["folders"] if name not in present[folder]]
-            is_coded = not any(_kind(folder) == "coded" for folder in missing)
             n_done += not missing
-            core_s += (not is_coded) * code_s * shard["megapixels"]
-            is_compared = not any(_kind(folder) == "compared" for folder in missing)
-            core_s += (not is_compared) * _COMPARE_S * shard["megapixels"]
-            core_s += sum(
-                detect_s[_detector(folder)] * shard["images"]
-                for folder in missing
-                if _kind(folder) == "predicted"
-            )
-            n_bytes += (not is_coded) * shard["megapixels"] * 1e6 * _BITS_PER_PIXEL / 8
+            for folder in missing:
+                if (kind := _kind(folder)) == "predicted":
+                    core_s += detect_s[_detector(folder)] * shard["images"]
+                else:
+                    core_s += (code_s if kind == "coded" else _COMPARE_S) * shard["megapixels"]
+                    n_bytes += (kind == "coded") * shard["megapixels"] * 1e6 * _BITS_PER_PIXEL / 8
         found.append(Standing(point["codec"], point["quality"], n_done, len(names), core_s, n_bytes))
     return found
 
@@ -172,8 +171,7 @@ def marked(plan: Plan) -> Iterator[Path]:
     text = json.dumps(record_of(plan), sort_keys=True)
     path = plan.store.root / _FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
     if not path.exists():
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     mark = path.with_suffix(f".{platform.node()}-{os.getpid()}.running")
     mark.touch()
     try:
@@ -254,58 +252,39 @@ class Forecast:
         self._coders = workers - predictors
         self._predictors = predictors
         self._began = time.monotonic()
-        self._begun: dict[int, _Cost] = {}
-        self._spent: dict[OperatingPoint, _Cost] = {}
-        self._left: dict[OperatingPoint, float] = {}
+        # Of a job, and of a point: seconds to code, seconds to predict, and the megapixels that took them.
+        self._begun: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+        self._spent: dict[OperatingPoint, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+        self._left: dict[OperatingPoint, float] = defaultdict(float)
         for point, megapixels in jobs:
-            self._left[point] = self._left.get(point, 0.0) + megapixels
+            self._left[point] += megapixels
 
     def spend(self, index: int, seconds: Mapping[str, float]) -> None:
         """Note what a stage of a job took, by step."""
         # Loading is done once a process: it says nothing about what is left.
         code_s = sum(value for step, value in seconds.items() if step not in ("load", "detect"))
-        self._begun[index] = self._begun.get(index, _Cost()) + _Cost(code_s, seconds.get("detect", 0.0))
+        self._begun[index] += [code_s, seconds.get("detect", 0.0), 0.0]
 
     def done(self, index: int) -> None:
         """Note that a job is done."""
         point, megapixels = self._jobs[index]
-        cost = self._begun.pop(index, _Cost())
-        self._spent[point] = self._spent.get(point, _Cost()) + dataclasses.replace(
-            cost, megapixels=megapixels
-        )
+        self._spent[point] += self._begun.pop(index, 0.0) + np.array([0.0, 0.0, megapixels])
         self._left[point] -= megapixels
 
     @property
     def left_s(self) -> float:
         """Wall time that is left in seconds, at the pace so far; a point that has not begun costs what is declared."""
-        spent = sum(self._spent.values(), _Cost())
-        declared_s = sum(point.s_per_megapixel * cost.megapixels for point, cost in self._spent.items())
-        scale = spent.code_s / declared_s if declared_s else 1.0
-        predict_s = spent.predict_s / spent.megapixels if spent.megapixels else 0.0
-        left = _Cost()
+        spent_s, predicted_s, spent_megapixels = sum(self._spent.values(), np.zeros(3)).tolist()
+        declared_s = sum(point.s_per_megapixel * cost[2] for point, cost in self._spent.items())
+        scale = spent_s / declared_s if declared_s else 1.0
+        predict_s = predicted_s / spent_megapixels if spent_megapixels else 0.0
+        code_left_s = predict_left_s = 0.0
         for point, megapixels in self._left.items():
-            cost = self._spent.get(point, _Cost(scale * point.s_per_megapixel, predict_s, 1.0))
-            share = max(megapixels, 0.0) / cost.megapixels
-            left += _Cost(share * cost.code_s, share * cost.predict_s)
+            cost = self._spent.get(point, np.array([scale * point.s_per_megapixel, predict_s, 1.0]))
+            share = max(megapixels, 0.0) / cost[2]
+            code_left_s += share * cost[0]
+            predict_left_s += share * cost[1]
         if self._predictors:  # both go on at once, and the slower stage tells
-            return max(left.code_s / max(self._coders, 1), left.predict_s / self._predictors)
-        elapsed_s = time.monotonic() - self._began
-        return left.total_s * (elapsed_s / spent.total_s if spent.total_s else 1 / self._coders)
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """What a number of megapixels took, stage by stage."""
-
-    code_s: float = 0.0
-    predict_s: float = 0.0
-    megapixels: float = 0.0
-
-    @property
-    def total_s(self) -> float:
-        return self.code_s + self.predict_s
-
-    def __add__(self, other: _Cost) -> _Cost:
-        return _Cost(
-            self.code_s + other.code_s, self.predict_s + other.predict_s, self.megapixels + other.megapixels
-        )
+            return float(max(code_left_s / max(self._coders, 1), predict_left_s / self._predictors))
+        elapsed_s, total_s = time.monotonic() - self._began, spent_s + predicted_s
+        return float((code_left_s + predict_left_s) * (elapsed_s / total_s if total_s else 1 / self._coders))
