@@ -132,13 +132,7 @@ class Album:
 
 
 def make_album(group: Group, stores: Stores, places: Places, n_images: int) -> Album:
-    """Return the images of a group that lose most, as they were decoded at every operating point.
-
-    Args:
-        group: Curves whose bitstreams and predictions are in the stores.
-        stores: The stores.
-        places: Where the dataset lies.
-        n_images: How many images to show.
+    """Return the images of a group that lose most, so many, as they were decoded at every operating point.
 
     Raises:
         IcmBenchError: The dataset is not at hand or is another, or the stores lack a shard or are of another run.
@@ -202,23 +196,18 @@ class Point:
     def n_found(self, truth: GroundTruth) -> NDArray[np.int64]:
         """Count the objects that were found in each image."""
         rows = self._stored.predictions(least_score=RANKING_SCORE)
-        matches = match(truth, rows, self._task)
+        matches = match(truth, rows, cast("Task", self.result.task))
         is_true = (matches.true[0] & 1) > 0
         return np.bincount(matches.image[is_true], minlength=truth.n_images)
 
     def detections(self, record: ImageRecord, truth: GroundTruth) -> list[Detection]:
         """Return an image's detections, best first, each with the object that it found."""
         rows = self._stored.predictions(self.dataset.images.index(record), LEAST_SCORE)
-        rows = [row for row in rows if row["image_id"] == record.id]
-        return pair(truth, rows, self._task)
+        return pair(truth, [row for row in rows if row["image_id"] == record.id], self.result.task)
 
     def decode(self, record: ImageRecord) -> tuple[Image, int]:
         """Return an image as its stored bitstream decodes, and the bitstream's bytes."""
         return self._stored.decode(record.id, self.dataset.images.index(record))
-
-    @property
-    def _task(self) -> Task:
-        return cast("Task", self.result.task)
 
     @cached_property
     def _stored(self) -> StoredImages:
@@ -226,15 +215,9 @@ class Point:
 
 
 def pair(truth: GroundTruth, rows: Sequence[Mapping[str, Any]], task: str) -> list[Detection]:
-    """Pair the detections of one image with its objects: greedily, best score first, at an IoU of 0.5.
+    """Pair the COCO result rows of one image with its objects: greedily, best score first, at an IoU of 0.5.
 
-    Args:
-        truth: The image's objects.
-        rows: COCO result rows of the image.
-        task: Whether boxes or masks are compared.
-
-    Returns:
-        The detections, best score first; the objects' indices count those that are not crowds.
+    The task says whether boxes or masks are compared. The objects' indices count those that are not crowds.
     """
     ordered = sorted(rows, key=lambda row: -row["score"])
     number = np.cumsum(~truth.crowd) - 1

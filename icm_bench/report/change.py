@@ -11,16 +11,10 @@ from icm_bench.report.table import Table
 
 
 def section(regression: Regression, images: str = "") -> str:
-    """Return what changed as one HTML section, the curves that need a reader's eye first.
-
-    Args:
-        regression: What changed.
-        images: HTML of images of it.
-    """
+    """Return what changed as one HTML section, the curves that need a reader's eye first, HTML of images last."""
     tables = "".join(map(_table, difference.tables(regression)))
-    notes = "".join(
-        f'<p class="caption">{html.escape(note)}</p>' for note in difference.notes(regression)[1:]
-    )
+    captions = map(html.escape, difference.notes(regression)[1:])
+    notes = "".join(f'<p class="caption">{caption}</p>' for caption in captions)
     return (
         '<section id="change" aria-labelledby="title-change"><h2 id="title-change">What changed</h2>'
         f"<p><strong>{html.escape(difference.headline(regression))}</strong></p>"
@@ -48,8 +42,7 @@ def _cells(shown: Table, row: tuple[str, ...], order: Sequence[int]) -> str:
             return f'<th scope="row">{text}</th>'
         if shown.header[index] == "remark":
             return f'<td class="remark">{text}</td>'
-        return (
-            f'<td class="number">{text}</td>' if shown.is_number(index) and index > 1 else f"<td>{text}</td>"
-        )
+        kind = ' class="number"' if shown.is_number(index) and index > 1 else ""
+        return f"<td{kind}>{text}</td>"
 
     return "".join(map(cell, order))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from typing import Any
 
 from icm_bench.curves.bdrate import prepared_bd_rate
@@ -77,14 +77,8 @@ def make_group(
 ) -> Group:
     """Compute the BD-rates of every codec of a group against every other, or the anchor where there are many.
 
-    AP stands for the dataset's own accuracy, where that is another.
-
-    Args:
-        results: The curves.
-        metric: What the BD-rates are on.
-        method: How a curve runs between its points.
-        base: Earlier curves, of which those of the group's own codecs are drawn as well.
-        labels: Codecs' labels by spec or name.
+    AP stands for the dataset's own accuracy, where that is another. Of the earlier curves in ``base``, those of the
+    group's own codecs are drawn as well. Labels are by spec or name.
     """
     matrix = {}
     metric = main_metric(results, metric)
@@ -128,17 +122,18 @@ def plot_data(group: Group) -> dict[str, Any]:
 def matrix_table(group: Group) -> str:
     """Return the BD-rates as HTML: a row a codec, a column an anchor."""
     codecs = [result.codec for result in group.results]
-    name = _text(metric_of(group.metric).label)
+    name = escape(metric_of(group.metric).label)
     head = "".join(
-        f'<th scope="col" title="{_text(codec)}">{_text(group.labels[codec])}</th>' for codec in group.anchors
+        f'<th scope="col" title="{escape(codec)}">{escape(group.labels[codec])}</th>'
+        for codec in group.anchors
     )
     rows = "".join(
-        f'<tr><th scope="row" title="{_text(codec)}">{_text(group.labels[codec])}</th>'
+        f'<tr><th scope="row" title="{escape(codec)}">{escape(group.labels[codec])}</th>'
         + "".join(_matrix_cell(group.matrix.get((codec, anchor))) for anchor in group.anchors)
         + "</tr>"
         for codec in codecs
     )
-    dropped = _text("".join(f" {line}" for line in dip_notes(group.matrix.values())))
+    dropped = escape("".join(f" {line}" for line in dip_notes(group.matrix.values())))
     return (
         f'<p class="caption">BD-rate on {name}: codec (row) against anchor (column). Negative means fewer bits for the '
         f"same accuracy. In brackets the paired 95 % interval; ! marks an overlap below {LOW_OVERLAP}.{dropped}</p>"
@@ -151,28 +146,12 @@ def points_table(group: Group) -> str:
     """Return every operating point as a sortable HTML table."""
     main = main_metric(group.results)
     shown = [key for key in dict.fromkeys((main, *_SHOWN)) if key in group.metrics]
-    names = [
-        "codec",
-        "quality",
-        "bpp",
-        *(metric_of(key).label for key in shown),
-        f"{metric_of(main).label} 95 %",
-        "encode s",
-        "decode s",
-    ]
-    head = "".join(f'<th scope="col"><button type="button">{_text(name)}</button></th>' for name in names)
+    names = ["codec", "quality", "bpp", *(metric_of(key).label for key in shown)]
+    names += [f"{metric_of(main).label} 95 %", "encode s", "decode s"]
+    head = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in names)
     original = group.results[0].meta.get("uncompressed") or {}
-    rows = [
-        [
-            "uncompressed",
-            None,
-            None,
-            *(original.get(key) for key in shown),
-            original.get("intervals", {}).get(main),
-            None,
-            None,
-        ]
-    ]
+    band = original.get("intervals", {}).get(main)
+    rows = [["uncompressed", None, None, *map(original.get, shown), band, None, None]]
     for result in group.results:
         rows += _point_rows(result, group.labels[result.codec], shown, main)
     digits = [0, None, 4, *(metric_of(key).digits for key in shown), 1, 3, 3]
@@ -191,7 +170,7 @@ def points_table(group: Group) -> str:
 def manifest(group: Group) -> str:
     """Return what the curves were measured under, as HTML."""
     return "".join(
-        f"<details><summary>{_text(group.labels[result.codec])}: {_text(result.codec)}</summary>"
+        f"<details><summary>{escape(group.labels[result.codec])}: {escape(result.codec)}</summary>"
         f"{_definitions(_manifest_of(result))}</details>"
         for result in group.results
     )
@@ -205,7 +184,7 @@ def facts(group: Group) -> str:
     original = (group.results[0].meta.get("uncompressed") or {}).get(main)
     if original is not None:
         counted.append(f"{metric_of(main).label} {original:.1f} on the uncompressed images")
-    return f"<p>{_text('; '.join(counted))}.</p>" if counted else ""
+    return f"<p>{escape('; '.join(counted))}.</p>" if counted else ""
 
 
 def embedded_json(content: Any) -> str:
@@ -247,15 +226,9 @@ def _curves_data(group: Group) -> list[dict[str, Any]]:
             data["rivals"] = [len(curves)]
             earlier = _curve_data(group.base[result.codec], group.metrics)
             style = {**earlier["style"], "line": 3}
-            curves.append(
-                earlier
-                | {
-                    "label": f"{data['label']}, base",
-                    "style": style,
-                    "rivals": [len(curves) - 1],
-                    "isBase": True,
-                }
-            )
+            label = f"{data['label']}, base"
+            rivals = [len(curves) - 1]
+            curves.append(earlier | {"label": label, "style": style, "rivals": rivals, "isBase": True})
     return curves
 
 
@@ -298,12 +271,9 @@ def _point_rows(result: Result, label: str, shown: Sequence[str], main: str) -> 
 
 def _manifest_of(result: Result) -> dict[str, Any]:
     meta = result.meta
-    codec_versions = meta.get("codec_version")
-    if isinstance(codec_versions, list):
-        codec_versions = list(dict.fromkeys(codec_versions))
     return {
         "command": meta.get("command"),
-        "codec": codec_versions,
+        "codec": list(dict.fromkeys(meta.get("codec_version") or ())),
         "detector": meta.get("detector", {}).get("version"),
         "ladder": result.qualities,
         "dataset fingerprint": meta.get("dataset", {}).get("fingerprint"),
@@ -315,25 +285,21 @@ def _manifest_of(result: Result) -> dict[str, Any]:
 
 
 def _definitions(content: Mapping[str, Any]) -> str:
-    entries = "".join(
-        f"<dt>{_text(name)}</dt><dd>{_plain(value)}</dd>" for name, value in content.items() if value
-    )
-    return f"<dl>{entries}</dl>"
+    entries = (f"<dt>{escape(name)}</dt><dd>{_plain(value)}</dd>" for name, value in content.items() if value)
+    return f"<dl>{''.join(entries)}</dl>"
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
-        return _text("; ".join(f"{key}: {item}" for key, item in value.items()))
-    if isinstance(value, list):
-        return _text(", ".join(str(item) for item in value))
-    return _text(str(value))
+        return escape("; ".join(f"{key}: {item}" for key, item in value.items()))
+    return escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _matrix_cell(estimate: Estimate | None) -> str:
     if estimate is None:
         return '<td class="self">–</td>'
     if estimate.value is None:
-        return f'<td class="none">none<small>{_text(estimate.reason or "")}</small></td>'
+        return f'<td class="none">none<small>{escape(estimate.reason or "")}</small></td>'
     sure = estimate.low is not None and estimate.high is not None and (estimate.high < 0 or estimate.low > 0)
     kind = ("less" if estimate.value < 0 else "more") if sure else "open"
     flag = " !" if estimate.is_low_overlap else ""
@@ -346,12 +312,8 @@ def _cell(value: Any, digits: int | None) -> str:
     if value is None or (isinstance(value, list) and None in value):
         return '<td data-value=""></td>'
     if isinstance(value, str):
-        return f"<td>{_text(value)}</td>"
+        return f"<td>{escape(value)}</td>"
     if isinstance(value, list):
         return f'<td class="number" data-value="{value[0]}">[{value[0]:.1f}, {value[1]:.1f}]</td>'
     shown = f"{value:g}" if digits is None else f"{value:.{digits}f}"
     return f'<td class="number" data-value="{value}">{shown}</td>'
-
-
-def _text(text: str) -> str:
-    return html.escape(text)

@@ -6,12 +6,13 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 from xml.etree import ElementTree
 
 from rich.console import Console
 
+from icm_bench.curves.estimate import Estimate
 from icm_bench.curves.result import titled
 from icm_bench.metrics.metric import metric_of
 from icm_bench.report import escape, table
@@ -33,13 +34,7 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 def render(regression: Regression, format_: Format) -> str:
     """Return a comparison in a format, ending in a newline."""
-    renderers: dict[Format, Callable[[Regression], str]] = {
-        "text": text,
-        "markdown": markdown,
-        "json": to_json,
-        "junit": junit,
-    }
-    return renderers[format_](regression)
+    return {"text": text, "markdown": markdown, "json": to_json, "junit": junit}[format_](regression)
 
 
 def headline(regression: Regression) -> str:
@@ -138,14 +133,11 @@ def tables(regression: Regression) -> list[Table]:
     for group, rows in _groups(regression).items():
         dataset, task, detector = group
         title = f"{titled(task, dataset, detector)}{_counted(rows)}"
-        made.append(Table(title, _header(rows[0].metric), tuple(_cells(row) for row in rows), n_text=1))
+        gained = f"{metric_of(rows[0].metric).label} gained"
+        measured = ("BD-rate", "95 %", "overlap", gained, "95 %", "bits", "enc s", "dec s")
+        header = ("codec", "verdict", *measured, "remark")
+        made.append(Table(title, header, tuple(map(_cells, rows)), n_text=1))
     return made
-
-
-def _header(metric: str) -> tuple[str, ...]:
-    gained = f"{metric_of(metric).label} gained"
-    measured = ("BD-rate", "95 %", "overlap", gained, "95 %", "bits", "enc s", "dec s")
-    return "codec", "verdict", *measured, "remark"
 
 
 def _counted(rows: list[Row]) -> str:
@@ -168,16 +160,13 @@ def notes(regression: Regression) -> list[str]:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    figure, difference = row.bd_rate, row.difference
-    has_percent = figure is not None and figure.value is not None
-    overlap = None if figure is None else figure.overlap
-    flag = " !" if figure is not None and figure.is_low_overlap else ""
+    figure, difference = row.bd_rate or Estimate(value=None, method="pchip"), row.difference
     return (
         row.codec,
         row.verdict,
-        f"{figure.value:+.2f} %" if figure is not None and has_percent else "",
-        table.bounds(figure.low, figure.high, "+.2f") if figure is not None and has_percent else "",
-        "" if overlap is None else f"{overlap:.2f}{flag}",
+        "" if figure.value is None else f"{figure.value:+.2f} %",
+        "" if figure.value is None else table.bounds(figure.low, figure.high, "+.2f"),
+        table.overlap(figure),
         "" if difference is None else f"{difference.mean:+.2f}",
         "" if difference is None else table.bounds(difference.low, difference.high, "+.2f"),
         _percent(row.bits),

@@ -9,7 +9,6 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -18,20 +17,11 @@ from urllib.parse import quote
 from icm_bench.curves.comparison import comparable, grouped
 from icm_bench.curves.result import find
 from icm_bench.error import IcmBenchError, ResultError
-from icm_bench.file import replacing
-from icm_bench.report import plot
+from icm_bench.file import replacing, write_text
+from icm_bench.report import content, plot
 from icm_bench.report.browser import IOU, LONGEST_SIDE, Album, Places, Stores, make_album
 from icm_bench.report.change import section
-from icm_bench.report.content import (
-    Group,
-    embedded_json,
-    facts,
-    make_group,
-    manifest,
-    matrix_table,
-    plot_data,
-    points_table,
-)
+from icm_bench.report.content import Group
 from icm_bench.report.regression import Regression, compare
 from icm_bench.report.selection import Selection
 from icm_bench.report.style import check_labels
@@ -104,7 +94,7 @@ def write(
         f"left out: {line}" for line in [*map(str, errors), *(line for _, left in compared for line in left)]
     ]
     earlier = [] if base is None else list(find(base))
-    groups = [make_group(curves, metric, base=earlier, labels=labels) for curves, _ in compared]
+    groups = [content.make_group(curves, metric, base=earlier, labels=labels) for curves, _ in compared]
     if errors and not groups:
         raise errors[0]
     if not groups:
@@ -124,14 +114,13 @@ def write(
             album.embed()
     else:
         for album in made:
-            _write_pictures(album, folder)
+            for name, picture in album.pictures.items():
+                with replacing(folder / name, ResultError) as temporary:
+                    temporary.write_bytes(picture)
             album.refer(quote(folder.name))
             kept |= set(album.pictures)
-    with replacing(output, ResultError) as temporary:
-        # Names of files may hold bytes that are no text.
-        temporary.write_text(
-            render(groups, albums, change, worse), encoding="utf-8", errors="backslashreplace"
-        )
+    # Names of files may hold bytes that are no text.
+    write_text(output, render(groups, albums, change, worse), ResultError, errors="backslashreplace")
     _sweep(folder, kept)
     return missed + [f"no images: {album}" for album in albums if isinstance(album, IcmBenchError)]
 
@@ -152,7 +141,7 @@ def render(
     """
     script, style = _asset("page.js"), _asset("page.css")
     browsers = [album.data if isinstance(album, Album) else None for album in albums]
-    data = {"groups": [plot_data(group) for group in groups], "browsers": browsers}
+    data = {"groups": [content.plot_data(group) for group in groups], "browsers": browsers}
     padded = [*albums, *[None] * (len(groups) - len(albums))]
     sections = [_section(index, *pair) for index, pair in enumerate(zip(groups, padded, strict=True))]
     if change is not None:
@@ -165,8 +154,8 @@ def render(
             "STYLE": style,
             "CONTENTS": _contents(groups),
             "SECTIONS": "\n".join(sections),
-            "FOOTER": html.escape(_footer()),
-            "DATA": embedded_json(data),
+            "FOOTER": html.escape(plot.made_by()),
+            "DATA": content.embedded_json(data),
             "SCRIPT": script,
         },
     )
@@ -186,12 +175,6 @@ def _albums(groups: Sequence[Group], pictures: Pictures | None) -> list[Album | 
     return albums
 
 
-def _write_pictures(album: Album, folder: Path) -> None:
-    for name, content in album.pictures.items():
-        with replacing(folder / name, ResultError) as temporary:
-            temporary.write_bytes(content)
-
-
 def _sweep(folder: Path, kept: set[str]) -> None:
     """Remove the pictures of an earlier report, and nothing that a report does not write."""
     if folder.is_symlink() or not folder.is_dir():
@@ -208,12 +191,12 @@ def _section(index: int, group: Group, album: Album | IcmBenchError | None) -> s
     return (
         f'<section id="group-{index}" aria-labelledby="title-{index}">'
         f'<h2 id="title-{index}">{html.escape(group.title)}</h2>'
-        f"{facts(group)}"
+        f"{content.facts(group)}"
         f'<div data-plot="{index}"><noscript>{_still(group)}</noscript></div>'
-        f"<h3>BD-rate</h3>{matrix_table(group)}"
-        f"<h3>Operating points</h3>{points_table(group)}"
+        f"<h3>BD-rate</h3>{content.matrix_table(group)}"
+        f"<h3>Operating points</h3>{content.points_table(group)}"
         f"{_pictures(index, album)}"
-        f"<h3>How it was measured</h3>{manifest(group)}"
+        f"<h3>How it was measured</h3>{content.manifest(group)}"
         "</section>"
     )
 
@@ -240,13 +223,6 @@ def _pictures(index: int, album: Album | IcmBenchError | None) -> str:
         f"{LONGEST_SIDE} pixels, as WebP.</p>"
         f'<div data-browser="{index}"><noscript>They need JavaScript.</noscript></div>'
     )
-
-
-def _footer() -> str:
-    try:
-        return f"icm-bench {version('icm-bench')}"
-    except PackageNotFoundError:
-        return "icm-bench"
 
 
 def _contents(groups: Sequence[Group]) -> str:

@@ -102,25 +102,19 @@ def draw_panels(results: Sequence[Result], panels: Panels, scale: Scale, look: L
             axes.set(xlabel="", ylabel="")
             axes.tick_params(labelsize=look.points - 2)
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-                legend.setdefault(
-                    label.partition(" (")[0] if label.startswith("uncompressed") else label, handle
-                )
+                name = label.partition(" (")[0] if label.startswith("uncompressed") else label
+                legend.setdefault(name, handle)
             axes.legend().remove()
             hidden += plot.n_outside(axes, plot.drawn_of(curves, metric)[0], metric)
-        _name_axes(
-            figure,
-            cells,
-            plain(metric_of(next(iter(titled.values()))[1]).axis) if panels == "detectors" else "AP / %",
-            look,
-        )
+        accuracy = plain(metric_of(next(iter(titled.values()))[1]).axis)
+        _name_axes(figure, cells, accuracy if panels == "detectors" else "AP / %", look)
         columns = min(len(legend), 2 if look.size == "column" else 5)
         n_curves = max(len(curves) for curves, _ in titled.values())
         has_bands = panels != "categories" and look.bands and n_curves <= plot.MOST_WITH_BANDS
         # No BD-rate is of a category: what is left out is said of all of them.
         shown = [(results, "map")] if panels == "categories" else list(titled.values())
-        names = figure.legend(
-            legend.values(), legend, loc="upper center", ncols=columns, fontsize=look.points - 1
-        )
+        small = look.points - 1
+        names = figure.legend(legend.values(), legend, loc="upper center", ncols=columns, fontsize=small)
         inches = names.get_window_extent().height / figure.dpi
         figure.set_figheight(figure.get_figheight() + inches)
         plot.describe(figure, shown, look, bands=has_bands, hidden=hidden)

@@ -325,10 +325,7 @@ def describe(
         parts.append(f"{n_dips} point{'s' if n_dips > 1 else ''} left out of BD-rates: no rise with rate")
     if hidden:
         parts.append(f"{hidden} point{'s' if hidden > 1 else ''} outside the axes")
-    try:
-        parts.append(f"icm-bench {version('icm-bench')}")
-    except PackageNotFoundError:
-        parts.append("icm-bench")
+    parts.append(made_by())
     # A strip of the figure's own at either edge: a plot of several panels names its axes there as well.
     top = Strip(figure, title, ", ", look.points + 1)
     bottom = Strip(figure, parts, "; ", look.points - 2)
@@ -338,6 +335,14 @@ def describe(
     figure.text(
         0.99, bottom.margin, bottom.text, fontsize=bottom.points, color="0.4", ha="right", va="bottom"
     )
+
+
+def made_by() -> str:
+    """Name this package with its version, where it is installed."""
+    try:
+        return f"icm-bench {version('icm-bench')}"
+    except PackageNotFoundError:
+        return "icm-bench"
 
 
 def _n_dips(result: Result, metric: str) -> int:

@@ -27,12 +27,8 @@ class Selection:
     @classmethod
     def parse(cls, codecs: str = "", datasets: str = "", detectors: str = "") -> Selection:
         """Read lists that are separated by commas."""
-        return cls(
-            *(
-                tuple(map(str.strip, filter(str.strip, text.split(","))))
-                for text in (codecs, datasets, detectors)
-            )
-        )
+        lists = [text.split(",") for text in (codecs, datasets, detectors)]
+        return cls(*(tuple(map(str.strip, filter(str.strip, items))) for items in lists))
 
     def of(self, results: Iterable[Result]) -> list[Result]:
         """Return the results that are selected, in the order of ``codecs``.

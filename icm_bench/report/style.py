@@ -72,9 +72,7 @@ def style_of(codec: str) -> Style:
 def labels_of(results: Sequence[Result], given: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return a label for the spec of each curve of a group; the spec itself where two labels would be alike.
 
-    Args:
-        results: Curves of one dataset, task and detector.
-        given: Labels by spec, or by the name of a codec that one curve alone has; those that none has are left out.
+    Labels may be given by spec, or by the name of a codec that one curve alone has; those that none has are left out.
 
     Raises:
         UsageError: More than one curve answers to a label's codec.

@@ -131,7 +131,7 @@ def of_comparison(comparisons: Sequence[Comparison]) -> Table:
                 item.codec,
                 "none" if rate.value is None else f"{rate.value:+.2f} %",
                 bounds(rate.low, rate.high, "+.1f"),
-                "" if rate.overlap is None else f"{rate.overlap:.2f}{' !' if rate.is_low_overlap else ''}",
+                overlap(rate),
                 "none" if gain.value is None else f"{gain.value:+.2f}",
                 bounds(gain.low, gain.high, "+.1f"),
                 f"{MIXED} {remark(rate)}".strip() if item.mixed else remark(rate),
@@ -213,12 +213,9 @@ def of_fixed_accuracies(figures: Sequence[FixedAccuracy]) -> Table:
 
 
 def labelled(table: Table, results: Sequence[Result], given: Mapping[str, str] | None = None) -> Table:
-    """Return a table that calls codecs by their labels, with the specs in a note.
+    """Return a table of one group's curves that calls codecs by their labels, with the specs in a note.
 
-    Args:
-        table: Of these curves.
-        results: Curves of one dataset, task and detector.
-        given: Labels by spec, or by a codec's name.
+    Labels may be given by spec, or by a codec's name.
     """
     labels = labels_of(results, given)
 
@@ -295,9 +292,12 @@ def _quality(value: float | None) -> str:
 
 
 def _interval(bounds: Sequence[float | None] | None) -> str:
-    if not bounds or None in bounds:
-        return ""
-    return f"[{bounds[0]:.1f}, {bounds[1]:.1f}]"
+    return "" if not bounds or None in bounds else f"[{bounds[0]:.1f}, {bounds[1]:.1f}]"
+
+
+def overlap(rate: Estimate) -> str:
+    """Return how much of their ranges curves share as a table shows it, ! where it is little."""
+    return "" if rate.overlap is None else f"{rate.overlap:.2f}{' !' if rate.is_low_overlap else ''}"
 
 
 def percent(rate: Estimate) -> str:

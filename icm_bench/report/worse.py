@@ -17,17 +17,8 @@ from icm_bench.detector import NO_DETECTOR
 from icm_bench.error import IcmBenchError
 from icm_bench.image import Image
 from icm_bench.metrics.coco_truth import GroundTruth
-from icm_bench.report.browser import (
-    RANKING_SCORE,
-    Detection,
-    Places,
-    Point,
-    Stores,
-    as_webp,
-    check_dataset,
-    open_measured,
-    truths,
-)
+from icm_bench.report import browser
+from icm_bench.report.browser import RANKING_SCORE, Detection, Places, Point, Stores
 from icm_bench.report.regression import Regression
 
 MOST_IMAGES: Final = 4
@@ -53,14 +44,7 @@ class Sides:
 
 
 def worse_images(change: Regression, base: Iterable[Result], head: Iterable[Result], sides: Sides) -> str:
-    """Return HTML with the images in which curves that became worse lose objects; empty where none became worse.
-
-    Args:
-        change: What became of each curve.
-        base: The earlier results.
-        head: The later ones.
-        sides: Where bitstreams and predictions are.
-    """
+    """Return HTML with the images in which curves that became worse lose objects; empty where none became worse."""
     keyed = [{(*each.group, each.codec): each for each in results} for results in (base, head)]
     parts = []
     for row in change.rows:
@@ -86,17 +70,12 @@ def worse_images(change: Regression, base: Iterable[Result], head: Iterable[Resu
 def _of_curve(base: Result, head: Result, sides: Sides) -> str:
     if head.detector == NO_DETECTOR:
         return "<p>There is no detector whose view could be shown.</p>"
-    dataset = open_measured(head, sides.places)
-    check_dataset(dataset, (base, head))
+    dataset = browser.open_measured(head, sides.places)
+    browser.check_dataset(dataset, (base, head))
     truth = GroundTruth.from_coco(dataset.ground_truth or {})
     ladder = [quality for quality in base.qualities if quality is not None and quality in head.qualities]
-    points = [
-        tuple(
-            Point(dataset, stores, result, quality)
-            for result, stores in ((base, sides.base), (head, sides.head))
-        )
-        for quality in ladder
-    ]
+    both = ((sides.base, base), (sides.head, head))
+    points = [tuple(Point(dataset, *side, quality) for side in both) for quality in ladder]
     lost = np.array([before.n_found(truth) - after.n_found(truth) for before, after in points])
     if not lost.size or lost.sum(axis=0).max() <= 0:
         return "<p>No image loses objects: what became worse are the bits.</p>"
@@ -107,11 +86,9 @@ def _of_curve(base: Result, head: Result, sides: Sides) -> str:
 
 
 def _of_image(dataset: Dataset, record: ImageRecord, base: Point, head: Point) -> str:
-    truth = truths(dataset, [record])[record.id]
-    found = [
-        [each for each in side.detections(record, truth) if each.score >= RANKING_SCORE]
-        for side in (base, head)
-    ]
+    truth = browser.truths(dataset, [record])[record.id]
+    seen = (side.detections(record, truth) for side in (base, head))
+    found = [[each for each in detections if each.score >= RANKING_SCORE] for detections in seen]
     objects = [{each.object_ for each in detections if each.object_ >= 0} for detections in found]
     lost = sorted(objects[0] - objects[1])
     if not lost:
@@ -122,14 +99,9 @@ def _of_image(dataset: Dataset, record: ImageRecord, base: Point, head: Point) -
     for name, side, detections, own in zip(("base", "head"), (base, head), found, objects, strict=True):
         image, said = _decoded(side, record)
         missed = boxes[[index for index in lost if index not in own]].tolist()
-        views.append(
-            _view(
-                f"{name}: {said}, {len(own)} of {len(boxes)} objects found", image, area, detections, missed
-            )
-        )
-    title = (
-        f"{record.title} at {head.quality:g}: {len(lost)} lost" if head.quality is not None else record.title
-    )
+        caption = f"{name}: {said}, {len(own)} of {len(boxes)} objects found"
+        views.append(_view(caption, image, area, detections, missed))
+    title = f"{record.title} at {head.quality:g}: {len(lost)} lost"
     return f'<p>{html.escape(title)}</p><div class="pair">{"".join(views)}</div>'
 
 
@@ -163,7 +135,7 @@ def _view(
     missed: Iterable[Sequence[float]],
 ) -> str:
     left, top, width, height = area
-    _, content = as_webp(np.ascontiguousarray(image[top : top + height, left : left + width]))
+    _, content = browser.as_webp(np.ascontiguousarray(image[top : top + height, left : left + width]))
     source = f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}"
     marked = [("missed", box) for box in missed]
     marked += [
