@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icm_bench.curves.estimate import Estimate, Options, Settings
+from icm_bench.curves.interpolant import Floats
 from icm_bench.curves.interval import with_interval
 from icm_bench.curves.prepared import Across, Axis, Prepared, Rates, replicates_for
 from icm_bench.curves.rate_convention import differing
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError
 
-Floats: TypeAlias = NDArray[np.float64]
 Measured: TypeAlias = Rates | Result
 """A result with its bootstrap replicates, a curve, or its rates and its accuracies."""
 
@@ -84,18 +84,13 @@ def prepared_rate_at(
 ) -> Estimate:
     """Return the rate at which a prepared curve reaches an accuracy, with its 95 % interval where it has replicates.
 
-    Args:
-        curve: The curve.
-        accuracy: What to reach, in the metric's unit.
-        in_replicates: What to reach in each replicate, such as one point below the uncompressed images' accuracy; the
-            same as in the curve where None.
+    What to reach in each replicate, such as one point below the uncompressed images' accuracy, may be another.
     """
     found = replace(_rate_at(curve, accuracy), dips=curve.dips)
     if curve.n_replicates is None:
         return found
-    return with_interval(
-        found, replicated_rate_at(curve, accuracy if in_replicates is None else in_replicates)
-    )
+    wanted = accuracy if in_replicates is None else in_replicates
+    return with_interval(found, replicated_rate_at(curve, wanted))
 
 
 def replicated_bd_rate(anchor: Prepared, test: Prepared) -> Floats:
@@ -198,11 +193,9 @@ def _prepared(anchor: Measured, test: Measured, options: Options) -> tuple[Prepa
                 where=test.codec,
                 hint="compare the curves alone, by their attribute curve, if you know better",
             )
-    is_paired = _of_one_dataset(anchor, test)
-    return (
-        _prepared_one(anchor, settings, "anchor", is_paired=is_paired),
-        _prepared_one(test, settings, "test", is_paired=is_paired),
-    )
+    paired = _of_one_dataset(anchor, test)
+    first = _prepared_one(anchor, settings, "anchor", is_paired=paired)
+    return first, _prepared_one(test, settings, "test", is_paired=paired)
 
 
 def _prepared_one(measured: Measured, settings: Settings, name: str, *, is_paired: bool) -> Prepared:
@@ -225,9 +218,8 @@ def _explained(found: Estimate, prepared: Sequence[Prepared], measured: Sequence
         return found
     why = "the curves were measured on different images"
     if len(results) == 1 or _of_one_dataset(*measured):
-        without = next(
-            result for result, each in zip(results, prepared, strict=True) if each.n_replicates is None
-        )
+        pairs = zip(results, prepared, strict=True)
+        without = next(result for result, each in pairs if each.n_replicates is None)
         why = without.why_no_replicates or f"{without.codec} has no bootstrap replicates to use"
     return replace(found, reason=f"no interval: {why}")
 
@@ -250,12 +242,8 @@ def _replicated(anchor: Prepared, test: Prepared, axis: Axis) -> Floats:
 
 def _in_unit(mean: Floats, axis: Axis) -> Floats:
     """Return mean differences of log-rate as percent, and of accuracy as they are."""
-    return _percent(mean) if axis == "accuracy" else mean
-
-
-def _percent(log_ratio: Floats) -> Floats:
     with np.errstate(over="ignore"):
-        return np.asarray(100 * np.expm1(log_ratio), dtype=np.float64)
+        return np.asarray(100 * np.expm1(mean)) if axis == "accuracy" else mean
 
 
 def _unfit(*curves: Prepared) -> str | None:
@@ -295,6 +283,5 @@ def _out_of_bounds(curve: Prepared) -> str:
 
 
 def _strayed(curve: Prepared) -> str:
-    return (
-        f"the {curve.settings.method} curve turns back between its points and strays far from straight lines"
-    )
+    method = curve.settings.method
+    return f"the {method} curve turns back between its points and strays far from straight lines"

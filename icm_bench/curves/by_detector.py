@@ -11,8 +11,8 @@ import numpy as np
 from icm_bench.curves.bdrate import replicated_bd_rate
 from icm_bench.curves.comparison import Candidate, Comparison, compared, find_anchor, paired
 from icm_bench.curves.estimate import Estimate, Options, Settings
+from icm_bench.curves.interpolant import Floats
 from icm_bench.curves.interval import with_interval
-from icm_bench.curves.prepared import Floats
 from icm_bench.curves.result import Result
 from icm_bench.spec import Spec
 

@@ -137,11 +137,9 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
 
 
 def find_anchor(results: Sequence[Result], text: str | None) -> Result:
-    """Return the curve that the others of a group are compared with.
+    """Return the curve of a group that the others are compared with.
 
-    Args:
-        results: The group's curves.
-        text: A spec, or a codec's name where one curve alone has it; None for ``vvc``, or the first curve.
+    The text is a spec, or a codec's name where one curve alone has it; None is for ``vvc``, or the first curve.
 
     Raises:
         UsageError: No curve, or more than one, answers to it.
@@ -190,10 +188,7 @@ def fixed_accuracies(
 ) -> list[FixedAccuracy]:
     """Return the rate at which each curve of a group reaches each accuracy.
 
-    Args:
-        results: The group's curves.
-        targets: Accuracies; a negative one counts from the uncompressed images' accuracy, in every replicate its own.
-        options: ``metric``, ``method`` and ``monotone``.
+    A negative one counts from the uncompressed images' accuracy, in every replicate its own.
     """
     settings = Settings(**options)
     found = []
@@ -209,12 +204,7 @@ def fixed_accuracies(
 
 
 def records(comparisons: Sequence[Comparison], rates: Sequence[FixedAccuracy] = ()) -> list[dict[str, Any]]:
-    """Return comparisons as flat rows, each with the rates of its codec and of its anchor at fixed accuracies.
-
-    Args:
-        comparisons: Of one group.
-        rates: Of the same group's curves.
-    """
+    """Return a group's comparisons as flat rows, each with the rates of codec and anchor at fixed accuracies."""
     columns: dict[str, dict[str, Any]] = {}
     for item in rates:
         columns.setdefault(item.codec, {}).update(item.record())
@@ -272,26 +262,16 @@ def compared(anchor: Candidate, test: Candidate) -> Comparison:
 
 def paired(anchor: Candidate, test: Candidate) -> tuple[tuple[Prepared, Prepared], str | None]:
     """Return two prepared curves, with replicates where both are of the same images; else the reason why not."""
-    if len(_fingerprints(anchor, test)) > 1:
+    found = {each.result.meta["dataset"].get("fingerprint") for each in (anchor, test)}
+    if len(found - {None}) > 1:
         # Replicates are of the same images for both, or say nothing of their difference.
         return (anchor.alone, test.alone), "the curves were measured on different images"
     why = anchor.result.why_no_replicates or test.result.why_no_replicates
     return (anchor.prepared, test.prepared), why
 
 
-def _fingerprints(*candidates: Candidate) -> set[str]:
-    found = {each.result.meta["dataset"].get("fingerprint") for each in candidates}
-    return {fingerprint for fingerprint in found if fingerprint is not None}
-
-
 def _estimated(estimate: Callable[[], Estimate], curves: Sequence[Candidate], why: str | None) -> Estimate:
-    """Return an estimate, or in its place the reason why curves cannot be compared.
-
-    Args:
-        estimate: Makes it.
-        curves: What it is of.
-        why: Why there is no interval, where a file was at hand that is not used.
-    """
+    """Return an estimate, or why curves cannot be compared; ``why`` says for what a file at hand was not used."""
     reason = next(filter(None, (curve.missing for curve in curves)), None)
     method = curves[0].prepared.settings.method
     if reason is not None:

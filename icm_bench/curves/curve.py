@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icm_bench.codec import Quality
+from icm_bench.curves.interpolant import Floats
 from icm_bench.error import ResultError, UsageError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 Monotone: TypeAlias = Literal["pareto", "error", "isotonic"]
 """What to do where accuracy does not rise with rate.
@@ -64,15 +63,7 @@ class Curve:
 
 
 def rate_accuracy(curve: Curve, metric: str = "map", monotone: Monotone = "pareto") -> tuple[Floats, Floats]:
-    """Return a curve's rates and accuracies, both strictly rising.
-
-    Args:
-        curve: The operating points, in any order.
-        metric: The name of the accuracy.
-        monotone: What to do where accuracy does not rise with rate.
-
-    Returns:
-        Bits per pixel, and the metric in its own unit.
+    """Return a curve's rates and accuracies, both strictly rising: bits per pixel, and the metric in its own unit.
 
     Raises:
         ResultError: A point lacks the metric, a value is not finite or a rate not above 0; or the policy is
@@ -117,13 +108,12 @@ def rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, F
     if monotone not in get_args(Monotone):
         raise UsageError(f"unknown policy {monotone!r}", hint=f"choose {', '.join(get_args(Monotone))}")
     order = _by_rate(bpp, accuracy)
-    rates, accuracies = bpp[order].tolist(), accuracy[order].tolist()
     if monotone == "isotonic":
-        return _isotonic(rates, accuracies)
-    front = _pareto(accuracies)
+        return _isotonic(bpp[order].tolist(), accuracy[order].tolist())
+    front = on_front(bpp, accuracy)
     if monotone == "error" and len(front) < len(order):
         raise ResultError(f"{len(order) - len(front)} of {len(order)} points do not rise", hint=_HINT)
-    return np.array([rates[index] for index in front]), np.array([accuracies[index] for index in front])
+    return bpp[front].astype(np.float64), accuracy[front].astype(np.float64)
 
 
 def all_rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -199,11 +189,9 @@ def _pooled(left: tuple[float, float, int], right: tuple[float, float, int]) -> 
 
 
 def _check_rises(curve: Curve, bpp: Floats, accuracy: Floats, metric: str) -> None:
-    order = np.lexsort((-accuracy, bpp)).tolist()
-    front = {order[index] for index in _pareto(accuracy[order].tolist())}
-    beaten = [index for index in order if index not in front]
+    front = on_front(bpp, accuracy)
+    beaten = [index for index in _by_rate(bpp, accuracy) if index not in front]
     if beaten:
-        named = "; ".join(
-            f"{curve.label(index)} ({bpp[index]:.4g} bpp, {accuracy[index]:.4g})" for index in beaten
-        )
+        points = (f"{curve.label(index)} ({bpp[index]:.4g} bpp, {accuracy[index]:.4g})" for index in beaten)
+        named = "; ".join(points)
         raise ResultError(f"{metric} does not rise with rate: {named}", hint=_HINT)

@@ -81,12 +81,8 @@ Maker: TypeAlias = Callable[[Floats, Floats], Interpolant]
 def through(x: Floats, y: Floats, kept: NDArray[np.bool_], make: Maker, n_least: int) -> Interpolant:
     """Return the interpolants of sets that keep points of their own, as one.
 
-    Args:
-        x: Sets x points.
-        y: Sets x points.
-        kept: Which points a set keeps; x rises strictly along these.
-        make: Makes the interpolant.
-        n_least: Sets with fewer points have NaN everywhere.
+    ``x``, ``y`` and ``kept`` are sets x points; x rises strictly along those that a set keeps. Sets that keep fewer
+    than ``n_least`` have NaN everywhere.
     """
     n_points = kept.sum(axis=1)
     n_breaks = max(x.shape[1], 2)
@@ -204,9 +200,5 @@ def solve_each(systems: Floats, right: Floats) -> Floats:
     except np.linalg.LinAlgError:
         if len(systems) == 1:
             return np.full_like(right, np.nan)
-        return np.concatenate(
-            [
-                solve_each(systems[index : index + 1], right[index : index + 1])
-                for index in range(len(systems))
-            ]
-        )
+        ones = (slice(index, index + 1) for index in range(len(systems)))
+        return np.concatenate([solve_each(systems[one], right[one]) for one in ones])

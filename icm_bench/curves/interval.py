@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from icm_bench.curves.estimate import Estimate
+from icm_bench.curves.interpolant import Floats
 from icm_bench.error import UsageError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 MOST_WITHOUT: Final = 0.05
 """Above this share of replicates without a value there is no interval: those that are left are not a fair sample."""

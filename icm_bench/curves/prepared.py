@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from icm_bench.curves import interpolant
 from icm_bench.curves.curve import Curve, Monotone, Point, all_rising, measured, on_front, rate_accuracy
 from icm_bench.curves.estimate import Method, Settings
-from icm_bench.curves.interpolant import Interpolant
+from icm_bench.curves.interpolant import Floats, Interpolant
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result
 from icm_bench.curves.rising_cubic import rising_cubic
 from icm_bench.error import ResultError, UsageError
 
-Floats: TypeAlias = NDArray[np.float64]
 Rates: TypeAlias = Curve | tuple[Sequence[float], Sequence[float]]
 """A curve, or its rates and its accuracies."""
 
@@ -65,10 +64,10 @@ class Across:
         return self._method not in ("pchip", "linear", "monotone-cubic")
 
     def _through(self, method: Method) -> Interpolant:
-        recipe = _recipe(method)
+        make, n_least = _recipe(method)
         # Points a rounding apart give slopes that overflow; what is not finite is reported as having no value.
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            return interpolant.through(self._x, self._y, self._kept, recipe.make, recipe.n_points)
+            return interpolant.through(self._x, self._y, self._kept, make, n_least)
 
 
 class Fronts(NamedTuple):
@@ -103,13 +102,11 @@ class Prepared:
         self, rates: Rates, settings: Settings, replicates: Replicates | None = None, name: str = "curve"
     ) -> None:
         self.curve, self.settings = _curve(rates, name, settings.metric), settings
-        self._n_needed = _recipe(settings.method).n_points
+        _, self._n_needed = _recipe(settings.method)
         self._replicates = replicates
         if replicates is not None and settings.monotone == "error":
-            raise UsageError(
-                "bootstrap replicates cannot be refused for a dip",
-                hint="choose the pareto or isotonic policy",
-            )
+            hint = "choose the pareto or isotonic policy"
+            raise UsageError("bootstrap replicates cannot be refused for a dip", hint=hint)
         if replicates is not None and settings.metric not in replicates.metrics:
             known = ", ".join(sorted(replicates.metrics))
             raise ResultError(f"the replicates have no {settings.metric}", hint=f"choose among {known}")
@@ -130,10 +127,8 @@ class Prepared:
         if method == "monotone-cubic":
             bpp, accuracy = measured(self.curve, metric)
             return _fronts(bpp[:, np.newaxis], accuracy[:, np.newaxis], method, self.settings.monotone)
-        bpp, accuracy = (
-            values[np.newaxis] for values in rate_accuracy(self.curve, metric, self.settings.monotone)
-        )
-        return Fronts(np.log(bpp), accuracy, np.ones(bpp.shape, dtype=bool))
+        bpp, accuracy = rate_accuracy(self.curve, metric, self.settings.monotone)
+        return Fronts(np.log(bpp)[np.newaxis], accuracy[np.newaxis], np.ones((1, len(bpp)), dtype=bool))
 
     @cached_property
     def over(self) -> Mapping[Axis, Across]:
@@ -186,29 +181,23 @@ class Prepared:
         replicates = self._replicates
         if replicates is None:
             raise ResultError("has no bootstrap replicates", where=self.curve.codec)
-        settings = self.settings
-        return _fronts(
-            replicates.bpp, replicates.metrics[settings.metric], settings.method, settings.monotone
-        )
+        metric, method, monotone = self.settings.metric, self.settings.method, self.settings.monotone
+        return _fronts(replicates.bpp, replicates.metrics[metric], method, monotone)
 
 
 def _over_both(fronts: Fronts, method: Method) -> Mapping[Axis, Across]:
     return {axis: Across(fronts, axis, method) for axis in get_args(Axis)}
 
 
-class _Recipe(NamedTuple):
-    make: interpolant.Maker
-    n_points: int
-
-
-def _recipe(method: Method) -> _Recipe:
-    recipes: dict[str, _Recipe] = {
-        "pchip": _Recipe(interpolant.pchip, 2),
-        "akima": _Recipe(interpolant.akima, 2),
-        "cubic": _Recipe(interpolant.cubic, 4),
-        "cubic-spline": _Recipe(interpolant.cubic_spline, 4),
-        "linear": _Recipe(interpolant.linear, 2),
-        "monotone-cubic": _Recipe(interpolant.pchip, 2),
+def _recipe(method: Method) -> tuple[interpolant.Maker, int]:
+    """Return what makes a method's curves, and from how many points."""
+    recipes = {
+        "pchip": (interpolant.pchip, 2),
+        "akima": (interpolant.akima, 2),
+        "cubic": (interpolant.cubic, 4),
+        "cubic-spline": (interpolant.cubic_spline, 4),
+        "linear": (interpolant.linear, 2),
+        "monotone-cubic": (interpolant.pchip, 2),
     }
     if method not in recipes:
         raise UsageError(f"unknown method {method!r}", hint=f"choose {', '.join(get_args(Method))}")

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from icm_bench.curves.interpolant import Floats
 from icm_bench.error import ResultError
 from icm_bench.file import replacing
 from icm_bench.metrics.fidelity import DERIVED, with_decibels
-
-Floats: TypeAlias = NDArray[np.float64]
 
 _UNCOMPRESSED = -1
 
@@ -55,17 +52,11 @@ def write_replicates(replicates: Replicates, path: Path) -> None:
         ResultError: The folder cannot be written.
     """
     table = _table(replicates)
+    # Near-random digits compress best with their bytes apart and no dictionary.
     values = [name for name in table.column_names if name != "point"]
+    packing = {"compression": "zstd", "compression_level": 15, "use_dictionary": False}
     with replacing(path, ResultError) as temporary:
-        # Near-random digits compress best with their bytes apart and no dictionary.
-        pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            compression_level=15,
-            use_dictionary=False,
-            use_byte_stream_split=values,
-        )
+        pq.write_table(table, temporary, use_byte_stream_split=values, **packing)
 
 
 def read_replicates(path: Path) -> Replicates:

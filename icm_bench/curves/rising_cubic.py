@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from icm_bench.curves.interpolant import solve_each
-
-Floats: TypeAlias = NDArray[np.float64]
+from icm_bench.curves.interpolant import Floats, solve_each
 
 _N_COEFFICIENTS: Final = 4
 _N_CONSTRAINTS: Final = 5
