@@ -47,15 +47,14 @@ def extract_zip(archive: Path, target: Path, *, members: Collection[str] | None 
                 _extract(opened, info, place)
     # zipfile raises NotImplementedError for a compression that it lacks, and RuntimeError for an encrypted member.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, RuntimeError, zlib.error) as error:
+        hint = "remove it and fetch it again"
         raise DownloadError(
-            f"the archive is damaged ({printable(error)})",
-            where=printable(archive),
-            hint="remove it and fetch it again",
+            f"the archive is damaged ({printable(error)})", where=archive, hint=hint
         ) from error
     except OSError as error:
         raise DownloadError(
             f"the archive cannot be unpacked ({error.strerror or error})",
-            where=printable(archive),
+            where=archive,
             hint="check the archive, its folder and their permissions",
         ) from error
     return places
@@ -89,16 +88,16 @@ def _place(info: zipfile.ZipInfo, archive: Path, target: Path) -> Path:
     name = info.filename
     # orig_filename is what the archive says; zipfile cuts filename at a null byte.
     if "\\" in info.orig_filename or "\0" in info.orig_filename or re.match(r"[A-Za-z]:", name):
-        raise _refused(f"the member {printable(repr(info.orig_filename))} has no portable name", archive)
+        raise _refused(f"the member {info.orig_filename!r} has no portable name", archive)
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise _refused(f"the member {printable(repr(name))} would lie outside its folder", archive)
+        raise _refused(f"the member {name!r} would lie outside its folder", archive)
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG) or info.flag_bits & _ENCRYPTED:
-        raise _refused(f"the member {printable(repr(name))} is a link, a device or encrypted", archive)
+        raise _refused(f"the member {name!r} is a link, a device or encrypted", archive)
     place = target / path
     if not place.parent.resolve().is_relative_to(target.resolve()):
-        raise _refused(f"the member {printable(repr(name))} would follow a link out of its folder", archive)
+        raise _refused(f"the member {name!r} would follow a link out of its folder", archive)
     return place
 
 
@@ -124,6 +123,4 @@ def _holds(place: Path, info: zipfile.ZipInfo) -> bool:
 
 
 def _refused(what: str, archive: Path) -> DownloadError:
-    return DownloadError(
-        what, where=printable(archive), hint="do not use this archive; fetch the published one"
-    )
+    return DownloadError(what, where=archive, hint="do not use this archive; fetch the published one")

@@ -129,11 +129,10 @@ def download(
         raise ValueError("a download needs a digest")
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url} is neither http nor https")
-    expected = _Expected(sha256, md5, size)
+    transfer = _Transfer(url, target, sha256, md5, size, progress, patience)
     with _writing(target), _alone_in(target.parent):
-        if target.exists() and expected.difference(target) is None:
-            return
-        _Transfer(url, target, expected, progress, patience).run()
+        if not target.exists() or transfer.difference(target) is not None:
+            transfer.run()
 
 
 def fetch_coco(
@@ -180,19 +179,31 @@ def fetch_coco(
     if found != published:
         raise DownloadError(
             f"{found[0]} images and {found[1]} annotations are not the published {published[0]} and {published[1]}",
-            where=printable(root),
+            where=root,
             hint=f"remove {release.split}/ and {instances} there, then fetch them again",
         )
     return root
 
 
-@dataclass(frozen=True)
-class _Expected:
-    """What a file has to be."""
+class _PassingError(Exception):
+    """A failure of the network or the server that another attempt may not meet."""
 
+
+@dataclass(frozen=True)
+class _Transfer:
+    """One file on its way, and what it has to be."""
+
+    url: str
+    target: Path
     sha256: str | None
     md5: str | None
     size: int | None
+    progress: Progress | None
+    patience: Patience
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(self.target.name + ".part")
 
     def difference(self, file: Path) -> str | None:
         """Return how a file is another one, or None."""
@@ -209,34 +220,15 @@ class _Expected:
                 return f"{name} {found.hexdigest()} instead of {wanted}"
         return None
 
-
-class _PassingError(Exception):
-    """A failure of the network or the server that another attempt may not meet."""
-
-
-@dataclass(frozen=True)
-class _Transfer:
-    """One file on its way."""
-
-    url: str
-    target: Path
-    expected: _Expected
-    progress: Progress | None
-    patience: Patience
-
-    @property
-    def part(self) -> Path:
-        return self.target.with_name(self.target.name + ".part")
-
     def run(self) -> None:
         resumed = self._done() > 0
         self._fetch()
-        difference = self.expected.difference(self.part)
+        difference = self.difference(self.part)
         if difference is not None and resumed:
             # What lay there may have been of another file: begin once more before giving up.
             self.part.unlink()
             self._fetch()
-            difference = self.expected.difference(self.part)
+            difference = self.difference(self.part)
         if difference is not None:
             self.part.unlink()
             raise DownloadError(
@@ -267,7 +259,7 @@ class _Transfer:
 
     def _attempt(self) -> None:
         done = self._done()
-        if self.expected.size is not None and done >= self.expected.size:
+        if self.size is not None and done >= self.size:
             return
         headers = {"User-Agent": "icm-bench", "Accept-Encoding": "identity"}
         if done:
@@ -288,16 +280,16 @@ class _Transfer:
         if begins not in (0, done):
             raise _PassingError(f"the server sent bytes from {begins} on instead of {done}")
         length = re.fullmatch("[0-9]{1,15}", response.headers.get("Content-Length", ""))
-        total = begins + int(length[0]) if length else self.expected.size
-        most = MAX_BYTES if self.expected.size is None else self.expected.size
-        if self.expected.size is None and (total or 0) > most:
+        total = begins + int(length[0]) if length else self.size
+        most = MAX_BYTES if self.size is None else self.size
+        if self.size is None and (total or 0) > most:
             raise self._endless()
         received = begins
         with self.part.open("ab" if begins else "wb") as file:
             for chunk in _chunks(response):
                 received += len(chunk)
                 if received > most:
-                    if self.expected.size is None:
+                    if self.size is None:
                         raise self._endless()
                     break
                 file.write(chunk)
@@ -369,7 +361,7 @@ def _writing(target: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise DownloadError(
             f"the file cannot be written ({error.strerror or error})",
-            where=printable(target),
+            where=target,
             hint="free some space and run again" if full else "name a folder that you may write to",
         ) from error
 

@@ -33,11 +33,7 @@ _BITS_PER_SAMPLE = 0x0102
 
 
 def check_image(image: Image, *, where: str) -> None:
-    """Refuse what is no image, as a codec's caller may give it.
-
-    Args:
-        image: What should be height x width x 3 uint8, neither side 0.
-        where: What was to code it.
+    """Refuse what is no image, height x width x 3 uint8 and neither side 0, as a codec's caller may give it.
 
     Raises:
         CodecError: It is something else.
@@ -73,34 +69,27 @@ def read_bytes(path: Path) -> bytes:
         if path.exists() and not path.is_file():
             raise DatasetError(
                 "the image file cannot be read (it is a folder, a pipe or a device)",
-                where=printable(path),
+                where=path,
                 hint="remove it from the images",
             )
         data = path.read_bytes()
     except FileNotFoundError:
-        raise DatasetError(
-            "the image file does not exist",
-            where=printable(path),
-            hint="restore it or correct the dataset's folder",
-        ) from None
+        hint = "restore it or correct the dataset's folder"
+        raise DatasetError("the image file does not exist", where=path, hint=hint) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DatasetError(
             f"the image file cannot be read ({printable(reason)})",
-            where=printable(path),
+            where=path,
             hint="check its name and its permissions",
         ) from error
     if not data:
-        raise DatasetError("the image file is empty", where=printable(path), hint="fetch or copy it again")
+        raise DatasetError("the image file is empty", where=path, hint="fetch or copy it again")
     return data
 
 
 def decode_image(data: bytes, *, where: object) -> Image:
-    """Return the image of an image file's bytes as ``read_image`` does.
-
-    Args:
-        data: The file's bytes.
-        where: What an error names: the file, mostly.
+    """Return the image of an image file's bytes as ``read_image`` does; ``where`` is what an error names.
 
     Raises:
         DatasetError: As ``read_image``.
@@ -129,7 +118,7 @@ def read_labels(path: Path) -> NDArray[np.int32]:
     if samples.ndim != 2 or samples.dtype.kind == "f":
         raise DatasetError(
             f"holds {mode} samples, not one whole number a pixel",
-            where=printable(path),
+            where=path,
             hint="fetch or copy it again",
         )
     return samples.astype(np.int32)
@@ -202,9 +191,8 @@ def _opened(data: bytes, where: object) -> Iterator[PillowImage.Image]:
             yield opened
     except DatasetError:
         raise
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise what the damage leads to: struct.error, KeyError, ...
+    except Exception as error:
+        # Pillow's decoders raise what the damage leads to: struct.error, KeyError, ...
         raise _broken(where, error) from error
 
 
@@ -225,7 +213,7 @@ def _open(data: bytes, where: object) -> PillowImage.Image:
     if opened.width * opened.height > most:
         raise _too_large(where)
     if opened.width < 1 or opened.height < 1:
-        raise DatasetError("the image has no pixels", where=printable(where), hint="remove or replace it")
+        raise DatasetError("the image has no pixels", where=where, hint="remove or replace it")
     if opened.format in {"JPEG", "MPO"} and not _has_end_marker(data):
         raise _broken(where, EOFError("the JPEG has no end"))
     return opened
@@ -277,7 +265,7 @@ def _rgb(opened: PillowImage.Image, where: object) -> Image:
     if opened.mode in {"I", "F"}:
         raise DatasetError(
             f"samples of Pillow's mode {opened.mode} have no defined range",
-            where=printable(where),
+            where=where,
             hint="convert the image to 8 or 16 bits a sample",
         )
     opened.info.pop("transparency", None)  # else Pillow warns that a palette's alpha gets lost, as is wanted
@@ -287,7 +275,7 @@ def _rgb(opened: PillowImage.Image, where: object) -> Image:
 def _too_large(where: object) -> DatasetError:
     return DatasetError(
         f"the image claims more than {max_pixels() / 1e6:g} million pixels",
-        where=printable(where),
+        where=where,
         hint="remove it, or give --max-pixels if it is genuine",
     )
 
@@ -298,6 +286,4 @@ def _broken(where: object, error: Exception) -> DatasetError:
     else:
         detail = printable(" ".join(str(error).split())) or type(error).__name__
         what = f"the image is truncated or damaged ({detail})"
-    return DatasetError(
-        what, where=printable(where), hint="fetch or copy it again, or remove it from the dataset"
-    )
+    return DatasetError(what, where=where, hint="fetch or copy it again, or remove it from the dataset")

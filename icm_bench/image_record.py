@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icm_bench.error import DatasetError
-from icm_bench.image import Image, decode_image, image_size, is_turned, printable, read_bytes
+from icm_bench.image import Image, decode_image, image_size, is_turned, read_bytes
 from icm_bench.pose import Pose, show
 
 
@@ -63,6 +63,6 @@ def _check_size(record: ImageRecord, found: tuple[int, int], data: bytes) -> Non
             oriented, hint = " once its EXIF orientation is applied", "annotate the upright image"
     raise DatasetError(
         f"the image is {found[0]}x{found[1]}{oriented}, its record says {record.width}x{record.height}",
-        where=printable(record.path),
+        where=record.path,
         hint=hint,
     )
