@@ -93,11 +93,12 @@ class DaskEngine:
         ended = as_completed(loop=self._client.loop)
         try:
             while todo or working:
-                while todo and len(working) < self._limit():
+                while todo and len(working) < _TASKS_A_WORKER * max(1, len(self._workers())):
                     # With predict workers, cheap and dear jobs in turn: both kinds of workers have something to do.
                     is_dear = self.predictors and len(todo) % 2
                     index, job = todo.pop() if is_dear else todo.popleft()
-                    future = self._submit(job, _contents(job) if sends else {})
+                    files = {path: Path(path).read_bytes() for path in _paths(job)} if sends else {}
+                    future = self._submit(job, files)
                     working[future.key] = index
                     ended.add(future)
                 future = next(ended)
@@ -121,17 +122,12 @@ class DaskEngine:
 
     def _must_send(self, jobs: Sequence[Job]) -> bool:
         """Tell whether a worker does not see the files of the first job, and say so."""
-        blind = (
-            [worker for worker, sees in self._client.run(_sees, _paths(jobs[0])).items() if not sees]
-            if jobs
-            else []
-        )
-        if blind:
-            _LOG.warning("worker %s does not see %s: files are sent", blind[0], _paths(jobs[0])[0])
-        return bool(blind)
-
-    def _limit(self) -> int:
-        return _TASKS_A_WORKER * max(1, len(self._workers()))
+        paths = _paths(jobs[0]) if jobs else []
+        for worker, sees in self._client.run(_sees, paths).items() if paths else ():
+            if not sees:
+                _LOG.warning("worker %s does not see %s: files are sent", worker, paths[0])
+                return True
+        return False
 
     def _workers(self) -> dict[str, Any]:
         found: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
@@ -166,10 +162,6 @@ def _paths(job: Job) -> list[str]:
 
 def _sees(paths: Sequence[str]) -> bool:
     return all(Path(path).is_file() for path in paths)
-
-
-def _contents(job: Job) -> dict[str, bytes]:
-    return {path: Path(path).read_bytes() for path in _paths(job)}
 
 
 @contextlib.contextmanager

@@ -20,17 +20,11 @@ LOSSLESS_PSNR: Final = 99.0
 
 
 def export_coco(folder: Path, path: Path, images: Collection[int] | None = None) -> int:
-    """Write what a detector saw at one operating point as a COCO result file.
+    """Write what a detector saw at one operating point as a COCO result file; return how many detections.
 
-    Args:
-        folder: The operating point's folder in the predicted store:
-            ``runs/predicted/<dataset>/<codec>/<quality>/<detector>``.
-        path: The JSON file: ``image_id``, ``category_id``, ``bbox``, ``score`` and, of a detector that segments,
-            ``segmentation``.
-        images: The dataset's image ids, all of which must be there; not checked where None.
-
-    Returns:
-        How many detections were written.
+    The folder is ``runs/predicted/<dataset>/<codec>/<quality>/<detector>``. A row has ``image_id``, ``category_id``,
+    ``bbox``, ``score`` and, of a detector that segments, ``segmentation``. ``images`` are the dataset's image ids, all
+    of which must be there; not checked where None.
 
     Raises:
         StoreError: The folder has no shards, lacks an image, or mixes runs.
@@ -48,15 +42,10 @@ def export_coco(folder: Path, path: Path, images: Collection[int] | None = None)
 
 
 def export_codec_compare(folder: Path, path: Path, names: Mapping[int, str] | None = None) -> int:
-    """Write every image at every quality of one codec as a batch that Codec-Compare reads.
+    """Write every image at every quality of one codec as a batch that Codec-Compare reads; return how many rows.
 
-    Args:
-        folder: The codec's folder in the coded store: ``runs/coded/<dataset>/<codec>``.
-        path: The JSON file.
-        names: The file names of all of the dataset's images; their ids are taken, and none need be there, where None.
-
-    Returns:
-        How many rows were written.
+    The folder is ``runs/coded/<dataset>/<codec>``. ``names`` are the file names of all of the dataset's images; where
+    None, their ids are taken, and none need be there.
 
     Raises:
         StoreError: The folder has no shards, lacks an image, or mixes runs.

@@ -23,19 +23,11 @@ _T = TypeVar("_T")
 
 
 def front(result: Result, replicates: Replicates | None, metric: str) -> tuple[Result, Replicates | None]:
-    """Return a curve's Pareto front: the operating points that no other beats in both rate and accuracy.
+    """Return a curve's Pareto front and its resamples: the points that no other beats in both rate and accuracy.
 
     The front is of the figures over the whole dataset and the same for every other metric and in every resample:
-    it is a choice of operating points, made once. ``meta`` says of how many it is.
-
-    Args:
-        result: The curve; points without the metric are left out.
-        replicates: Its resamples.
-        metric: The accuracy.
-
-    Returns:
-        Curve and resamples with the front's points alone, in order of their rates; both as they are where no point
-        has the metric.
+    it is a choice of operating points, made once, in order of their rates. ``meta`` says of how many it is. Points
+    without the metric are left out; where no point has it, all stays as it is.
     """
     accuracies = np.array(result.results.get(metric, ()), dtype=np.float64)
     chosen = on_front(np.array(result.results["bpp"], dtype=np.float64)[: len(accuracies)], accuracies)
@@ -78,16 +70,10 @@ def reduced(result: Result, replicates: Replicates | None) -> tuple[Result, Repl
 
     The front is of the dataset's own accuracy where the dataset has not that metric.
     """
-    metric = _front_metric(result.codec)
+    try:
+        metric = front_of(registry.load("codec", Spec.parse(result.codec).name))
+    except IcmBenchError:  # imported curves are of codecs that nobody provides
+        metric = None
     if metric is None:
         return result, replicates
     return front(result, replicates, metric if metric in result.results else main_metric([result]))
-
-
-def _front_metric(codec: str) -> str | None:
-    """Return what a codec's class says its front is of; None of imported curves, whose codecs nobody provides."""
-    try:
-        cls = registry.load("codec", Spec.parse(codec).name)
-    except IcmBenchError:
-        return None
-    return front_of(cls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from icm_bench import registry
@@ -64,17 +64,8 @@ def detector_specs(detector: DetectorLike | Sequence[DetectorLike] | None) -> st
     if detector is None:
         return None
     if isinstance(detector, Sequence) and not isinstance(detector, str):
-        return [_detector_spec(each) for each in detector]
-    return _detector_spec(detector)
-
-
-def _detector_spec(detector: DetectorLike) -> str:
-    if isinstance(detector, str):
-        return detector
-    _check(detector, "detector", _DETECTOR)
-    cls = detector if isinstance(detector, type) else _detector_of(detector)
-    registry.give("detector", detector.name, cls)
-    return detector.name
+        return [_name_of(each, "detector", _DETECTOR, _detector_of) for each in detector]
+    return _name_of(detector, "detector", _DETECTOR, _detector_of)
 
 
 def metric_names(metrics: Iterable[MetricLike]) -> list[str]:
@@ -83,13 +74,7 @@ def metric_names(metrics: Iterable[MetricLike]) -> list[str]:
     Raises:
         UsageError: A class or an object is no metric, or an installed metric has its name.
     """
-    names = []
-    for each in metrics:
-        if not isinstance(each, str):
-            _check(each, "metric", _METRIC)
-            registry.give("metric", each.name, each if isinstance(each, type) else _metric_of(each))
-        names.append(each if isinstance(each, str) else each.name)
-    return names
+    return [_name_of(each, "metric", _METRIC, _metric_of) for each in metrics]
 
 
 def packed(jobs: Sequence[Job]) -> list[Job]:
@@ -105,6 +90,15 @@ def packed(jobs: Sequence[Job]) -> list[Job]:
         wanted |= {("detector", choice.spec.name): None for choice in job.detectors}
     given = registry.pack(wanted)
     return [dataclasses.replace(job, given=given) for job in jobs] if given else list(jobs)
+
+
+def _name_of(given: Any, kind: registry.Kind, needed: Iterable[str], class_of: Callable[[Any], Any]) -> str:
+    """Return the name of a class or an object, which stands for it from now on; a name as it is."""
+    if isinstance(given, str):
+        return given
+    _check(given, kind, needed)
+    registry.give(kind, given.name, given if isinstance(given, type) else class_of(given))
+    return str(given.name)
 
 
 def _check(thing: Any, kind: str, needed: Iterable[str]) -> None:

@@ -34,11 +34,9 @@ class Judge:
 
 
 def choose_detector(text: str, weights: Path | None = None) -> tuple[DetectorChoice, type[Detector]]:
-    """Return the detector that a text names, its options checked, and its class.
+    """Return the detector that a spec names, its options checked, and its class.
 
-    Args:
-        text: A spec, which may name its weights as well: ``yolox:weights=FILE``.
-        weights: Its weights where the text names none, or None for the published ones.
+    The spec may name its weights as well, ``yolox:weights=FILE``; with neither, they are the published ones.
 
     Raises:
         UsageError: The detector, an option, an option's value or the file does not exist, or weights are named twice.
@@ -66,14 +64,9 @@ def choose_detectors(
     *,
     has_truth: bool = True,
 ) -> list[DetectorChoice]:
-    """Return the detectors of a run, none for fidelity.
+    """Return the detectors of a run, none for fidelity; ``weights`` are those of the one detector.
 
-    Args:
-        detector: A spec, or several; each may name its weights.
-        weights: The weights of the one detector, or None.
-        task: What is measured.
-        dataset: What is looked at.
-        has_truth: Whether the dataset's annotations are what detectors are scored against.
+    ``has_truth`` says whether the dataset's annotations are what detectors are scored against.
 
     Raises:
         UsageError: A detector, an option or a file does not exist or does not fit.
@@ -111,12 +104,8 @@ def _check_truth(dataset: Dataset, task: Task) -> None:
             hint="give --annotations FILE in COCO format, or --truth pseudo",
         )
     if not dataset.n_objects:
-        n_annotations = len(dataset.ground_truth["annotations"])
-        why = (
-            f"its {n_annotations} annotations are crowds, which do not count"
-            if n_annotations
-            else "it has none"
-        )
+        n_crowds = len(dataset.ground_truth["annotations"])
+        why = f"its {n_crowds} annotations are crowds, which do not count" if n_crowds else "it has none"
         raise DatasetError(
             f"has no object to measure {task} on: {why}",
             where=f"dataset '{dataset.name}'",
@@ -131,12 +120,9 @@ def _check_truth(dataset: Dataset, task: Task) -> None:
 
 
 def _refuse_detector(text: str, weights: Path | None) -> None:
-    for option, is_given in (
-        ("--detector", text != NO_DETECTOR),
-        ("--detector-weights", weights is not None),
-    ):
-        if is_given:
-            raise UsageError(f"has no use for {option}", where="task 'fidelity'", hint="leave it out")
+    if text != NO_DETECTOR or weights is not None:
+        option = "--detector" if text != NO_DETECTOR else "--detector-weights"
+        raise UsageError(f"has no use for {option}", where="task 'fidelity'", hint="leave it out")
 
 
 def _check_categories(wanted: Mapping[int, str], known: Mapping[int, str], spec: Spec, dataset: str) -> None:

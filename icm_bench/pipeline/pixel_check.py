@@ -19,13 +19,7 @@ _SAMPLED = 4096
 
 
 def check_pixels(image: Image, row: Mapping[str, Any], codec: Codec, spec: Spec | None) -> None:
-    """Compare decoded pixels with those that were measured: exactly, or to within what the codec declares.
-
-    Args:
-        image: The decoded image.
-        row: Of the coded store.
-        codec: What decoded it.
-        spec: Its spec.
+    """Compare decoded pixels with those of a row of the coded store: exactly, or to within what the codec declares.
 
     Raises:
         StoreError: They differ by more.

@@ -44,13 +44,8 @@ def with_pseudo_truth(
     """Return a dataset whose objects are what a detector finds on its images.
 
     The fingerprint stays, since the objects follow from the images, the detector's version and the score. So all
-    detectors share the bootstrap replicates of the images, with the annotations as well.
-
-    Args:
-        dataset: The images; annotations that they have are left out.
-        judge: The detector.
-        found: Image ids with its findings on the uncompressed images.
-        score: From which score on, in (0, 1], a finding counts as an object.
+    detectors share the bootstrap replicates of the images, with the annotations as well, which are left out here.
+    ``found`` has image ids with the findings on the uncompressed images; from the score on, in (0, 1], they count.
 
     Raises:
         DatasetError: The detector finds nothing.
@@ -71,14 +66,7 @@ def with_pseudo_truth(
 def pseudo_truth(
     dataset: Dataset, found: Iterable[tuple[int, Prediction]], categories: Mapping[int, str], score: float
 ) -> GroundTruth:
-    """Return findings as ground truth in COCO's object format.
-
-    Args:
-        dataset: The images.
-        found: Image ids with findings on them.
-        categories: The detector's.
-        score: From which score on a finding counts.
-    """
+    """Return findings, each with its image's id, from a score on as ground truth in COCO's object format."""
     counted = [(image_id, row) for image_id, row in found if row["score"] >= score]
     return {
         "images": [{"id": item.id, "width": item.width, "height": item.height} for item in dataset.images],
@@ -120,14 +108,14 @@ def joined_objects(
         for row in detector.predict(record.read())
     )
     made = pseudo_truth(dataset, found, categories, score)
-    labelled = [{**row, "id": number} for number, row in enumerate(truth["annotations"], start=1)]
-    more = [{**row, "id": number} for number, row in enumerate(made["annotations"], start=len(labelled) + 1)]
-    if not labelled and not more:
+    objects = [*truth["annotations"], *made["annotations"]]
+    if not objects:
         hint = "give a lower --score, or another detector"
         raise DatasetError(f"has no object from a score of {score:g} on", where=dataset.name, hint=hint)
     names = {record.id: record.path.relative_to(folder).as_posix() for record in dataset.images}
     images = [{**row, "file_name": names[row["id"]]} for row in made["images"]]
-    return {"images": images, "annotations": labelled + more, "categories": made["categories"]}
+    objects = [{**row, "id": number} for number, row in enumerate(objects, start=1)]
+    return {"images": images, "annotations": objects, "categories": made["categories"]}
 
 
 def _object(number: int, image_id: int, row: Prediction) -> dict[str, Any]:

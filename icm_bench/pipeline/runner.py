@@ -75,13 +75,9 @@ class Summary:
     @property
     def harness_share(self) -> float:
         """The share of the workers' time, 0 to 1, that is not encoding, decoding, comparing, detecting or scoring."""
-        busy = self.wall_s * max(self.workers, 1)
-        score_s = self.seconds.get("score", 0.0)
-        work = (
-            sum(self.seconds.get(step, 0.0) for step in ("encode", "decode", "compare", "detect"))
-            + score_s * self.workers
-        )
-        return max(0.0, 1.0 - work / busy)
+        work = sum(self.seconds.get(step, 0.0) for step in ("encode", "decode", "compare", "detect"))
+        work += self.seconds.get("score", 0.0) * self.workers
+        return max(0.0, 1.0 - work / (self.wall_s * max(self.workers, 1)))
 
 
 def run(

@@ -64,11 +64,7 @@ def code(job: Job) -> tuple[Measured, list[Image]]:
 
 
 def predict(job: Job, images: Iterable[Image]) -> Measured:
-    """Do the predict stage: have each of the job's detectors look at decoded images.
-
-    Args:
-        job: The job.
-        images: The job's images as they were decoded, in order.
+    """Do the predict stage: have each of the job's detectors look at its images as they were decoded, in order.
 
     Raises:
         IcmBenchError: An image failed; the error names the codec and the image.
@@ -85,13 +81,9 @@ def _unpack(given: bytes) -> None:
 
 
 def decode_stored(codec: Spec, quality: Quality, device: str, row: Mapping[str, Any]) -> Image:
-    """Return the image of a coded shard's row, decoded as a run does: on one thread, and checked against what was seen.
+    """Return the image of a row of the coded store, decoded as a run does: on one thread, and checked.
 
-    Args:
-        codec: What codes the point.
-        quality: The operating point.
-        device: Where it was coded.
-        row: Of the coded store.
+    ``device`` is where it was coded.
 
     Raises:
         CodecError: The bitstream cannot be decoded.
@@ -118,9 +110,8 @@ def probe(codec: Spec, quality: Quality, device: str, programs: Programs | None 
         IcmBenchError: The codec cannot code the image; the error names the codec.
     """
     with _named(f"{codec} at {quality}, a small image", CodecError):
-        return hashlib.sha256(
-            _ready_codec(codec, quality, device, programs).encode(_small_image())
-        ).hexdigest()
+        made = _ready_codec(codec, quality, device, programs).encode(_small_image())
+        return hashlib.sha256(made).hexdigest()
 
 
 def _small_image() -> Image:
@@ -180,9 +171,8 @@ class _Coding:
         if job.codec is None or job.quality is None:
             return None
         with self.clock("check"):
-            return Origin(
-                self._bitstreams.hexdigest(), probe(job.codec, job.quality, job.codec_device, job.programs)
-            )
+            small = probe(job.codec, job.quality, job.codec_device, job.programs)
+            return Origin(self._bitstreams.hexdigest(), small)
 
     def _code(self, record: ImageRecord) -> Image:
         codec = self._codec()
@@ -228,7 +218,8 @@ def _predict(job: Job, images: Iterable[Image], clock: _Clock) -> dict[Spec, pa.
     _unpack(job.given)
     rows: dict[Spec, list[dict[str, Any]]] = {choice.spec: [] for choice in job.detectors}
     decoded = iter(images)
-    for records in _batches(job):
+    for first in range(0, len(job.images), job.batch):
+        records = job.images[first : first + job.batch]
         batch = list(islice(decoded, len(records)))
         for choice in job.detectors:
             with _named(_where(job, records[0]), DetectorError):
@@ -237,17 +228,12 @@ def _predict(job: Job, images: Iterable[Image], clock: _Clock) -> dict[Spec, pa.
                 with clock("detect") as detecting:
                     # Copies, since a detector may write to what it is given, and others look at it after it.
                     found = _look(detector, [image.copy() for image in batch])
-            for record, predictions in zip(records, found, strict=True):
-                detect_s = detecting.seconds / len(records)
-                rows[choice.spec].append(
-                    {"image_id": record.id, "detect_s": detect_s, "predictions": predictions}
-                )
+            detect_s = detecting.seconds / len(records)
+            rows[choice.spec] += [
+                {"image_id": record.id, "detect_s": detect_s, "predictions": predictions}
+                for record, predictions in zip(records, found, strict=True)
+            ]
     return {spec: pa.Table.from_pylist(found, store.PREDICTED) for spec, found in rows.items()}
-
-
-def _batches(job: Job) -> Iterator[tuple[ImageRecord, ...]]:
-    for first in range(0, len(job.images), job.batch):
-        yield job.images[first : first + job.batch]
 
 
 def _look(detector: Detector, images: list[Image]) -> list[list[Prediction]]:
