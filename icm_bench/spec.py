@@ -28,6 +28,7 @@ CODEC_SUPPLIED = frozenset({"quality", "device", "programs"})
 DETECTOR_SUPPLIED = frozenset({"weights", "device"})
 """What the harness gives a detector's constructor; the rest are the detector's options."""
 
+_SWITCH = {"on": True, "off": False, "true": True, "false": False, "1": True, "0": False}
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -115,13 +116,9 @@ def resolve_codec(text: str, *, task: str = "", provider: str = "") -> tuple[Spe
 
 
 def create_codec(spec: Spec, quality: Quality, device: str, programs: Programs | None = None) -> Codec:
-    """Return a codec at one operating point.
+    """Return a codec, of a spec whose options are complete as :func:`resolve_codec` returns it, at a quality.
 
-    Args:
-        spec: A spec whose options are complete, as :func:`resolve_codec` returns it.
-        quality: The operating point.
-        device: Where networks run: "cpu", "cuda", ...
-        programs: Where programs lie, for codecs that run them; None to look for them.
+    Its networks run on the device: "cpu", "cuda", ... With no ``programs``, a codec that runs some looks for them.
 
     Raises:
         UsageError: The codec, an option, an option's value or the quality does not exist.
@@ -135,12 +132,9 @@ def create_codec(spec: Spec, quality: Quality, device: str, programs: Programs |
 
 
 def create_detector(spec: Spec, weights: Path | None, device: str) -> Detector:
-    """Return a detector.
+    """Return the detector of a spec that :func:`resolve_detector` returned.
 
-    Args:
-        spec: A spec as :func:`resolve_detector` returns it.
-        weights: Its weights, None for the published ones.
-        device: Where its network runs: "cpu", "cuda", ...
+    With no weights, it has the published ones. Its network runs on the device: "cpu", "cuda", ...
 
     Raises:
         UsageError: The detector, an option or an option's value does not exist.
@@ -152,11 +146,7 @@ def create_detector(spec: Spec, weights: Path | None, device: str) -> Detector:
 
 
 def resolve_detector(text: str, *, weights: Path | None) -> tuple[Spec, type[Detector]]:
-    """Return the canonical spec and the class of a detector, its options checked.
-
-    Args:
-        text: The spec as the user wrote it.
-        weights: The detector's weights, None for the published ones.
+    """Return the canonical spec and the class of a detector, its options checked; None for the published weights.
 
     Raises:
         UsageError: The detector, an option or an option's value does not exist.
@@ -175,10 +165,7 @@ def resolve_detector(text: str, *, weights: Path | None) -> tuple[Spec, type[Det
 def arguments(spec: Spec, cls: type, supplied: frozenset[str]) -> dict[str, Any]:
     """Return a spec's options as keyword arguments of the types that the constructor's annotations name.
 
-    Args:
-        spec: A codec's or a detector's spec.
-        cls: Its class.
-        supplied: The constructor's arguments that are not options.
+    ``supplied`` are the constructor's arguments that are not options.
 
     Raises:
         UsageError: An option or its value does not exist.
@@ -236,11 +223,7 @@ def _convert(value: str, hint: Any, where: str) -> Any:
                 return choice
         raise UsageError("no such value", where=where, hint=f"known: {', '.join(map(str, get_args(hint)))}")
     try:
-        if hint is bool:
-            return {"on": True, "off": False, "true": True, "false": False, "1": True, "0": False}[
-                value.lower()
-            ]
-        return hint(value)
+        return _SWITCH[value.lower()] if hint is bool else hint(value)
     except (KeyError, ValueError) as error:
         wanted = "on or off" if hint is bool else f"a value of type {hint.__name__}"
         raise UsageError("not a value of this option", where=where, hint=f"give {wanted}") from error

@@ -14,19 +14,11 @@ import numpy as np
 from icm_bench.curves.rate_convention import BITSTREAM, ESTIMATED, MEAN, NATIVE, POOLED, UNKNOWN, Conventions
 from icm_bench.curves.result import Result
 from icm_bench.error import ResultError
+from icm_bench.formats import foreign
+from icm_bench.formats.foreign import CHECK_FORMAT, Column, Group
 
 if TYPE_CHECKING:
     import pandas as pd
-from icm_bench.formats.foreign import (
-    CHECK_FORMAT,
-    Column,
-    Group,
-    foreign_result,
-    number,
-    numbers,
-    read_csv,
-    reading,
-)
 
 Unit: TypeAlias = Literal["percent", "fraction"]
 
@@ -44,11 +36,7 @@ def import_compressai(path: Path, group: Group, *, codec: str | None = None) -> 
     Its columns may stand under ``results`` or at the top; its rates may fall or rise. CompressAI averages per-image
     rates of native images. Bits are estimates where its description says so, real where encoding was timed, and
     unknown in figures taken from papers. A file that this package exported says in its ``meta`` what holds instead.
-
-    Args:
-        path: The JSON file.
-        group: What it was measured on.
-        codec: What to call it; the file's own name for it where None.
+    With no name for the codec, the file's own is taken.
 
     Raises:
         ResultError: The file is missing, is not such a file, or a figure in it is not a number.
@@ -64,14 +52,14 @@ def import_compressai(path: Path, group: Group, *, codec: str | None = None) -> 
             ours = str(_COMPRESSAI_NAMES.get(theirs, theirs))
             if ours in figures:
                 raise ResultError(f"has two columns of {ours}", where=path, hint="remove one of them")
-            figures[ours] = [number(value, path, theirs) for value in values]
+            figures[ours] = [foreign.number(value, path, theirs) for value in values]
     name, description = (_text(content.get(key)) for key in ("name", "description"))
     meta = content.get("meta")
     told = meta.get("conventions") if isinstance(meta, dict) else None
     conventions = Conventions(MEAN, _bits_of(description, figures), NATIVE)
     if isinstance(told, dict):
         conventions = Conventions(**{key: _text(told.get(key)) or UNKNOWN for key in conventions.record()})
-    return foreign_result(path, group, codec or name or path.stem, figures, conventions, description)
+    return foreign.foreign_result(path, group, codec or name or path.stem, figures, conventions, description)
 
 
 def _bits_of(description: str, figures: Mapping[str, Column]) -> str:
@@ -111,13 +99,13 @@ def import_compressai_vision(
     original: Column = []
     datasets: set[str] = set()
     for file in files:
-        frame = read_csv(file)
+        frame = foreign.read_csv(file)
         if "bitrate (kbps)" in frame.columns:
             raise ResultError("holds the bit rates of video, not bits per pixel", where=file)
         frame, without = _without_uncompressed(frame, file)
         original += without
         for ours, theirs in (("quality", "qp"), ("bpp", "avg_bpp"), (metric, "end_accuracy")):
-            figures[ours] += numbers(frame, theirs, file)
+            figures[ours] += foreign.numbers(frame, theirs, file)
         datasets |= {str(name) for name in frame["Dataset"].tolist()} if "Dataset" in frame.columns else set()
     if len(datasets) > 1:
         raise ResultError(
@@ -131,9 +119,8 @@ def import_compressai_vision(
         for key in figures.keys() - {"quality", "bpp"}:
             figures[key] = [None if value is None else 100 * value for value in figures[key]]
     conventions = Conventions(POOLED, BITSTREAM, NATIVE)
-    return foreign_result(
-        path, group, codec, figures, conventions, "", {"accuracy": taken, "datasets": sorted(datasets)}
-    )
+    told = {"accuracy": taken, "datasets": sorted(datasets)}
+    return foreign.foreign_result(path, group, codec, figures, conventions, "", told)
 
 
 def _without_uncompressed(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, Column]:
@@ -142,12 +129,12 @@ def _without_uncompressed(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame
         return frame, []
     is_original = np.array([str(value).lower() == "uncmp" for value in frame["qp"]], dtype=bool)
     points = frame[~is_original]
-    qualities = reading(path, lambda: points["qp"].astype(float))
-    return points.assign(qp=qualities), numbers(frame[is_original], "end_accuracy", path)
+    qualities = foreign.reading(path, lambda: points["qp"].astype(float))
+    return points.assign(qp=qualities), foreign.numbers(frame[is_original], "end_accuracy", path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content = reading(path, lambda: json.loads(path.read_text(encoding="utf-8")))
+    content = foreign.reading(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(content, dict):
         raise ResultError("is not a result file", where=path, hint=CHECK_FORMAT)
     return content

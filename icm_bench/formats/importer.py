@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from icm_bench.curves.rate_convention import Conventions
 from icm_bench.curves.result import Result, load, path_of, save
 from icm_bench.error import ResultError
 from icm_bench.spec import Spec
 
-if TYPE_CHECKING:
-    pass
-
 
 def with_conventions(result: Result, **told: str | None) -> Result:
-    """Return an imported curve with what its user knows of its rates.
-
-    Args:
-        result: What an importer returned.
-        told: See :meth:`icm_bench.curves.rate_convention.Conventions.told`.
+    """Return an imported curve with what its user told of its rates, as for ``Conventions.told``.
 
     Raises:
         UsageError: There is no such convention.
@@ -31,14 +24,7 @@ def with_conventions(result: Result, **told: str | None) -> Result:
 
 
 def save_imported(results: Sequence[Result], root: Path) -> list[Path]:
-    """Write imported curves below a results folder, none over a measured curve or over another import.
-
-    Args:
-        results: What an importer returned.
-        root: The results folder.
-
-    Returns:
-        The JSON files.
+    """Write imported curves below a results folder, none over a measured curve or another import; return the files.
 
     Raises:
         ResultError: Two of the curves, or one and a curve that is there, go by the same name, or the folder cannot be

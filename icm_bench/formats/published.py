@@ -40,9 +40,8 @@ class Publication:
 
 
 def _publication(conventions: Mapping[str, str], **told: str) -> Publication:
-    return Publication(
-        **told, conventions=Conventions(**{key: in_full(key, text) for key, text in conventions.items()})
-    )
+    texts = {key: in_full(key, text) for key, text in conventions.items()}
+    return Publication(**told, conventions=Conventions(**texts))
 
 
 PUBLICATIONS: Final[Mapping[str, Publication]] = MappingProxyType(

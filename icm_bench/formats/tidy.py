@@ -23,14 +23,8 @@ def import_tidy(path: Path, group: Group | None = None) -> list[Result]:
 
     Columns: ``codec`` and ``bpp``, and where the caller gives no group ``dataset``, ``task`` and ``detector``; if there
     are, ``quality``, ``encode_s``, ``decode_s``, ``uncompressed_map``, ``conventions.bpp``, ``conventions.bits`` and
-    ``conventions.pixels``; every other column is a metric. An empty cell is no figure.
-
-    Args:
-        path: The CSV file.
-        group: What all of it was measured on.
-
-    Returns:
-        One result a curve, in the order of the file.
+    ``conventions.pixels``; every other column is a metric. An empty cell is no figure. The curves are in the order of
+    the file.
 
     Raises:
         ResultError: The file is missing, lacks a column, or a figure is not a number.
