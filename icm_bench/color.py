@@ -16,6 +16,7 @@ the mean of four and bilinear interpolation leave 46.6 and 40.0 dB.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -167,13 +168,9 @@ def from_bytes(data: bytes, form: PlaneFormat, width: int, height: int) -> Plane
     if len(data) != n_bytes:
         raise CodecError(f"{len(data)} bytes are not one {width}x{height} image of {n_bytes} bytes")
     samples = np.frombuffer(data, _raw_type(form)).astype(np.uint16)
-    (rows, columns), (chroma_rows, chroma_columns), _ = form.shapes(width, height)
-    luma, cb, cr = np.split(samples, [rows * columns, rows * columns + chroma_rows * chroma_columns])
-    return (
-        luma.reshape(rows, columns),
-        cb.reshape(chroma_rows, chroma_columns),
-        cr.reshape(chroma_rows, chroma_columns),
-    )
+    luma, chroma, _ = form.shapes(width, height)
+    y, cb, cr = np.split(samples, [math.prod(luma), math.prod(luma) + math.prod(chroma)])
+    return y.reshape(luma), cb.reshape(chroma), cr.reshape(chroma)
 
 
 def _raw_type(form: PlaneFormat) -> np.dtype[Any]:

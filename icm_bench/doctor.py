@@ -54,18 +54,13 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at packages, device, codecs, detectors, datasets and the colour conversion."""
     return [
-        *_packages(),
+        *(Finding("package", name, "ok", version) for name, version in provenance.versions().items()),
         _device(),
         *_codecs(),
         *map(detector, registry.names("detector")),
         *_datasets(),
         _color(),
     ]
-
-
-def _packages() -> Iterator[Finding]:
-    for name, version in provenance.versions().items():
-        yield Finding("package", name, "ok", version)
 
 
 def _device() -> Finding:

@@ -184,7 +184,8 @@ def _watch(folder: Path, call: Call) -> bytes | None:
 @contextlib.contextmanager
 def _ends_with_us(group: int, folder: Path) -> Iterator[None]:
     """End a process group and remove its folder if this process is killed meanwhile."""
-    watcher = _watcher(os.getpid())
+    with _WATCHER_LOCK:
+        watcher = _start_watcher(os.getpid())
     _tell(watcher, f"+ {group} {folder}")
     try:
         yield
@@ -198,11 +199,6 @@ def _tell(watcher: subprocess.Popen[bytes], line: str) -> None:
 
 
 _WATCHER_LOCK = threading.Lock()
-
-
-def _watcher(pid: int) -> subprocess.Popen[bytes]:
-    with _WATCHER_LOCK:
-        return _start_watcher(pid)
 
 
 @functools.cache
