@@ -79,16 +79,14 @@ class Dataset:
             DatasetError: An image file is missing, is not an image, or has another size than its record; or
                 there is no image; or two images share an id.
         """
+        where = f"dataset '{name}'"
         ordered = tuple(sorted(images, key=lambda record: record.id))
         if not ordered:
-            raise DatasetError("the dataset has no images", where=f"dataset '{name}'", hint="add images")
+            raise DatasetError("the dataset has no images", where=where, hint="add images")
         for before, after in pairwise(ordered):
             if before.id == after.id:
-                raise DatasetError(
-                    f"two images have the id {after.id}",
-                    where=f"dataset '{name}'",
-                    hint="give each its own id",
-                )
+                hint = "give each its own id"
+                raise DatasetError(f"two images have the id {after.id}", where=where, hint=hint)
         fingerprint = _fingerprint(ordered, ground_truth, evaluation)
         return cls(name, ordered, ground_truth, fingerprint, evaluation=evaluation)
 
@@ -132,9 +130,6 @@ class Dataset:
 
         An image's id grows by a multiple of one more than the largest id. Resampling draws the four together. Masks
         must be compressed run lengths.
-
-        Args:
-            name: The new dataset's name.
 
         Raises:
             DatasetError: An image file is missing or broken.
@@ -271,12 +266,9 @@ def refuse(provider: str, **options: Path | None) -> None:
     """
     for option, value in options.items():
         if value is not None:
-            flag = "--" + option.replace("_", "-")
-            raise UsageError(
-                f"has no use for {flag}",
-                where=f"dataset '{provider}'",
-                hint=_INSTEAD.get(option, "leave it out"),
-            )
+            what = f"has no use for --{option.replace('_', '-')}"
+            hint = _INSTEAD.get(option, "leave it out")
+            raise UsageError(what, where=f"dataset '{provider}'", hint=hint)
 
 
 _INSTEAD = {

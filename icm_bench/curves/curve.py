@@ -107,12 +107,12 @@ def rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Floats, F
     """
     if monotone not in get_args(Monotone):
         raise UsageError(f"unknown policy {monotone!r}", hint=f"choose {', '.join(get_args(Monotone))}")
-    order = _by_rate(bpp, accuracy)
     if monotone == "isotonic":
+        order = _by_rate(bpp, accuracy)
         return _isotonic(bpp[order].tolist(), accuracy[order].tolist())
-    front = on_front(bpp, accuracy)
-    if monotone == "error" and len(front) < len(order):
-        raise ResultError(f"{len(order) - len(front)} of {len(order)} points do not rise", hint=_HINT)
+    front, n_points = on_front(bpp, accuracy), np.count_nonzero(~np.isnan(accuracy))
+    if monotone == "error" and len(front) < n_points:
+        raise ResultError(f"{n_points - len(front)} of {n_points} points do not rise", hint=_HINT)
     return bpp[front].astype(np.float64), accuracy[front].astype(np.float64)
 
 
@@ -147,8 +147,11 @@ def all_rising(bpp: Floats, accuracy: Floats, monotone: Monotone) -> tuple[Float
 
 def on_front(bpp: Floats, accuracy: Floats) -> list[int]:
     """Return which points no other beats in both rate and accuracy, in order of rate; NaN accuracies never are."""
-    order = _by_rate(bpp, accuracy)
-    return [order[index] for index in _pareto(accuracy[order].tolist())]
+    front: list[int] = []
+    for index in _by_rate(bpp, accuracy):
+        if accuracy[index] > (accuracy[front[-1]] if front else -math.inf):
+            front.append(index)
+    return front
 
 
 _HINT = "choose the pareto or isotonic policy, or measure again"
@@ -157,17 +160,6 @@ _HINT = "choose the pareto or isotonic policy, or measure again"
 def _by_rate(bpp: Floats, accuracy: Floats) -> list[int]:
     # Of equal rates, the best accuracy first.
     return [index for index in np.lexsort((-accuracy, bpp)).tolist() if not math.isnan(accuracy[index])]
-
-
-def _pareto(accuracies: Sequence[float]) -> list[int]:
-    """Return which points, given in order of rate, are more accurate than all before."""
-    front = []
-    best = -math.inf
-    for index, accuracy in enumerate(accuracies):
-        if accuracy > best:
-            front.append(index)
-            best = accuracy
-    return front
 
 
 def _isotonic(rates: Sequence[float], accuracies: Sequence[float]) -> tuple[Floats, Floats]:

@@ -56,7 +56,8 @@ def export_codec_compare(folder: Path, path: Path, names: Mapping[int, str] | No
         raise StoreError("holds nothing coded", where=folder, hint="name a codec's folder in the coded store")
     headers = [store.read_header(next(store.shards(quality))) for quality in qualities]
     rows: list[list[Any]] = []
-    for quality, header in sorted(zip(qualities, headers, strict=True), key=_quality_of):
+    pairs = zip(qualities, headers, strict=True)
+    for quality, header in sorted(pairs, key=lambda pair: float(pair[1]["identity"]["quality"])):
         coded = [row for shard in store.shards(quality) for row in store.per_image(shard).to_pylist()]
         _check_all_there(quality, {row["image_id"] for row in coded}, names)
         rows += [_image_row(row, header["identity"]["quality"], names) for row in coded]
@@ -106,10 +107,6 @@ def _image_row(row: Mapping[str, Any], quality: Any, names: Mapping[int, str] | 
         row["decode_s"],
         LOSSLESS_PSNR if row["mse_rgb"] == 0 else 10 * math.log10(255**2 / row["mse_rgb"]),
     ]
-
-
-def _quality_of(entry: tuple[Path, Mapping[str, Any]]) -> float:
-    return float(entry[1]["identity"]["quality"])
 
 
 def _check_all_there(folder: Path, found: Collection[int], wanted: Collection[int] | None) -> None:

@@ -133,11 +133,8 @@ def render(
 ) -> str:
     """Return the report's HTML.
 
-    Args:
-        groups: The curves.
-        albums: The pictures of each group, or why it has none, or None where none were asked for.
-        change: How earlier results compare, where the report is of a change.
-        worse: HTML of the images that became worse.
+    ``albums`` are the pictures of each group, or why it has none, or None where none were asked for; ``change`` is how
+    earlier results compare, and ``worse`` HTML of the images that became worse.
     """
     script, style = _asset("page.js"), _asset("page.css")
     browsers = [album.data if isinstance(album, Album) else None for album in albums]
