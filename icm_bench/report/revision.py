@@ -43,23 +43,15 @@ def opened(text: str, default: Path) -> Iterator[Path]:
 
 def _commit(revision: str, text: str) -> str:
     arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
-    found = _git(arguments) if revision else None
-    if found is None or found.returncode != 0:
-        raise UsageError(
-            "is neither a folder nor a git revision",
-            where=f"'{text}'",
-            hint="name a folder of results, or REV or REV:FOLDER of the repository around this folder",
-        )
-    return found.stdout.decode("ascii").strip()
+    hint = "name a folder of results, or REV or REV:FOLDER of the repository around this folder"
+    found = _git(arguments, f"'{text}'", hint, "is neither a folder nor a git revision")
+    return found.decode("ascii").strip()
 
 
 def _copy(commit: str, source: PurePosixPath, target: Path) -> None:
-    listing = _git(["ls-tree", "-r", "-z", commit, "--", f"{source}/"])
-    if listing is None or listing.returncode != 0:
-        raise UsageError(
-            _complaint(listing), where=f"{commit[:12]}:{source}", hint="name a folder within the repository"
-        )
-    for entry in filter(None, listing.stdout.split(b"\0")):
+    where, hint = f"{commit[:12]}:{source}", "name a folder within the repository"
+    listing = _git(["ls-tree", "-r", "-z", commit, "--", f"{source}/"], where, hint)
+    for entry in filter(None, listing.split(b"\0")):
         described, _, name = entry.partition(b"\t")
         mode, kind, digest = described.decode("ascii").split()
         # Of a tree only plain files are taken: a link may point anywhere.
@@ -68,27 +60,18 @@ def _copy(commit: str, source: PurePosixPath, target: Path) -> None:
 
 
 def _write(digest: str, path: Path) -> None:
-    content = _git(["cat-file", "blob", digest])
-    if content is None or content.returncode != 0:
-        raise UsageError(_complaint(content), where=f"git object {digest}", hint="fetch the whole revision")
+    content = _git(["cat-file", "blob", digest], f"git object {digest}", "fetch the whole revision")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.stdout)
+    path.write_bytes(content)
 
 
-def _git(arguments: list[str]) -> subprocess.CompletedProcess[bytes] | None:
+def _git(arguments: list[str], where: str, hint: str, what: str | None = None) -> bytes:
+    """Return what git prints; where it fails, the error says what git says, or ``what``."""
     try:
-        return subprocess.run(
-            ["git", *arguments],  # noqa: S607
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-
-
-def _complaint(done: subprocess.CompletedProcess[bytes] | None) -> str:
-    if done is None:
-        return "git is missing or hangs"
-    said = done.stderr.decode("utf-8", "replace").strip()
-    return f"git failed ({said})" if said else "git failed"
+        done = subprocess.run(["git", *arguments], capture_output=True, timeout=_TIMEOUT_S, check=False)  # noqa: S607
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise UsageError(what or "git is missing or hangs", where=where, hint=hint) from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise UsageError(what or (f"git failed ({said})" if said else "git failed"), where=where, hint=hint)
+    return done.stdout
