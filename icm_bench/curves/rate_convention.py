@@ -86,13 +86,10 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     stated = {
         "source": [meta.get("published", {}).get("source", MEASURED_HERE) for meta in (first, second)],
         "truth": [meta.get("dataset", {}).get("truth", ANNOTATIONS) for meta in (first, second)],
+        **{key: [ours.get(key, UNKNOWN), theirs.get(key, UNKNOWN)] for key in _SHORT},
     }
     return [
-        f"{key} is '{one}' in one and '{other}' in the other"
-        for key, (one, other) in stated.items()
-        if one != other
-    ] + [
         f"{key} is unknown in both" if one == other else f"{key} is '{one}' in one and '{other}' in the other"
-        for key, one, other in ((key, ours.get(key, UNKNOWN), theirs.get(key, UNKNOWN)) for key in _SHORT)
+        for key, (one, other) in stated.items()
         if one != other or one == UNKNOWN
     ]

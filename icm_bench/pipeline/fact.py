@@ -48,16 +48,6 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
     return facts
 
 
-def guide_facts(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> dict[str, Any]:
-    """Record what guided the encoder, and whether it is the detector that judges the codec."""
-    guide = guide_of(create_codec(codec, points[0].quality or 0, "cpu", plan.programs))
-    if guide is None:
-        return {}
-    return {
-        "guide": {"spec": guide.spec, "is_judge": plan.detector is not None and _is_one(guide, plan.detector)}
-    }
-
-
 def _is_one(guide: Guide, judge: DetectorChoice) -> bool:
     if guide.weights is not None and judge.weights is not None:
         return guide.weights.read_bytes() == judge.weights.read_bytes()
@@ -65,14 +55,18 @@ def _is_one(guide: Guide, judge: DetectorChoice) -> bool:
 
 
 def codec_facts(plan: Plan, codec: Spec, point: OperatingPoint) -> dict[str, Any]:
-    """Return what a codec says of itself: its short name, what it was trained for and through which detectors."""
+    """Return a codec's short name, its training, and what guides its encoder, which may be its judge."""
     made = create_codec(codec, point.quality or 0, "cpu", plan.programs)
-    cls = type(made)
-    return {
+    cls, guide = type(made), guide_of(made)
+    facts: dict[str, Any] = {
         "label": cls.label(dict(codec.options)) if isinstance(cls, Labels) else None,
         "objective": objective_of(made),
         "trained_through": list(trained_through(made)),
     }
+    if guide is not None:
+        is_judge = plan.detector is not None and _is_one(guide, plan.detector)
+        facts["guide"] = {"spec": guide.spec, "is_judge": is_judge}
+    return facts
 
 
 def metric_facts(plan: Plan) -> dict[str, Any]:
@@ -105,10 +99,9 @@ def _complexity(codec: Spec, quality: Quality) -> tuple[int, Complexity | None]:
 
 def digest_bitstreams(plan: Plan, point: OperatingPoint) -> str:
     """Digest a point's bitstreams: equal digests mean byte-identical coding."""
-    shards = [
-        store.read_header(plan.coded_path(point, shard))["bitstreams"] for shard in range(plan.n_shards)
-    ]
-    return hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
+    headers = (store.read_header(plan.coded_path(point, shard)) for shard in range(plan.n_shards))
+    digests = "".join(header["bitstreams"] for header in headers)
+    return hashlib.sha256(digests.encode()).hexdigest()[:16]
 
 
 def command_of(plan: Plan, codec: Spec, points: Sequence[OperatingPoint]) -> str:

@@ -184,7 +184,6 @@ class Ledger:
                 },
                 **({"metrics": own} if (own := fact.metric_facts(plan)) else {}),
                 "intervals": self._intervals(rates, figures, columns),
-                **fact.guide_facts(plan, codec, points),
                 "versions": provenance.versions(),
                 "command": fact.command_of(plan, codec, points),
                 **self._config,
