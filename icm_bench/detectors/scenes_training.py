@@ -307,20 +307,14 @@ def main() -> None:
     parser.add_argument("--mask-steps", type=int, default=0, help="steps of the mask head alone after them")
     parser.add_argument("--seed", type=int, default=1, help="fixes scenes, first weights and order")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--fresh", action="store_true", help="do not go on from the checkpoint")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for index in range(arguments.n_scenes // N_SCENES):
-        write_shard(arguments.scenes, arguments.seed, index)
-    train_detector(
-        arguments.output,
-        scenes=arguments.scenes,
-        steps=arguments.steps,
-        seed=arguments.seed,
-        device=arguments.device,
-        resume=not arguments.fresh,
-        mask_steps=arguments.mask_steps,
+    parser.add_argument(
+        "--fresh", dest="resume", action="store_false", help="do not go on from the checkpoint"
     )
+    arguments = vars(parser.parse_args())
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for index in range(arguments.pop("n_scenes") // N_SCENES):
+        write_shard(arguments["scenes"], arguments["seed"], index)
+    train_detector(**arguments)
 
 
 if __name__ == "__main__":
