@@ -26,7 +26,7 @@ from icm_codecs.training.recipe import (
     loss_and_shape,
     table_of,
 )
-from icm_codecs.training.ssim_loss import with_structure
+from icm_codecs.training.ssim_loss import mean_psnr, with_structure
 from icm_codecs.training.task import RecipeTeachers, TaughtModel, with_detectors
 from icm_codecs.tucodec.network import Estimate, add_noise, interpolate
 from icm_codecs.tucodec.training import spread
@@ -74,14 +74,7 @@ class Ladder:
 
 
 class CheckerboardModel(TaughtModel):
-    """The networks as they are trained.
-
-    Args:
-        shape: How large the networks are.
-        loss: What is minimised.
-        teachers: The task's part of it, if there is one.
-        ladder: Which rate points are exported; by default the trained ones.
-    """
+    """The networks as they are trained; the rate points that are exported are the trained ones by default."""
 
     def __init__(
         self,
@@ -168,7 +161,7 @@ class CheckerboardModel(TaughtModel):
         unfiltered = (estimate.unfiltered - image).square().mean(dim=(1, 2, 3))
         error = torch.lerp(mse, unfiltered, self._loss.unfiltered)
         distortion = with_structure(error, estimate.image, image, self._loss.structure)
-        found = {"psnr": (-10.0 * torch.log10(mse.detach().clamp(min=1e-10))).mean()}
+        found = {"psnr": mean_psnr(mse)}
         if self._teachers is not None:
             share = self._teachers.task.share_at(step)
             seen = self._teachers.loss(estimate.image, image, targets, step)

@@ -23,6 +23,7 @@ from icm_codecs.filtered.checkpoint import load_checkpoint, save_checkpoint
 from icm_codecs.filtered.network import HIGHEST_QP, LOWEST_QP, FilterNetwork, FilterShape
 from icm_codecs.pixel import to_image, to_tensor
 from icm_codecs.training.recipe import check, check_tables, loss_and_shape
+from icm_codecs.training.ssim_loss import mean_psnr
 from icm_codecs.training.task import RecipeTeachers, TaughtModel, with_detectors
 
 _DOUBLES = 6.0
@@ -54,13 +55,7 @@ class FilterLoss:
 
 
 class FilterModel(TaughtModel):
-    """The network as it is trained.
-
-    Args:
-        shape: How large it is.
-        loss: What is filtered.
-        teachers: Who judges it; without, the squared error alone does.
-    """
+    """The network as it is trained; without teachers, the squared error alone judges it."""
 
     def __init__(self, shape: FilterShape, loss: FilterLoss, teachers: RecipeTeachers | None = None) -> None:
         super().__init__(teachers)
@@ -94,7 +89,7 @@ class FilterModel(TaughtModel):
         mse = (filtered - image).square().mean(dim=(1, 2, 3))
         unfiltered = (decoded - image).square().mean(dim=(1, 2, 3))
         distortion = mse / (unfiltered + _LEAST_ERROR)
-        found = {"psnr": _psnr(mse), "psnr_unfiltered": _psnr(unfiltered)}
+        found = {"psnr": mean_psnr(mse), "psnr_unfiltered": mean_psnr(unfiltered)}
         if self._teachers is not None:
             share = self._teachers.task.share_at(step)
             seen = self._teachers.loss(filtered, image, targets, step)
@@ -130,7 +125,3 @@ class FilterModel(TaughtModel):
         """Draw one QP from each of n equal parts of the range, in random order."""
         parts = (torch.randperm(n) + torch.rand(n)) / n
         return self._loss.lowest + (parts * (self._loss.highest - self._loss.lowest + 1)).long()
-
-
-def _psnr(mse: Tensor) -> Tensor:
-    return (-10.0 * torch.log10(mse.detach().clamp(min=1e-10))).mean()

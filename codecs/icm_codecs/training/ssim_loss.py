@@ -36,6 +36,11 @@ def with_structure(error: Tensor, decoded: Tensor, image: Tensor, share: float) 
     return torch.lerp(error, _SQUARED_ERROR * dissimilarity(decoded, image), share)
 
 
+def mean_psnr(mse: Tensor) -> Tensor:
+    """Return the mean PSNR in dB, without a gradient, of images by their squared errors, N, of pixels in 0..1."""
+    return (-10.0 * torch.log10(mse.detach().clamp(min=1e-10))).mean()
+
+
 def dissimilarity(decoded: Tensor, image: Tensor) -> Tensor:
     """Return 1 - SSIM, weighed over the scales of MS-SSIM: N, from 0 for equal images.
 

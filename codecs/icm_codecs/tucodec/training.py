@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from icm_codecs.bitstream.weights_file import check_same_shape
 from icm_codecs.training.recipe import check_lambdas, check_shares, loss_and_shape
-from icm_codecs.training.ssim_loss import with_structure
+from icm_codecs.training.ssim_loss import mean_psnr, with_structure
 from icm_codecs.tucodec.checkpoint import NETWORKS, load_checkpoint, save_checkpoint
 from icm_codecs.tucodec.network import StandIn, TucodecNetwork, TucodecShape, interpolate
 
@@ -55,12 +55,7 @@ class TucodecLoss:
 
 
 class TucodecModel(nn.Module):
-    """The networks as they are trained.
-
-    Args:
-        shape: How large the networks are.
-        loss: What is minimised.
-    """
+    """The networks as they are trained."""
 
     def __init__(self, shape: TucodecShape, loss: TucodecLoss) -> None:
         super().__init__()
@@ -95,8 +90,8 @@ class TucodecModel(nn.Module):
         return {
             "loss": (weights * (bpp + lambdas * 255.0**2 * error)).mean(),
             "bpp": bpp.detach().mean(),
-            "psnr": _psnr(mse),
-            "psnr_unfiltered": _psnr(unfiltered),
+            "psnr": mean_psnr(mse),
+            "psnr_unfiltered": mean_psnr(unfiltered),
         }
 
     def save(self, path: Path, facts: Mapping[str, str]) -> None:
@@ -119,7 +114,3 @@ def spread(parts: Tensor, rate_points: int) -> Tensor:
     """Draw a position from each of N equal parts of the range between rate points, the parts in any order: N."""
     drawn = parts + torch.rand(len(parts), device=parts.device)
     return drawn * ((rate_points - 1) / len(parts))
-
-
-def _psnr(mse: Tensor) -> Tensor:
-    return (-10.0 * torch.log10(mse.detach().clamp(min=1e-10))).mean()
