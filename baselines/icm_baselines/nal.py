@@ -27,11 +27,7 @@ def overhead_bytes(stream: bytes, is_slice: Callable[[bytes], bool]) -> int:
 
 
 class Bits:
-    """The bits of a NAL unit's payload, emulation prevention bytes taken out, read from the front.
-
-    Args:
-        payload: The unit without its header.
-    """
+    """The bits of a NAL unit without its header, emulation prevention bytes taken out, read from the front."""
 
     def __init__(self, payload: bytes) -> None:
         raw = payload.replace(b"\x00\x00\x03", b"\x00\x00")

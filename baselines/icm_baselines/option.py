@@ -45,13 +45,7 @@ def real(value: Quality, low: float, high: float, *, where: str) -> float:
 
 
 def check_sides(image: Image, width: int, height: int, *, where: str) -> None:
-    """Refuse an image that is larger than a format, or its encoder, can code.
-
-    Args:
-        image: The image.
-        width: The largest width in pixels.
-        height: The largest height in pixels.
-        where: The format.
+    """Refuse an image that is larger, in pixels, than a format or its encoder can code.
 
     Raises:
         CodecError: It is larger, or no image.

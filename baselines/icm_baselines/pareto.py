@@ -35,13 +35,7 @@ _LADDER: tuple[Quality, ...] = (
 
 
 class _Front:
-    """Some operating points of a codec that can scale, by a number that names scale and QP.
-
-    Args:
-        spec: The codec without the front, at the point's scale.
-        codec: The same, made.
-        qp: Its quality.
-    """
+    """Some operating points of a codec that can scale, by a number that names scale and QP."""
 
     qualities: ClassVar[tuple[Quality, ...]] = _LADDER
     front_of: ClassVar[str] = "map"

@@ -57,16 +57,7 @@ def attenuated(image: Image, share: NDArray[np.float64], alpha: float) -> Image:
 
 
 class _Guided:
-    """What codecs with a region of interest share.
-
-    Args:
-        quality: A thousand times the strength plus the plain codec's quality.
-        device: Ignored; the encoder and what finds the region run on the CPU.
-        roi: What finds the region: a detector's name, or ``icm``.
-        weights: Its weights.
-        score: From which score on a detection counts.
-        margin: Pixels around masks or boxes that belong to the region.
-    """
+    """What codecs with a region of interest share; their options are the fields of :class:`Region`."""
 
     name: ClassVar[str]
     front_of: ClassVar[str] = "map"
@@ -116,13 +107,7 @@ class _Guided:
 
 
 class _Attenuating(_Guided):
-    """A plain codec behind the attenuation of the background, with the options of a region.
-
-    Args:
-        quality: A thousand times alpha in percent plus the plain codec's quality.
-        soft: Pixels over which the region fades out.
-        region: See the base.
-    """
+    """A plain codec behind the attenuation of the background; ``soft`` says over how many pixels the region fades."""
 
     STRENGTHS: ClassVar[tuple[int, ...]] = ALPHAS
 

@@ -85,12 +85,7 @@ class Uvg266:
         return envelope.N_BYTES + nal.overhead_bytes(data[envelope.N_BYTES :], vvc.is_slice)
 
     def _encoded(self, image: Image, offsets: NDArray[np.int64] | None = None) -> bytes:
-        """Return the bitstream of an image.
-
-        Args:
-            image: The image.
-            offsets: What is added to the QP of each block, rows x columns of the blocks that cover the image.
-        """
+        """Return the bitstream of an image; the offsets, rows x columns, are added to the QPs of its blocks."""
         vvc.check_largest_side(image)
         columns, rows, raw = _STILL.planes(image)
         told: tuple[str, ...] = ()

@@ -29,19 +29,13 @@ class Networks(Protocol):
     @property
     def n_parameters(self) -> int:
         """How many learned values they have."""
-        ...
 
 
 _Stored = TypeVar("_Stored", bound="StoredNetworks")
 
 
 class OfCheckpoint(Generic[_Stored]):
-    """A checkpoint's networks on one device.
-
-    Args:
-        model: The checkpoint, on the device.
-        device: "cpu", "cuda".
-    """
+    """A checkpoint's networks on one device, "cpu" or "cuda", where the checkpoint is."""
 
     def __init__(self, model: _Stored, device: str) -> None:
         self._model, self._device = model, device
@@ -58,7 +52,6 @@ class Unpacked(Protocol):
     @property
     def header_bytes(self) -> int:
         """How many of its bytes are not the entropy coder's."""
-        ...
 
 
 class FrameCoder(Networks, Protocol):
@@ -66,11 +59,9 @@ class FrameCoder(Networks, Protocol):
 
     def entropy_decode(self, frame: Any) -> Any:
         """Return what a frame says."""
-        ...
 
     def synthesise(self, frame: Any, latents: Any) -> Image:
         """Turn that into the image."""
-        ...
 
 
 class LadderCoder(FrameCoder, Protocol):
@@ -79,7 +70,6 @@ class LadderCoder(FrameCoder, Protocol):
     @property
     def n_qualities(self) -> int:
         """How many rate points the weights serve."""
-        ...
 
 
 def checked_size(image: Image, codec: str) -> tuple[int, int]:

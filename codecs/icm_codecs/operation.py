@@ -13,11 +13,9 @@ class Coder(Protocol):
 
     def encode(self, image: Image) -> bytes:
         """Return one self-contained bitstream."""
-        ...
 
     def decode(self, data: bytes) -> Image:
         """Return the image that the bitstream describes."""
-        ...
 
 
 def complexity(codec: Coder, image: Image) -> Complexity:

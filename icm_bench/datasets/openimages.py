@@ -35,6 +35,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from icm_bench.dataset import Dataset, ImageRecord, need, refuse
+from icm_bench.datasets.coco import Coco
 from icm_bench.datasets.coco_category import CATEGORIES
 from icm_bench.datasets.openimages_file import (
     FETCH_AGAIN,
@@ -86,9 +87,7 @@ class OpenImages:
     """Open Images V6, scored as the Open Images Challenge scores; see the module's description."""
 
     name: ClassVar[str] = "openimages"
-    default_detectors: ClassVar[Mapping[Task, str]] = MappingProxyType(
-        {"detection": "fasterrcnn_resnet50_fpn", "segmentation": "maskrcnn_resnet50_fpn"}
-    )
+    default_detectors: ClassVar[Mapping[Task, str]] = Coco.default_detectors
 
     @classmethod
     def open(
@@ -110,29 +109,17 @@ class OpenImages:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a set's files are, and what its classes mean.
-
-    Attributes:
-        name: The whole set's name.
-        whole: Images and, where known, boxes of the whole set.
-        folder: The folder of the images.
-        boxes: The file of boxes.
-        labels: The file of image-level labels.
-        listing: The file that lists the images; None for all that the labels and boxes name.
-        classes: What the labels of classes mean.
-        masks: The file of masks; None where there is none.
-        mask_folder: The folder of the masks that are files of their own.
-    """
+    """Where a set's files and folders are, and what its classes mean."""
 
     name: str
-    whole: tuple[int, int | None]
-    folder: Path
+    whole: tuple[int, int | None]  # images and, where known, boxes of the whole set
+    folder: Path  # of the images
     boxes: Path
     labels: Path
-    listing: Path | None
+    listing: Path | None  # None for all images that the labels and boxes name
     classes: Classes
     masks: Path | None = None
-    mask_folder: Path = Path("masks")
+    mask_folder: Path = Path("masks")  # of masks that are files of their own
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,12 @@ class Scorer(Protocol):
 
     def metrics(self) -> dict[str, float | None]:
         """Return the figures of the whole dataset; None where one is not defined."""
-        ...
 
     def per_category(self) -> dict[int, float | None]:
         """Return the average precision of each category id; None where it has no object."""
-        ...
 
     def resampled(self, weights: Weights) -> dict[str, Floats]:
         """Return the figures on resamples of the images; NaN where one is not defined."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -111,14 +111,9 @@ def _luma(channels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """The distortion of a dataset's images at one operating point, an entry an image.
+    """Pixels and distortion of a dataset's images at one operating point, an entry an image.
 
-    Attributes:
-        n_pixels: Pixels of each image.
-        mse_rgb: As in :class:`Distortion`.
-        mse_luma: As in :class:`Distortion`.
-        ms_ssim_rgb: As in :class:`Distortion`, NaN where it is not defined.
-        ms_ssim_luma: As in :class:`Distortion`, NaN where it is not defined.
+    The fields are those of :class:`Distortion`; an MS-SSIM is NaN where it is not defined.
     """
 
     n_pixels: Floats

@@ -18,22 +18,18 @@ class Outcome(Protocol):
     @property
     def original(self) -> Image:
         """The image before coding, height x width x 3 RGB."""
-        ...
 
     @property
     def decoded(self) -> Image:
         """The image as it was decoded; of the uncompressed images, the original."""
-        ...
 
     @property
     def objects(self) -> Sequence[Mapping[str, Any]]:
         """The annotations of the image in COCO's form; none without ground truth."""
-        ...
 
     @property
     def predictions(self) -> Sequence[Prediction]:
         """What the detector found, in COCO's form, best score first; nothing where no detector looks."""
-        ...
 
 
 class ImageMetric(Protocol):
@@ -55,11 +51,9 @@ class ImageMetric(Protocol):
 
     def measure(self, outcome: Outcome) -> float | None:
         """Return the value of one image; None where it is not defined."""
-        ...
 
     def version(self) -> str:
         """Name all that can change a value."""
-        ...
 
 
 def load_metric(name: str) -> ImageMetric:

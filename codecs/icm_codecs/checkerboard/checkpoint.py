@@ -80,11 +80,7 @@ def save_checkpoint(
 ) -> None:
     """Write a trained network as a weights file, all or nothing; it is moved to the CPU.
 
-    Args:
-        network: The network as it was trained.
-        path: Where to.
-        facts: Metadata: the model's name, how it was trained.
-        positions: Where the rate points lie, 0 to ``rate_points - 1``, rising, at most 16.
+    The positions say where the rate points lie, 0 to ``rate_points - 1``, rising, at most 16.
 
     Raises:
         TrainingError: The positions are no ladder.

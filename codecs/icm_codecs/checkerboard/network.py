@@ -184,9 +184,7 @@ class Coded(NamedTuple):
 class CheckerboardNetwork(nn.Module):
     """Estimate the decoded images and their rates.
 
-    Args:
-        shape: How large the networks are.
-        lambdas: The weight of the squared error at each rate point, rising: the first step sizes follow from it.
+    The lambdas weigh the squared error at each rate point, rising: the first step sizes follow from them.
     """
 
     def __init__(self, shape: CheckerboardShape, lambdas: Sequence[float]) -> None:

@@ -66,15 +66,7 @@ def save_checkpoint(
     contexts: tuple[ContextNetwork, ContextNetwork],
     facts: Mapping[str, str],
 ) -> None:
-    """Write trained networks as a checkpoint file, all or nothing.
-
-    Args:
-        path: Where to.
-        shape: How large the networks are.
-        networks: Encoder and decoder.
-        contexts: The context models of the code and of the map.
-        facts: Metadata: the model's name, how it was trained.
-    """
+    """Write trained networks, and the context models of code and map, as a checkpoint file, all or nothing."""
     tensors: dict[str, Tensor] = {}
     for name, module in zip(("encoder", "decoder"), networks, strict=True):
         tensors |= weights_file.network_tensors(name, module)

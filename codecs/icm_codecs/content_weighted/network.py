@@ -93,9 +93,7 @@ class Encoding(NamedTuple):
 class Encoder(nn.Module):
     """Turn an image into a code, not yet binary, and its importance map: N x 3 x 8h x 8w in 0..1 -> :class:`Encoding`.
 
-    Args:
-        shape: How large the networks are.
-        targets: The importance that each quality begins with.
+    The targets are the importance that each quality begins with.
     """
 
     def __init__(self, shape: ContentWeightedShape, targets: Sequence[float]) -> None:

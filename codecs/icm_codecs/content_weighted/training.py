@@ -87,12 +87,7 @@ class ContentWeightedLoss:
 
 
 class ContentWeightedModel(nn.Module):
-    """The networks as they are trained.
-
-    Args:
-        shape: How large they are.
-        loss: What is minimised.
-    """
+    """The networks as they are trained."""
 
     def __init__(self, shape: ContentWeightedShape, loss: ContentWeightedLoss) -> None:
         super().__init__()

@@ -31,12 +31,7 @@ _MARGIN = 128
 
 
 class Filter:
-    """A trained filter on one device.
-
-    Args:
-        network: The network, on the device.
-        device: "cpu", "cuda".
-    """
+    """A trained filter on one device, "cpu" or "cuda"."""
 
     def __init__(self, network: FilterNetwork, device: str) -> None:
         self.network = network

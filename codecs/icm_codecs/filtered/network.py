@@ -67,11 +67,7 @@ class FilterBlock(nn.Module):
 
 
 class FilterNetwork(nn.Module):
-    """Decoded image and QP -> image for machines.
-
-    Args:
-        shape: How large it is.
-    """
+    """Decoded image and QP -> image for machines."""
 
     def __init__(self, shape: FilterShape) -> None:
         super().__init__()

@@ -52,12 +52,7 @@ def squash_table() -> _Integers:
 
 
 class ContextModel:
-    """Codes the iterations of one image, one after the other, and learns from each.
-
-    Args:
-        rows: Rows of blocks.
-        columns: Columns of blocks.
-    """
+    """Codes the iterations of one image of so many blocks, one after the other, and learns from each."""
 
     def __init__(self, rows: int, columns: int) -> None:
         self._shape = (BITS, rows, columns)

@@ -22,8 +22,6 @@ from icm_bench.error import TrainingError
 from icm_bench.network.precision import lower_precision
 from icm_bench.network.target import Target
 
-__all__ = ["FrozenDetector", "Task", "focus_on"]
-
 _NEAR = 8
 """Pixels around an object that matter as much as it does: its outline lies between the two."""
 

@@ -24,18 +24,6 @@ from icm_bench.image import Image
 from icm_bench.network.shard import Shard, shards
 from icm_bench.network.target import Target, target_of
 
-__all__ = [
-    "Box",
-    "Crops",
-    "ImageFolders",
-    "JoinedImages",
-    "LabelledImages",
-    "Objects",
-    "Scenes",
-    "Source",
-    "open_source",
-]
-
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LEAST_VISIBLE = 0.5
 
@@ -52,17 +40,14 @@ class Source(Protocol):
     @property
     def has_objects(self) -> bool:
         """Whether it knows the objects in its images."""
-        ...
 
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image:
         """Return an image, height x width x 3."""
-        ...
 
     def objects(self, index: int, box: Box) -> Objects:
         """Return the objects of which at least half lies within a crop."""
-        ...
 
 
 class ImageFolders:
@@ -105,11 +90,7 @@ def _read_image(path: Path) -> Image:
 
 
 class Scenes:
-    """Drawn scenes, read as they are used.
-
-    Args:
-        drawn: The shards that ``icm-bench data scenes`` wrote.
-    """
+    """Drawn scenes, read as they are used from the shards that ``icm-bench data scenes`` wrote."""
 
     has_objects = True
 
@@ -131,11 +112,7 @@ class Scenes:
 
 
 class LabelledImages:
-    """A dataset in COCO's object format: images are read and masks drawn as they are used. Crowds are left out.
-
-    Args:
-        dataset: Images with ground truth.
-    """
+    """A dataset in COCO's object format: images are read and masks drawn as they are used. Crowds are left out."""
 
     has_objects = True
 
@@ -191,11 +168,7 @@ def _mask(row: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
 
 
 class JoinedImages:
-    """Images of several sources that know their objects, one after the other.
-
-    Args:
-        sources: They.
-    """
+    """Images of several sources that know their objects, one after the other."""
 
     has_objects = True
 

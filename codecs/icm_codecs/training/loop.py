@@ -35,13 +35,7 @@ Export = Callable[[Path, Path], None]
 
 
 class Training(lightning.LightningModule):
-    """What all trainings share: Adam, the learning rate's way, clipping and crops.
-
-    Args:
-        network: What is trained.
-        optimisation: How.
-        source: The training images.
-    """
+    """What all trainings share: Adam, the learning rate's way, clipping and crops."""
 
     def __init__(self, network: nn.Module, optimisation: Optimisation, source: Source) -> None:
         super().__init__()

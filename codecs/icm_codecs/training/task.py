@@ -166,11 +166,7 @@ def with_detectors(facts: Mapping[str, str], teachers: RecipeTeachers | None) ->
 
 
 class TaughtModel(nn.Module, ABC):
-    """What the models that teachers may judge have in common.
-
-    Args:
-        teachers: The task's part of the loss, if there is one.
-    """
+    """What the models that teachers may judge have in common."""
 
     def __init__(self, teachers: RecipeTeachers | None) -> None:
         super().__init__()

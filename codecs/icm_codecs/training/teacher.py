@@ -48,15 +48,12 @@ class Teacher(Protocol):
 
     def features(self, image: Tensor) -> Seen:
         """Return what the detector makes of images, N x 3 x H x W in 0..1."""
-        ...
 
     def losses(self, image: Tensor, targets: list[Target]) -> Tensor | None:
         """Return the detector's own loss, a scalar, from the objects in the images; none where it has no such loss."""
-        ...
 
     def has_moved(self) -> bool:
         """Whether any weight or statistic differs from what was loaded."""
-        ...
 
 
 class RcnnTeacher:

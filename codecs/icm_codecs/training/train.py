@@ -31,14 +31,7 @@ __all__ = ["CodecTraining", "export", "find_recipe", "find_weights", "train"]
 
 
 class CodecTraining(Training):
-    """The training of a codec, as Lightning runs it.
-
-    Args:
-        model: Its networks, :class:`Trainable`.
-        record: What an export and a resumption must know, see :func:`_record`.
-        optimisation: How it is trained.
-        source: The training images.
-    """
+    """The training of a :class:`Trainable`, as Lightning runs it; the record is what exports and resumptions need."""
 
     def __init__(
         self, model: Any, record: Mapping[str, Any], optimisation: Optimisation, source: Source

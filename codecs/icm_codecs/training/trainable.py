@@ -28,7 +28,6 @@ class Trainable(Protocol):
         Raises:
             ValueError: An entry is unknown, missing or impossible; the message says which.
         """
-        ...
 
     def losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         """Return scalars by name for a batch N x 3 x H x W in 0..1, sides those of the recipe's crop.
@@ -36,14 +35,12 @@ class Trainable(Protocol):
         ``loss`` is minimised; the others are drawn as curves (``bpp``, ``psnr``, ...). The step, counted from 0, is
         what a staged training goes by.
         """
-        ...
 
     def save(self, path: Path, facts: Mapping[str, str]) -> None:
         """Write the weights file that the codec loads, all or nothing, the facts in its metadata.
 
         It is safetensors, in half precision where the codec computes with exactly those values.
         """
-        ...
 
     def start_from(self, path: Path) -> None:
         """Set the parameters to those of a weights file, as a training's start.
@@ -51,7 +48,6 @@ class Trainable(Protocol):
         Raises:
             CodecError: The file is missing, damaged, or of another kind or shape.
         """
-        ...
 
 
 @runtime_checkable
@@ -61,12 +57,10 @@ class GuidedTrainable(Trainable, Protocol):
     @property
     def needs_objects(self) -> bool:
         """Whether the losses need to know the objects in the images."""
-        ...
 
     @property
     def needs_a_start(self) -> bool:
         """Whether a training must start from weights."""
-        ...
 
     def prepare(self, source: Source, detector_weights: Path | None) -> None:
         """Get ready for a training, before ``start_from``.
@@ -78,11 +72,9 @@ class GuidedTrainable(Trainable, Protocol):
         Raises:
             TrainingError: The detector cannot be used.
         """
-        ...
 
     def guided_losses(self, image: Tensor, targets: list[Target], step: int) -> dict[str, Tensor]:
         """Return what :meth:`Trainable.losses` does, from the objects in each image as well."""
-        ...
 
     def finish(self) -> None:
         """Check, at a training's end, that what had to stay frozen did.
@@ -90,7 +82,6 @@ class GuidedTrainable(Trainable, Protocol):
         Raises:
             TrainingError: It has changed.
         """
-        ...
 
 
 @runtime_checkable
@@ -103,4 +94,3 @@ class HasOwnRates(Protocol):
         Args:
             rate: The recipe's learning rate.
         """
-        ...

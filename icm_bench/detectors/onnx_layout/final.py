@@ -17,19 +17,12 @@ from icm_bench.detectors.onnx_layout.port import count_outputs, image_input, onl
 
 @dataclass(frozen=True)
 class _Final(Layout):
-    """Labels, boxes (left, top, right, bottom in pixels) and scores, as three outputs, two, or one.
+    """Labels, boxes (left, top, right, bottom in pixels) and scores, as three outputs, two, or one."""
 
-    Attributes:
-        labels: The output of labels, None where they are a column of the boxes'.
-        boxes: The output of boxes.
-        scores: The output of scores, None where they are a column of the boxes'.
-        n_classes: How many classes it knows; labels count them from 0.
-    """
-
-    labels: str | None
+    labels: str | None  # None where they are a column of the boxes'
     boxes: str
-    scores: str | None
-    n_classes: int
+    scores: str | None  # likewise
+    n_classes: int  # labels count them from 0
 
     def examine(self, outputs: Outputs, placement: Placement) -> Self:
         """Return the layout; refuse boxes in other units or of another kind, and scores that are no probabilities."""
