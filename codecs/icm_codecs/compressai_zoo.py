@@ -19,11 +19,10 @@ string of CompressAI; for the others three bytes with the hyper-latent's length,
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
@@ -32,6 +31,7 @@ from icm_bench.codec import Quality
 from icm_bench.download import Patience, Progress, download
 from icm_bench.error import CodecError, DownloadError, UsageError, WeightsError
 from icm_bench.image import Image, first_line, printable
+from icm_bench.machine import one_thread
 from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.bitstream.quiet import quiet_import
 from icm_codecs.learned import LearnedCodec, checked_size
@@ -155,9 +155,12 @@ class ZooCodec(LearnedCodec[Any]):
         return sum(parameter.numel() for parameter in self._coder.parameters())
 
     def _compress(self, image: Image) -> list[bytes]:
+        import torch
+
         from icm_codecs.pixel import padded, to_tensor
 
-        with _reproducible():
+        # Not inference mode: CompressAI writes into what it has sliced.
+        with one_thread(), torch.no_grad():
             coded = self._coder.compress(padded(to_tensor(image, self._device), STRIDE))
         return [strings[0] for strings in coded["strings"]]
 
@@ -171,7 +174,7 @@ class ZooCodec(LearnedCodec[Any]):
         # The coder trusts its input and reads on past the end: zeros there keep a forged stream inside the buffer.
         n_latents = self._coder.M * rows * columns * (STRIDE // _LATENT_STRIDE) ** 2
         beyond = bytes(4 * n_latents + 64)
-        with _reproducible():
+        with one_thread(), torch.no_grad():
             shape = (rows * scale, columns * scale)
             decoded = self._coder.decompress([[string + beyond] for string in strings], shape)["x_hat"]
             return to_image(torch.nan_to_num(decoded), frame.height, frame.width)
@@ -353,21 +356,6 @@ def _build(name: str, state: dict[str, Any]) -> Any:
     model.eval().requires_grad_(False)
     model.update()
     return model
-
-
-@contextlib.contextmanager
-def _reproducible() -> Iterator[None]:
-    """Compute without gradients and with one thread: more would add in another order."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        # Not inference mode: CompressAI writes into what it has sliced.
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 if __name__ == "__main__":
