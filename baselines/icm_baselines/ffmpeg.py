@@ -76,9 +76,15 @@ def version(encoder: str, pattern: str = "") -> str:
 def encode(
     data: bytes, layout: str, width: int, height: int, arguments: Sequence[str], container: str
 ) -> bytes:
-    """Return one picture of raw samples coded with ffmpeg's output options, the encoder and its settings.
+    """Return one picture coded with the given encoder arguments.
 
-    Layout and container are ffmpeg's names of how the samples are laid out and of the output format.
+    Args:
+        data: Raw samples.
+        layout: ffmpeg's name of how they are laid out.
+        width: Width of the picture.
+        height: Height of the picture.
+        arguments: ffmpeg's output options: the encoder and its settings.
+        container: ffmpeg's name of the output format.
 
     Raises:
         ProgramError: ffmpeg is missing, failed, hung or wrote nothing.
@@ -118,7 +124,12 @@ def decode(
 
 
 def decode_rgb(data: bytes, container: str, *, decoder: Sequence[str]) -> Image:
-    """Return the one picture of a stream that holds 8-bit RGB; see :func:`decode`.
+    """Return the one picture of a stream that holds 8-bit RGB.
+
+    Args:
+        data: The stream.
+        container: ffmpeg's name of the input format.
+        decoder: Arguments that choose a decoder.
 
     Raises:
         CodecError: The stream is damaged, or is not one picture of 8-bit RGB.

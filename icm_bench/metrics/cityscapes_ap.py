@@ -198,7 +198,10 @@ def _void_pixels(
 def _outcomes(pairs: Pairs, counts: Flags, ignored: Floats) -> tuple[Flags, Flags]:
     """Return whether each detection is true, and whether it is true or false: thresholds x detections.
 
-    Detections are ignored by the share of them that lies where nothing counts.
+    Args:
+        pairs: The detections, of one category and image by falling score, and objects that share pixels.
+        counts: Of each object, whether it can be found or missed.
+        ignored: Of each detection, which share of it lies where nothing counts.
     """
     true = np.zeros((len(_THRESHOLDS), len(ignored)), dtype=np.bool_)
     counted = ignored <= np.array(_THRESHOLDS)[:, np.newaxis]

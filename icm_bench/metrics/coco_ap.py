@@ -39,7 +39,15 @@ _WIDE: Final = 64
 def score(ground_truth: GroundTruth, predictions: Sequence[Mapping[str, Any]], task: Task) -> Scorer:
     """Match predictions to ground truth once, ready to be scored on the data set and on its resamples.
 
-    The predictions may be empty; it raises as :func:`icm_bench.metrics.coco_match.match` does.
+    Args:
+        ground_truth: The annotated objects.
+        predictions: COCO result rows, see :func:`icm_bench.metrics.coco_match.match`; may be empty.
+        task: Whether boxes or masks are compared.
+
+    Raises:
+        DetectorError: A prediction is malformed or belongs to an image that the annotation file does not
+            have.
+        UsageError: The task is neither detection nor segmentation.
     """
     return Scorer(match(ground_truth, predictions, task))
 
@@ -155,7 +163,11 @@ def _weighed(counts: csr_matrix, weights: Floats) -> Floats:
 
 
 def _recall_figures(matches: Matches, weights: Floats) -> Floats:
-    """Return the six average recalls: 6 x categories x resamples, 0 to 1, NaN where no object counts."""
+    """Return the six average recalls of each category.
+
+    Returns:
+        6 x categories x resamples, 0 to 1, NaN where no object counts.
+    """
     figures = []
     for area, most in _RECALL_LIMITS:
         kept = matches.rank < most
@@ -176,7 +188,11 @@ def _n_bits(bits: Bits) -> Floats:
 def _precision_figures(
     matches: Matches, rankings: Sequence[Ranking], weights: Floats, rows: Floats
 ) -> Floats:
-    """Return the six average precisions: 6 x categories x resamples, 0 to 1, NaN where no object counts."""
+    """Return the six average precisions of each category.
+
+    Returns:
+        6 x categories x resamples, 0 to 1, NaN where no object counts.
+    """
     objects = [_weighed(_objects(matches, area), weights) for area in range(len(AREA_RANGES))]
     precision: Floats = np.stack([np.where(objects[area] > 0, 0.0, np.nan) for area in (0, 0, 0, 1, 2, 3)])
     for ranking in rankings:
@@ -192,7 +208,13 @@ def _precision_figures(
 
 
 def _average_precision(ranking: Ranking, rows: Floats, n_objects: Floats) -> Floats:
-    """Return thresholds x resamples, 0 to 1, of weight rows x resamples and how many objects count in each."""
+    """Return the average precision at each threshold: thresholds x resamples, 0 to 1.
+
+    Args:
+        ranking: What it depends on.
+        rows: Weight rows x resamples.
+        n_objects: Of each resample, how many objects count.
+    """
     always = _weighed(ranking.always, rows)
     always[0] += np.spacing(1.0)  # so that nothing over nothing is 0; lost in any sum of one or more
     _accumulate(np.add, always)

@@ -194,9 +194,15 @@ def _outcomes(ground_truth: GroundTruth, areas: Floats, pairs: coco_overlap.Pair
 
 
 def _greedy(pairs: coco_overlap.Pairs, ignored: Flags, crowd: Flags, n_detections: int) -> tuple[Bits, Bits]:
-    """Return of each area range and detection the thresholds at which it is matched, and those to an ignored object."""
-    # Pairs that share no detection and no object, even through others, cannot affect each other: the n-th pair of every
-    # such component is settled in one step. Crowds are never used up, so they tie nothing together.
+    """Take the pairs of each area range in turn, all thresholds and all independent pairs at once.
+
+    Pairs that share no detection and no object, even through others, cannot affect each other: the n-th pair
+    of every such component is settled in one step. Crowds are never used up, so they tie nothing together.
+
+    Returns:
+        Of each area range and detection, one after the other: the thresholds at which it is matched, and at
+        which it is matched to an ignored object.
+    """
     n_ranges, n_objects = ignored.shape
     taking = np.lexsort((-pairs.object, -pairs.iou, pairs.detection))
     detection, object_, iou = pairs.detection[taking], pairs.object[taking], pairs.iou[taking]

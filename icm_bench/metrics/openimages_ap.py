@@ -206,7 +206,10 @@ class _Overlaps:
 def _mask_outcomes(masked: _Overlaps, boxed: _Overlaps, n_detections: int) -> tuple[Flags, Flags]:
     """Return of each mask, in the order of category, image and falling score, whether it is true and counts.
 
-    Masks overlap the objects that have one, the boxes around them those that have none.
+    Args:
+        masked: Overlaps of masks, with the objects that have one.
+        boxed: Overlaps of the boxes around the masks, with the objects that have none.
+        n_detections: The number of masks.
     """
     true = np.zeros(n_detections, dtype=np.bool_)
     counted = np.ones(n_detections, dtype=np.bool_)
@@ -232,8 +235,15 @@ def _total(columns: Floats, image: Indices) -> Floats:
 
 
 def _areas(image: Indices, true: Flags, columns: Floats) -> Floats:
-    """Return the area under the curve of true positives and precision, of ranked detections: one a resample."""
-    # Precision can only be highest where a detection is true, so that it is computed there alone.
+    """Return the area under the curve of true positives and precision, of ranked detections: one a resample.
+
+    Precision can only be highest where a detection is true, so that it is computed there alone.
+
+    Args:
+        image: Of each detection by falling score, the index of its image.
+        true: Of each, whether it is true.
+        columns: Images x resamples, how often each image appears.
+    """
     places = np.flatnonzero(true)
     areas = np.zeros(columns.shape[1])
     if not len(places):

@@ -37,10 +37,16 @@ _LEAST_WIDTH = 48
 
 
 class _Bits(NamedTuple):
-    """What each of the n channels of the code says of which coefficient, and the step size of each quality, falling."""
+    """What each channel of the code says.
+
+    Attributes:
+        coefficient: Of which coefficient, n.
+        level: Which step its magnitude reaches, n; 0 where the bit is the sign.
+        steps: The step size of each quality, falling.
+    """
 
     coefficient: Tensor
-    level: Tensor  # which step the magnitude reaches; 0 where the bit is the sign
+    level: Tensor
     steps: Tensor
 
 
@@ -49,7 +55,11 @@ def start_at_a_transform(
 ) -> None:
     """Set networks that were just made to a quantised transform of 8 x 8 squares, if they are wide enough.
 
-    The targets are each quality's share of the code's channels, rising.
+    Args:
+        encoder: The encoder.
+        decoder: The decoder.
+        shape: How large both are.
+        targets: Each quality's share of the code's channels, rising.
     """
     if shape.width < _LEAST_WIDTH:
         return
