@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
+
+import numpy as np
 
 from icm_codecs.icm.network import IcmShape
 from icm_codecs.icm.residual import ResidualPoints
@@ -31,13 +34,10 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class Knot:
+class Knot(LossWeights):
     """Weights that hold at one step."""
 
-    step: int
-    rate: float = 1.0
-    mse: float = 1.0
-    task: float = 0.0
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,14 @@ class Schedule:
     move is unpublished, so knots are our choice.
     """
 
-    knots: tuple[Knot, ...] = (Knot(0),)
+    knots: tuple[Knot, ...] = (Knot(),)
 
     def weights(self, step: int) -> LossWeights:
         """Return the weights of one optimiser step, counted from 0."""
-        before = max((knot for knot in self.knots if knot.step <= step), key=_step, default=self.knots[0])
-        after = min((knot for knot in self.knots if knot.step > step), key=_step, default=before)
-        way = (
-            0.0 if after.step == before.step else max(0.0, (step - before.step) / (after.step - before.step))
-        )
-        return LossWeights(
-            before.rate + way * (after.rate - before.rate),
-            before.mse + way * (after.mse - before.mse),
-            before.task + way * (after.task - before.task),
-        )
-
-
-def _step(knot: Knot) -> int:
-    return knot.step
+        steps = [knot.step for knot in self.knots]
+        names = [entry.name for entry in fields(LossWeights)]
+        found = {name: np.interp(step, steps, [getattr(knot, name) for knot in self.knots]) for name in names}
+        return LossWeights(**{name: float(value) for name, value in found.items()})
 
 
 @dataclass(frozen=True)
@@ -116,7 +106,7 @@ def recipe_of(tables: Mapping[str, Any]) -> IcmRecipe:
         name=str(tables["name"]),
         shape=table_of(IcmShape, sizes, "network"),
         loss=loss,
-        schedule=Schedule(tuple(sorted(knots, key=_step))),
+        schedule=Schedule(tuple(sorted(knots, key=attrgetter("step")))),
         optimisation=optimisation_of(tables),
         task=table_of(Task, tables["task"], "task") if "task" in tables else None,
         roi=_roi(tables.get("roi", {})),

@@ -496,7 +496,7 @@ def test_weights_are_found_by_name_and_by_path() -> None:
 
 
 def test_loss_weights_move_in_straight_lines_between_knots() -> None:
-    schedule = Schedule((Knot(10, rate=0.0, task=0.0), Knot(20, rate=1.0, task=4.0)))
+    schedule = Schedule((Knot(step=10, rate=0.0, task=0.0), Knot(step=20, rate=1.0, task=4.0)))
     assert schedule.weights(0) == LossWeights(0.0, 1.0, 0.0)
     assert schedule.weights(10) == LossWeights(0.0, 1.0, 0.0)
     assert schedule.weights(15) == LossWeights(0.5, 1.0, 2.0)
