@@ -1,1 +1,1 @@
-"""The scale hyperprior codec of Ballé et al. (ICLR 2018, arXiv 1802.01436), with one model for every rate."""
+"""The mean and scale hyperprior of Minnen et al. (NeurIPS 2018, arXiv 1809.02736), with one model for every rate."""

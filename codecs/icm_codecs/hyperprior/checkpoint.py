@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from icm_codecs.bitstream import weights_file
 from icm_codecs.bitstream.table import Tables, gaussian_tables, prior_tables
-from icm_codecs.hyperprior.network import Analysis, HyperAnalysis, HyperpriorShape, Synthesis
-from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, ExactSynthesis
-from icm_codecs.hyperprior.variable_rate import Sizes, VariableRateNetwork
+from icm_codecs.hyperprior.network import Analysis, HyperAnalysis, Synthesis
+from icm_codecs.hyperprior.network_exact import ExactHyperSynthesis
+from icm_codecs.hyperprior.variable_rate import HyperpriorShape, VariableRateNetwork
 
 _NETWORKS = ("analysis", "synthesis", "hyper_analysis")
 
@@ -29,28 +29,25 @@ class Kind:
         analysis: Image -> latent, made from the sizes.
         synthesis: Latent -> image, likewise.
         hyper_analysis: Latent -> hyper-latent, likewise.
-        hyper_synthesis: Hyper-latent -> scale indices and means, in integers.
         complaint: What the error says of a file that cannot be used.
         former: The present names of what older files know by another.
     """
 
     format: str
-    shape: Callable[..., Sizes]
+    shape: Callable[..., HyperpriorShape]
     analysis: Callable[[Any], nn.Module]
     synthesis: Callable[[Any], nn.Module]
     hyper_analysis: Callable[[Any], nn.Module]
-    hyper_synthesis: type[ExactSynthesis]
     complaint: str
     former: Mapping[str, str]
 
 
 HYPERPRIOR = Kind(
-    "hyperprior-1",
+    "hyperprior-2",
     HyperpriorShape,
     Analysis,
     Synthesis,
     HyperAnalysis,
-    ExactScaleSynthesis,
     "is no weights file of this codec",
     {},
 )
@@ -74,11 +71,11 @@ class HyperpriorCheckpoint(weights_file.StoredNetworks):
         facts: The file's metadata.
     """
 
-    shape: Sizes
+    shape: HyperpriorShape
     analysis: nn.Module
     synthesis: nn.Module
     hyper_analysis: nn.Module
-    hyper_synthesis: ExactSynthesis
+    hyper_synthesis: ExactHyperSynthesis
     gain: Tensor
     inverse_gain: Tensor
     prior: Tables
@@ -113,7 +110,7 @@ def save_checkpoint(
         tensors |= weights_file.network_tensors(name, getattr(network, name))
     # Only a training that starts from this file reads these.
     tensors |= {f"training.prior.{key}": value.half() for key, value in network.prior.named_parameters()}
-    exact = kind.hyper_synthesis.of(network.hyper_synthesis)
+    exact = ExactHyperSynthesis.of(network.hyper_synthesis)
     tensors["hyper_synthesis.gain"] = exact.gain
     tensors |= weights_file.layer_tensors("hyper_synthesis", exact.layers)
     for name, tables in (("prior", prior_tables(network)), ("conditional", gaussian_tables())):
@@ -143,7 +140,7 @@ def checkpoint_of(
         weights_file.load_into(kind.analysis(shape), "analysis", tensors, device),
         weights_file.load_into(kind.synthesis(shape), "synthesis", tensors, device),
         weights_file.load_into(kind.hyper_analysis(shape), "hyper_analysis", tensors, device),
-        kind.hyper_synthesis(tensors["hyper_synthesis.gain"], layers).to(device),
+        ExactHyperSynthesis(tensors["hyper_synthesis.gain"], layers).to(device),
         tensors["gain"].to(device),
         tensors["inverse_gain"].to(device),
         weights_file.read_tables("prior", tensors),

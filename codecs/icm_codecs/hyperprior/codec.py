@@ -1,4 +1,4 @@
-"""The scale hyperprior of Ballé et al. (ICLR 2018, arXiv 1802.01436) as a codec.
+"""The mean and scale hyperprior of Minnen et al. (NeurIPS 2018, arXiv 1809.02736) as a codec.
 
 What is guaranteed: latents that are identical, bit for bit, on every device, library and thread count; pixels that are
 identical on the same machine and differ by a level at most elsewhere. The bitstream is the frame of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Hyperprior(LadderCodec["HyperpriorCoder"]):
-    """A learned image codec with normalising transforms and a scale hyperprior.
+    """A learned image codec with residual transforms and a hyperprior of means and scales.
 
     Args:
         quality: The rate point, 1 to 8.

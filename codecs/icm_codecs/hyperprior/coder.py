@@ -140,7 +140,7 @@ class HyperpriorNetworks(OfCheckpoint[_Checkpoint]):
 
 
 class HyperpriorCoder(HyperpriorNetworks[HyperpriorCheckpoint]):
-    """The scale hyperprior at one rate point.
+    """A hyperprior at one rate point.
 
     Args:
         model: The checkpoint, on the device.

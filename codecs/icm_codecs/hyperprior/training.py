@@ -1,4 +1,4 @@
-"""What a training of the scale hyperprior minimises: bpp + lambda * 255^2 * MSE, at every quality at once."""
+"""What a training of the hyperprior minimises: bpp + lambda * 255^2 * MSE, at every quality at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from icm_codecs.hyperprior.checkpoint import save_checkpoint, start_from
-from icm_codecs.hyperprior.network import HyperpriorNetwork, HyperpriorShape
+from icm_codecs.hyperprior.network import HyperpriorNetwork
+from icm_codecs.hyperprior.variable_rate import HyperpriorShape
 from icm_codecs.learned import MOST_QUALITIES
 from icm_codecs.training.recipe import Loss, check, loss_and_shape
 
@@ -30,7 +31,7 @@ class HyperpriorModel(HyperpriorNetwork):
 
     @classmethod
     def from_recipe(cls, tables: Mapping[str, Any]) -> Self:
-        """Build the untrained networks from ``[network]`` (width, latent) and ``[loss]`` (lambdas, balance)."""
+        """Build the untrained networks from ``[network]``, their sizes, and ``[loss]`` (lambdas, balance)."""
         loss, shape = loss_and_shape(tables, Loss, HyperpriorShape, qualities="lambdas")
         batch = tables.get("optimisation", {}).get("batch", len(loss.lambdas))
         check(

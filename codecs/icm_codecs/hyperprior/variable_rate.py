@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ with quiet_import():
     from compressai.ops import LowerBound
 
 from icm_codecs.bitstream.table import SCALES
-from icm_codecs.layer import per_channel, start_log_gain
+from icm_codecs.layer import Entries, per_channel, start_log_gain
 
 LATENT_STRIDE = 16
 """Pixels to a latent position, in each direction."""
@@ -30,23 +31,50 @@ class Estimate(NamedTuple):
     bits: Tensor
 
 
-class Sizes(Protocol):
-    """How many rate points networks serve, and how many channels the latents have."""
+@dataclass(frozen=True)
+class HyperpriorShape(Entries):
+    """How large the networks are.
+
+    Attributes:
+        qualities: How many rate points the model serves.
+        fine: Channels at a quarter of the resolution.
+        wide: Channels at an eighth and a sixteenth of the resolution.
+        latent: Channels of the latent.
+        hyper: Channels of the hyper-latent.
+        hyper_wide: Channels inside the hyper-synthesis at strides 32 and 16 (the latter a third more).
+        skip: How many of the latent's channels, the last ones, are made of the features at an eighth of the resolution,
+            and decoded into them: ``wide`` values for 16x16 pixels hold no fine detail, whatever they cost.
+    """
+
+    qualities: int = 8
+    fine: int = 64
+    wide: int = 128
+    latent: int = 256
+    hyper: int = 64
+    hyper_wide: int = 96
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = [getattr(self, field.name) for field in fields(HyperpriorShape)]
+        if not all(isinstance(size, int) for size in sizes) or min(sizes[:-1]) < 1:
+            raise ValueError("qualities and channels must be positive whole numbers")
+        if not 0 <= self.skip < self.latent:
+            raise ValueError(f"skip is from 0 to {self.latent - 1}")
 
     @property
-    def qualities(self) -> int: ...  # noqa: D102 - named
+    def hyper_wider(self) -> int:
+        """Channels of the hyper-synthesis at stride 16."""
+        return self.hyper_wide * 4 // 3
+
     @property
-    def latent(self) -> int: ...  # noqa: D102 - named
-    @property
-    def hyper(self) -> int: ...  # noqa: D102 - named
+    def first_layer(self) -> int:
+        """Channels of the latent that every quality sends."""
+        return self.latent
 
     def sent(self, quality: int) -> int:
         """Return how many channels of the latent, the first ones, a quality, counted from 0, sends."""
-        ...
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the fields by name."""
-        ...
+        del quality
+        return self.latent
 
 
 class VariableRateNetwork(nn.Module):
@@ -66,7 +94,7 @@ class VariableRateNetwork(nn.Module):
 
     def __init__(
         self,
-        shape: Sizes,
+        shape: HyperpriorShape,
         lambdas: tuple[float, ...],
         analysis: nn.Module,
         synthesis: nn.Module,

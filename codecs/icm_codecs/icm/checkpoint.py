@@ -16,7 +16,6 @@ from icm_codecs.bitstream.weights_file import read_facts, read_tables, read_tens
 from icm_codecs.hyperprior import checkpoint as hyperprior
 from icm_codecs.hyperprior.checkpoint import HyperpriorCheckpoint, Kind, checkpoint_of
 from icm_codecs.icm.network import Analysis, HyperAnalysis, IcmNetwork, IcmShape, Synthesis
-from icm_codecs.icm.network_exact import ExactHyperSynthesis
 from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
 from icm_codecs.icm.residual_coder import ResidualCoder
 from icm_codecs.icm.roi import RoiLevels
@@ -28,7 +27,6 @@ ICM = Kind(
     Analysis,
     Synthesis,
     HyperAnalysis,
-    ExactHyperSynthesis,
     "is not a checkpoint of this codec",
     MappingProxyType({"attention": "roi", "remainder": "residual", "rungs": "residual_points"}),
 )

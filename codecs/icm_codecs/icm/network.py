@@ -1,16 +1,12 @@
 """The networks of the learned codec, in floating point, as they are trained.
 
-Residual convolutional transforms around a mean and scale hyperprior (Minnen et al., NeurIPS 2018), as in Le et al.
-(ICASSP 2021, arXiv 2108.09993). The paper's channels, strides and activations are unpublished: these are our choice,
-made for speed on a processor, with no convolution above a quarter of the resolution.
-
-One model serves every rate: a quality scales the latent channel by channel before rounding, and back after it, and
-scales and shifts features inside the transforms. The latent has stride 16, the hyper-latent stride 64.
+Residual convolutional transforms around a mean and scale hyperprior, as in Le et al. (ICASSP 2021, arXiv 2108.09993).
+The paper's channels, strides and activations are unpublished: the transforms and the hyper-synthesis are those of
+:mod:`icm_codecs.hyperprior.network`; an ROI map, an enhancement layer and a residual layer stand on them.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,17 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_codecs.bitstream.table import SCALES
-from icm_codecs.hyperprior.variable_rate import Estimate, VariableRateNetwork
+from icm_codecs.hyperprior import network as hyperprior
+from icm_codecs.hyperprior.variable_rate import Estimate, HyperpriorShape, VariableRateNetwork
 from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
 from icm_codecs.icm.roi import RoiLevels, RoiNetwork, contexts_of, n_contexts
 from icm_codecs.layer import (
-    Doubling,
-    Entries,
     Modulation,
     ResidualBlock,
     round_through,
-    start_convolutions,
-    start_residuals,
 )
 
 _MEMORY = 0.999
@@ -37,16 +30,10 @@ _MEMORY = 0.999
 
 
 @dataclass(frozen=True)
-class IcmShape(Entries):
-    """How large the networks are.
+class IcmShape(HyperpriorShape):
+    """How large the networks are: those of a hyperprior, and what makes them a codec for machines.
 
     Attributes:
-        qualities: How many rate points the model serves.
-        fine: Channels at a quarter of the resolution.
-        wide: Channels at an eighth and a sixteenth of the resolution.
-        latent: Channels of the latent.
-        hyper: Channels of the hyper-latent.
-        hyper_wide: Channels inside the hyper-synthesis at strides 32 and 16 (the latter a third more).
         detail: How many of the latent's channels, the last ones, are an enhancement layer: they hold what the decoded
             image of the others still lacks. 0 where there is none.
         detailed: How many of the highest qualities send them. Their first layer is that of the highest quality
@@ -58,23 +45,13 @@ class IcmShape(Entries):
             :mod:`icm_codecs.icm.residual`; 0 where there is none.
     """
 
-    qualities: int = 8
-    fine: int = 64
-    wide: int = 128
     latent: int = 160
-    hyper: int = 64
-    hyper_wide: int = 96
     detail: int = 0
     detailed: int = 0
     detail_fine: int = 32
     detail_wide: int = 64
     roi: int = 0
     residual_points: int = 0
-
-    @property
-    def hyper_wider(self) -> int:
-        """Channels of the hyper-synthesis at stride 16."""
-        return self.hyper_wide * 4 // 3
 
     @property
     def first_layer(self) -> int:
@@ -126,64 +103,30 @@ class DetailSynthesis(nn.Module):
         return functional.pixel_shuffle(self.head(x).float(), 4) / 16.0
 
 
-class Analysis(nn.Module):
+class Analysis(hyperprior.Analysis):
     """Turn an image into the latent's first layer: N x 3 x 16h x 16w in 0..1 -> N x first_layer x h x w."""
 
     def __init__(self, shape: IcmShape) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(48, shape.fine, 3, padding=1)
-        self.fine = ResidualBlock(shape.fine)
-        self.to_eighth = nn.Conv2d(shape.fine, shape.wide, 3, stride=2, padding=1)
-        self.eighth_modulation = Modulation(shape.qualities, shape.wide)
-        self.eighth = nn.Sequential(ResidualBlock(shape.wide), ResidualBlock(shape.wide))
-        self.to_sixteenth = nn.Conv2d(shape.wide, shape.wide, 3, stride=2, padding=1)
-        self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
-        self.sixteenth = ResidualBlock(shape.wide)
-        self.head = nn.Conv2d(shape.wide, shape.first_layer, 1)
+        super().__init__(shape)
         self.detail = DetailAnalysis(shape) if shape.detail else None
         self.roi = RoiNetwork(shape.roi) if shape.roi else None
 
-    def forward(self, image: Tensor, quality: Tensor) -> Tensor:
-        """Return the latent, not yet scaled for the quality."""
-        x = self.stem(functional.pixel_unshuffle(4.0 * (image - 0.5), 4))
-        x = self.to_eighth(self.fine(x))
-        x = self.to_sixteenth(self.eighth(self.eighth_modulation(x, quality)))
-        return cast(Tensor, self.head(self.sixteenth(self.sixteenth_modulation(x, quality))))
 
-
-class Synthesis(nn.Module):
+class Synthesis(hyperprior.Synthesis):
     """Turn a latent into an image: N x latent x h x w -> N x 3 x 16h x 16w, about 0..1, not clipped."""
 
     def __init__(self, shape: IcmShape) -> None:
-        super().__init__()
+        super().__init__(shape)
         self.first_layer = shape.first_layer
-        self.stem = nn.Conv2d(shape.first_layer, shape.wide, 1)
-        self.sixteenth_modulation = Modulation(shape.qualities, shape.wide)
-        self.sixteenth = ResidualBlock(shape.wide)
-        self.to_eighth = nn.Conv2d(shape.wide, 4 * shape.wide, 1)
-        self.eighth_modulation = Modulation(shape.qualities, shape.wide)
-        self.eighth = nn.Sequential(ResidualBlock(shape.wide), ResidualBlock(shape.wide))
-        self.to_quarter = nn.Conv2d(shape.wide, 4 * shape.fine, 1)
-        self.quarter_modulation = Modulation(shape.qualities, shape.fine)
-        self.fine = ResidualBlock(shape.fine)
-        self.head = nn.Conv2d(shape.fine, 48, 3, padding=1)
         self.detail = DetailSynthesis(shape) if shape.detail else None
         self.residual = ResidualTransform() if shape.residual_points else None
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
         """Return the image of a latent that has been scaled back, of the first layer or of both."""
-        image = self._first(latent[:, : self.first_layer], quality)
+        image = super().forward(latent[:, : self.first_layer], quality)
         if self.detail is None or latent.shape[1] == self.first_layer:
             return image
         return image + cast(Tensor, self.detail(latent[:, self.first_layer :]))
-
-    def _first(self, latent: Tensor, quality: Tensor) -> Tensor:
-        x = self.sixteenth(self.sixteenth_modulation(self.stem(latent), quality))
-        x = functional.pixel_shuffle(self.to_eighth(x), 2)
-        x = self.eighth(self.eighth_modulation(x, quality))
-        x = functional.pixel_shuffle(self.to_quarter(x), 2)
-        x = self.fine(self.quarter_modulation(x, quality))
-        return functional.pixel_shuffle(self.head(x).float(), 4) / 4.0 + 0.5
 
 
 class HyperAnalysis(nn.Module):
@@ -201,29 +144,13 @@ class HyperAnalysis(nn.Module):
         return cast(Tensor, self.modulation(x, quality))
 
 
-class HyperSynthesis(Doubling):
-    """Turn a rounded hyper-latent into scale indices and means: N x hyper x h x w -> twice N x latent x 4h x 4w."""
-
-    def __init__(self, shape: IcmShape) -> None:
-        super().__init__(shape.qualities, shape.hyper, shape.hyper_wide, shape.hyper_wider)
-        self.latent = shape.latent
-        self.third = nn.Conv2d(shape.hyper_wider, 2 * shape.latent, 1, bias=False)
-        self.third_bias = nn.Parameter(torch.zeros(shape.qualities, 2 * shape.latent))
-
-    def forward(self, hyper: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scale indices, not yet bounded, and means."""
-        x = self.third(self.features(hyper, quality)) + self.at(self.third_bias, quality)
-        x = x.float()
-        return SCALES.per_unit * x[:, : self.latent], x[:, self.latent :]
-
-
 class IcmNetwork(VariableRateNetwork):
     """Estimate the decoded images and their rates: see :class:`VariableRateNetwork`."""
 
     shape: IcmShape
     analysis: Analysis
     synthesis: Synthesis
-    hyper_synthesis: HyperSynthesis
+    hyper_synthesis: hyperprior.HyperSynthesis
 
     def __init__(
         self,
@@ -232,22 +159,14 @@ class IcmNetwork(VariableRateNetwork):
         levels: RoiLevels = RoiLevels(),  # noqa: B008 - frozen
         residual_points: ResidualPoints = ResidualPoints(),  # noqa: B008 - frozen
     ) -> None:
-        networks = (Analysis(shape), Synthesis(shape), HyperAnalysis(shape), HyperSynthesis(shape))
+        networks = (Analysis(shape), Synthesis(shape), HyperAnalysis(shape), hyperprior.HyperSynthesis(shape))
         super().__init__(shape, lambdas, *networks)
-        self._initialise()
+        hyperprior.start_networks(
+            self, (module for name, module in self.named_modules() if "roi" not in name)
+        )
         self.levels, self.residual_points = levels, residual_points
         if shape.roi:
             self.register_buffer("level_counts", torch.zeros(n_contexts(len(levels)), len(levels)))
-
-    def _initialise(self) -> None:
-        start_convolutions((module for name, module in self.named_modules() if "roi" not in name), "linear")
-        start_residuals(self.modules(), ResidualBlock)
-        for synthesis_layer in (self.hyper_synthesis.first, self.hyper_synthesis.second):
-            nn.init.kaiming_normal_(synthesis_layer.weight, nonlinearity="relu")
-        with torch.no_grad():
-            self.hyper_synthesis.third.weight.mul_(0.1)
-            start_index = -math.log(SCALES.lowest) / SCALES.step
-            self.hyper_synthesis.third_bias[:, : self.shape.latent] = start_index / SCALES.per_unit
 
     def forward(self, image: Tensor) -> Estimate:
         """Code a batch N x 3 x H x W in 0..1, sides multiples of 64, N a multiple of the number of qualities.

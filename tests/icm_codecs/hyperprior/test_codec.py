@@ -1,4 +1,4 @@
-"""The scale hyperprior codec, with narrow networks."""
+"""The hyperprior codec, with narrow networks."""
 
 from __future__ import annotations
 
@@ -9,30 +9,22 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import photograph
 from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.hyperprior.checkpoint import HYPERPRIOR, load_checkpoint
 from icm_codecs.hyperprior.codec import Hyperprior
-from icm_codecs.hyperprior.network import (
-    Analysis,
-    HyperAnalysis,
-    HyperpriorNetwork,
-    HyperpriorShape,
-    HyperSynthesis,
-    Synthesis,
-)
-from icm_codecs.hyperprior.network_exact import ExactScaleSynthesis, as_convolution, as_transposed
+from icm_codecs.hyperprior.network import Analysis, Synthesis
 from icm_codecs.hyperprior.training import HyperpriorModel
-from icm_codecs.layer import n_parameters
+from icm_codecs.hyperprior.variable_rate import HyperpriorShape
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPE = Path(__file__).parents[3] / "codecs" / "icm_codecs" / "recipes" / "hyperprior.toml"
 LAMBDAS = [0.0005, 0.002, 0.008, 0.03]
-TABLES: dict[str, Any] = {"network": {"width": 12, "latent": 16}, "loss": {"lambdas": LAMBDAS}}
+NETWORK = {"fine": 12, "wide": 16, "latent": 20, "skip": 8, "hyper": 12, "hyper_wide": 12}
+TABLES: dict[str, Any] = {"network": NETWORK, "loss": {"lambdas": LAMBDAS}}
 
 
 def blocks() -> torch.Tensor:
@@ -46,10 +38,7 @@ def blocks() -> torch.Tensor:
 def trained() -> tuple[HyperpriorModel, list[float]]:
     """A narrow model after some steps on two images, and its losses."""
     torch.manual_seed(1)
-    with pytest.MonkeyPatch.context() as patch:
-        # A network this narrow learns more from random weights than from a transform that it cannot hold.
-        patch.setattr(HyperpriorNetwork, "_start_transforms", lambda _: None)
-        model = HyperpriorModel.from_recipe(TABLES)
+    model = HyperpriorModel.from_recipe(TABLES)
     drawn = torch.tensor(photograph(64, 64, seed=3)).permute(2, 0, 1).float() / 255.0
     images = [blocks()[:, :, :64], blocks()[:, :, 32:], drawn, blocks()[:, :, 16:80].flip(0)]
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=4e-3)
@@ -78,50 +67,23 @@ def codec(weights: Path) -> Hyperprior:
     return Hyperprior(3, weights=str(weights))
 
 
-def test_transforms_are_the_papers() -> None:
-    shape, one = HyperpriorShape(1, 128, 192), torch.zeros(1, dtype=torch.long)
-    # Weights and biases of 5x5 convolutions 3-128-128-128-192, and a 128x128 matrix and 128 offsets a normalisation.
-    gdn = 3 * (128 * 128 + 128)
-    halvings = (3 * 128 + 2 * 128 * 128 + 128 * 192) * 25
-    assert n_parameters(Analysis(shape)) == halvings + 3 * 128 + 192 + gdn
-    assert n_parameters(Synthesis(shape)) == halvings + 3 * 128 + 3 + gdn
-    hyper = 192 * 128 * 9 + 2 * 128 * 128 * 25
-    assert n_parameters(HyperAnalysis(shape)) == hyper + 3 * 128
-    biases = 2 * 128 + 192
-    assert n_parameters(HyperSynthesis(shape)) == hyper + biases + 128
-    assert Analysis(shape)(torch.zeros(1, 3, 64, 128), one).shape == (1, 192, 4, 8)
-    assert HyperAnalysis(shape)(torch.zeros(1, 192, 4, 8), one).shape == (1, 128, 1, 2)
-    assert HyperSynthesis(shape)(torch.zeros(1, 128, 1, 2), one).shape == (1, 192, 4, 8)
-    assert Synthesis(shape)(torch.zeros(1, 192, 4, 8), one).shape == (1, 3, 64, 128)
-
-
-def test_hyper_analysis_sees_magnitudes_alone() -> None:
+def test_last_channels_are_made_of_features_at_an_eighth() -> None:
     torch.manual_seed(1)
-    analysis = HyperAnalysis(HyperpriorShape(1, 8, 12))
-    latent, one = torch.randn(1, 12, 8, 8), torch.zeros(1, dtype=torch.long)
-    assert torch.equal(analysis(latent, one), analysis(-latent, one))
-
-
-def test_transposed_convolution_equals_its_convolution_and_comes_back() -> None:
-    torch.manual_seed(1)
-    weight = torch.randn(5, 7, 5, 5, dtype=torch.float64)
-    x = torch.randn(2, 5, 4, 6, dtype=torch.float64)
-    wanted = functional.conv_transpose2d(x, weight, stride=2, padding=2, output_padding=1)
-    found = functional.pixel_shuffle(functional.conv2d(x, as_convolution(weight), padding=1), 2)
-    assert torch.allclose(found, wanted, atol=1e-12)
-    assert torch.equal(as_transposed(as_convolution(weight)), weight)
-
-
-def test_integer_twin_follows_the_network(trained: tuple[HyperpriorModel, list[float]]) -> None:
-    network = trained[0].hyper_synthesis
-    exact = ExactScaleSynthesis.of(network)
-    hyper = torch.randint(-6, 7, (1, 12, 3, 2))
-    for quality in range(4):
-        index, mean = exact.apply(hyper, quality)
-        with torch.no_grad():
-            wanted = network(hyper.float(), torch.tensor([quality])).clamp(0, 63)
-        assert (index - wanted).abs().max() <= 0.6
-        assert not mean.any()
+    shape, one = (
+        HyperpriorShape(1, 8, 12, latent=20, skip=8, hyper=6, hyper_wide=9),
+        torch.zeros(1, dtype=torch.long),
+    )
+    analysis, synthesis = Analysis(shape), Synthesis(shape)
+    image = torch.rand(1, 3, 64, 128)
+    latent = analysis(image, one)
+    assert latent.shape == (1, 20, 4, 8)
+    analysis.sixteenth_modulation.scale.data.zero_()
+    changed = analysis(image, one)
+    assert not torch.equal(changed[:, :12], latent[:, :12])
+    assert torch.equal(changed[:, 12:], latent[:, 12:])
+    decoded = synthesis(latent, one)
+    assert decoded.shape == image.shape
+    assert not torch.allclose(synthesis(latent * (torch.arange(20) < 12)[:, None, None], one), decoded)
 
 
 def test_every_parameter_but_the_quantiles_learns() -> None:
@@ -150,7 +112,8 @@ def test_real_rate_is_near_the_estimated_one(
     for quality in (2, 3, 4):
         codec = Hyperprior(quality, weights=str(weights))
         data = codec.encode(pixels)
-        assert len(data) - codec.header_bytes(data) == pytest.approx(float(estimated[quality - 1]), rel=0.1)
+        # Noise costs something even where nothing is sent.
+        assert len(data) - codec.header_bytes(data) == pytest.approx(float(estimated[quality - 1]), rel=0.15)
 
 
 def test_decoder_recovers_what_the_encoder_chose(codec: Hyperprior) -> None:
@@ -186,7 +149,7 @@ def test_training_starts_from_its_own_weights(weights: Path, tmp_path: Path) -> 
         assert torch.equal(mine.bias, other.bias)
     for name, tensor in one.analysis.state_dict().items():
         assert torch.equal(tensor, two.analysis.state_dict()[name])
-    wider = HyperpriorModel.from_recipe({**TABLES, "network": {"width": 16, "latent": 16}})
+    wider = HyperpriorModel.from_recipe({**TABLES, "network": {**NETWORK, "wide": 20}})
     with pytest.raises(CodecError, match="another shape"):
         wider.start_from(weights)
 
@@ -199,7 +162,8 @@ def test_training_starts_from_its_own_weights(weights: Path, tmp_path: Path) -> 
         ({"loss": {"lambdas": ["a"]}}, "wrong type"),
         ({"loss": {"lambdas": [0.1], "colour": 1}}, "colour"),
         ({"network": {"depth": 3}, "loss": {"lambdas": [0.1]}}, "depth"),
-        ({"network": {"width": 0}, "loss": {"lambdas": [0.1]}}, "width"),
+        ({"network": {"wide": 0}, "loss": {"lambdas": [0.1]}}, "channels"),
+        ({"network": {"latent": 8, "skip": 8}, "loss": {"lambdas": [0.1]}}, "skip is from 0 to 7"),
         ({"loss": {"lambdas": [0.1, 0.2]}, "optimisation": {"batch": 3}}, "multiple"),
     ],
 )

@@ -12,7 +12,6 @@ from torch.nn import functional
 from icm_bench.dataset import open_dataset
 from icm_codecs.content_weighted.network import ContentWeightedShape
 from icm_codecs.content_weighted.training import ContentWeightedLoss, ContentWeightedModel
-from icm_codecs.hyperprior.network import HyperpriorNetwork, HyperpriorShape
 from icm_codecs.training.klt_start import PIXEL_VARIANCE, begin_with, markov_transforms
 from icm_codecs.tucodec.network import TucodecNetwork, TucodecShape
 
@@ -74,14 +73,6 @@ def test_convolution_begins_with_the_transform_of_its_first_channels() -> None:
     x = torch.rand(1, 5, 8, 8)
     assert torch.allclose(layer(x)[:, :2], functional.conv2d(x[:, :3], transform, stride=2), atol=1e-6)
     assert torch.equal(layer.weight[2:], before[2:])
-
-
-def test_untrained_hyperprior_is_a_working_transform() -> None:
-    torch.manual_seed(1)
-    network = HyperpriorNetwork(HyperpriorShape(2, 96, 144), (0.001, 0.04))
-    image, quality = scene(), torch.tensor([1])
-    with torch.no_grad():
-        assert psnr(network.synthesis(network.analysis(image, quality), quality), image) > 30.0
 
 
 def test_untrained_codec_of_target_rates_is_a_working_codec() -> None:
