@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from icm_codecs.bitstream.weights_file import is_of_format, read_tensors, reading
 from icm_codecs.hyperprior.checkpoint import save_checkpoint, start_from
 from icm_codecs.hyperprior.network import HyperpriorNetwork
 from icm_codecs.hyperprior.variable_rate import HyperpriorShape
 from icm_codecs.learned import MOST_QUALITIES
 from icm_codecs.training.recipe import Loss, check, loss_and_shape
+
+_PHOTOS = "checkerboard-1"
+"""The format of weights of the codec for photographs, whose transforms are these but for the names of their layers."""
+
+_NAMES: dict[str, dict[str, str]] = {
+    "analysis": {
+        "stem": "layers.0",
+        "fine": "layers.1",
+        "to_eighth": "layers.2",
+        "eighth.0": "layers.3",
+        "eighth.1": "layers.4",
+        "to_sixteenth": "layers.5",
+        "sixteenth": "layers.6",
+        "head": "layers.7",
+    },
+    "synthesis": {
+        "sixteenth_modulation": "wide_modulation",
+        "sixteenth": "wide",
+        "to_eighth": "to_wider",
+        "eighth_modulation": "wider_modulation",
+        "eighth": "wider",
+        "to_quarter": "to_fine",
+        "quarter_modulation": "fine_modulation",
+    },
+    "log_gain": {},
+    "log_inverse_gain": {},
+}
 
 
 class HyperpriorModel(HyperpriorNetwork):
@@ -71,5 +102,31 @@ class HyperpriorModel(HyperpriorNetwork):
         save_checkpoint(self, path, facts)
 
     def start_from(self, path: Path) -> None:
-        """Set the parameters to those of a weights file; it raises as :class:`Trainable` says."""
-        start_from(self, path)
+        """Set the parameters to those of a weights file; it raises as :class:`Trainable` says.
+
+        A file of the codec for photographs gives its transforms and gains: the entropy model and what skips layers are
+        then to be learned.
+        """
+        if is_of_format(path, _PHOTOS):
+            with reading(path, "holds no transforms for these networks"), torch.no_grad():
+                self._take_transforms(path)
+        else:
+            start_from(self, path)
+
+    def _take_transforms(self, path: Path) -> None:
+        facts, stored = read_tensors(path, _PHOTOS)
+        theirs = [255.0**2 * value for value in tomllib.loads(facts["recipe"])["loss"]["lambdas"]]
+        places = torch.tensor(np.interp(np.log(self._lambdas), np.log(theirs), range(len(theirs))))
+        below = places.long().clamp(max=len(theirs) - 2)
+        way = (places - below).float()[:, None]
+        for name, parameter in self.named_parameters():
+            part, _, layer = name.partition(".")
+            for own, other in _NAMES.get(part, {}).items():
+                layer = re.sub(rf"^{own}\b", other, layer)
+            key = f"{part}.{layer}" if layer else f"training.{part}"
+            if part not in _NAMES or key not in stored:  # what is to be learned
+                continue
+            value = stored[key].float()
+            if value.ndim == 2:  # one row a rate point
+                value = torch.lerp(value[below], value[below + 1], way)
+            parameter[tuple(map(slice, value.shape))] = value

@@ -13,6 +13,8 @@ from torch import nn
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import photograph
 from icm_codecs.bitstream.container import Frame, unpack
+from icm_codecs.checkerboard.checkpoint import save_checkpoint
+from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape
 from icm_codecs.hyperprior.checkpoint import HYPERPRIOR, load_checkpoint
 from icm_codecs.hyperprior.codec import Hyperprior
 from icm_codecs.hyperprior.network import Analysis, Synthesis
@@ -152,6 +154,31 @@ def test_training_starts_from_its_own_weights(weights: Path, tmp_path: Path) -> 
     wider = HyperpriorModel.from_recipe({**TABLES, "network": {**NETWORK, "wide": 20}})
     with pytest.raises(CodecError, match="another shape"):
         wider.start_from(weights)
+
+
+def test_training_starts_from_the_transforms_for_photographs(tmp_path: Path) -> None:
+    lambdas = (0.0004, 0.004, 0.04)
+    torch.manual_seed(3)
+    photos = CheckerboardNetwork(CheckerboardShape(3, 12, 16, groups=(4, 8), hidden=8), lambdas)
+    with torch.no_grad():
+        photos.synthesis.wide_modulation.scale.copy_(torch.tensor([1.0, 2.0, 4.0])[:, None].repeat(1, 16))
+    recipe = f"[loss]\nlambdas = {list(lambdas)}"
+    save_checkpoint(photos, tmp_path / "photos.safetensors", {"recipe": recipe}, (0.0, 1.0, 2.0))
+    # Half of the way between the first two by its logarithm, and the last one.
+    model = HyperpriorModel.from_recipe({**TABLES, "loss": {"lambdas": [0.0004 * 10**0.5, 0.04]}})
+    model.start_from(tmp_path / "photos.safetensors")
+    image, quality = torch.rand(1, 3, 64, 64), torch.tensor([1])
+    with torch.no_grad():
+        latent = model.analysis(image, quality)[:, :12]
+        assert torch.allclose(latent, photos.analysis(image), atol=1e-2)
+        wanted = photos.synthesis(latent, torch.tensor([2.0]))
+        model.synthesis.skip.weight.zero_()  # type: ignore[union-attr]  # there is one
+        found = model.synthesis(torch.nn.functional.pad(latent, (0, 0, 0, 0, 0, 8)), quality)
+    assert torch.allclose(found, wanted, atol=1e-2)
+    assert model.synthesis.sixteenth_modulation.scale[:, 0].tolist() == pytest.approx([1.5, 4.0], rel=1e-3)
+    narrow = HyperpriorModel.from_recipe({**TABLES, "network": {**NETWORK, "wide": 12}})
+    with pytest.raises(CodecError, match="no transforms for these networks"):
+        narrow.start_from(tmp_path / "photos.safetensors")
 
 
 @pytest.mark.parametrize(
