@@ -115,7 +115,8 @@ def test_real_rate_is_near_the_estimated_one(
         codec = Hyperprior(quality, weights=str(weights))
         data = codec.encode(pixels)
         # Noise costs something even where nothing is sent.
-        assert len(data) - codec.header_bytes(data) == pytest.approx(float(estimated[quality - 1]), rel=0.15)
+        share = (len(data) - codec.header_bytes(data)) / float(estimated[quality - 1])
+        assert 0.75 < share < 1.05
 
 
 def test_decoder_recovers_what_the_encoder_chose(codec: Hyperprior) -> None:
