@@ -66,6 +66,26 @@ class Modulation(nn.Module):
         return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
 
 
+class LogHyperAnalysis(nn.Module):
+    """Turn a scaled latent into a hyper-latent: N x latent x 4h x 4w -> N x hyper x h x w.
+
+    It sees magnitudes by their logarithm, and the same with the signs, which means follow from.
+    """
+
+    def __init__(self, latent: int, wide: int, hyper: int, modulation: Modulation) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2 * latent, wide, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(wide, hyper, 3, stride=2, padding=1)
+        self.modulation = modulation
+
+    def forward(self, scaled: Tensor, quality: Tensor) -> Tensor:
+        """Return the hyper-latent, not yet rounded."""
+        magnitude = torch.log1p(scaled.abs())
+        x = torch.cat([magnitude, torch.sign(scaled) * magnitude], dim=1)
+        x = self.second(functional.leaky_relu(self.first(x), 0.1))
+        return cast(Tensor, self.modulation(x, quality)).float()
+
+
 class Doubling(nn.Module):
     """The start of a hyper-synthesis: N x hyper x h x w, N -> N x wider x 4h x 4w.
 

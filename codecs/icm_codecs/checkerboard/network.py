@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icm_codecs.bitstream.quiet import quiet_import
-from icm_codecs.layer import Entries, round_through
+from icm_codecs.layer import Entries, LogHyperAnalysis, round_through
 from icm_codecs.tucodec.network import (
     LAPLACIAN_SCALES,
     Estimate,
@@ -94,24 +94,12 @@ class CheckerboardShape(Entries):
         )
 
 
-class HyperAnalysis(nn.Module):
-    """Turn a scaled latent into a hyper-latent: N x latent x 4h x 4w -> N x hyper x h x w.
-
-    It sees magnitudes by their logarithm, and the same with the signs, which the means follow from.
-    """
+class HyperAnalysis(LogHyperAnalysis):
+    """Turn a scaled latent into a hyper-latent."""
 
     def __init__(self, shape: CheckerboardShape) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(2 * shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
-        self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
-        self.modulation = PositionModulation(shape.rate_points, shape.hyper)
-
-    def forward(self, scaled: Tensor, position: Tensor) -> Tensor:
-        """Return the hyper-latent, not yet rounded."""
-        magnitude = torch.log1p(scaled.abs())
-        x = torch.cat([magnitude, torch.sign(scaled) * magnitude], dim=1)
-        x = self.second(functional.leaky_relu(self.first(x), 0.1))
-        return cast(Tensor, self.modulation(x, position)).float()
+        modulation = PositionModulation(shape.rate_points, shape.hyper)
+        super().__init__(shape.latent, shape.hyper_wide, shape.hyper, modulation)
 
 
 class ContextPass(nn.Module):

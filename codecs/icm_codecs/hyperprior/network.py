@@ -23,6 +23,7 @@ from icm_codecs.bitstream.table import SCALES
 from icm_codecs.hyperprior.variable_rate import Estimate, HyperpriorShape, VariableRateNetwork
 from icm_codecs.layer import (
     Doubling,
+    LogHyperAnalysis,
     Modulation,
     ResidualBlock,
     round_through,
@@ -88,24 +89,12 @@ class Synthesis(nn.Module):
         return functional.pixel_shuffle(self.head(x).float(), 4) / 4.0 + 0.5
 
 
-class HyperAnalysis(nn.Module):
-    """Turn a scaled latent into a hyper-latent: N x latent x 4h x 4w -> N x hyper x h x w.
-
-    It sees magnitudes by their logarithm, and the same with the signs, which the means follow from.
-    """
+class HyperAnalysis(LogHyperAnalysis):
+    """Turn a scaled latent into a hyper-latent."""
 
     def __init__(self, shape: HyperpriorShape) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(2 * shape.latent, shape.hyper_wide, 3, stride=2, padding=1)
-        self.second = nn.Conv2d(shape.hyper_wide, shape.hyper, 3, stride=2, padding=1)
-        self.modulation = Modulation(shape.qualities, shape.hyper)
-
-    def forward(self, scaled: Tensor, quality: Tensor) -> Tensor:
-        """Return the hyper-latent, not yet rounded."""
-        magnitude = torch.log1p(scaled.abs())
-        x = torch.cat([magnitude, torch.sign(scaled) * magnitude], dim=1)
-        x = self.second(functional.leaky_relu(self.first(x), 0.1))
-        return cast(Tensor, self.modulation(x, quality))
+        modulation = Modulation(shape.qualities, shape.hyper)
+        super().__init__(shape.latent, shape.hyper_wide, shape.hyper, modulation)
 
 
 class HyperSynthesis(Doubling):
@@ -158,7 +147,7 @@ class HyperpriorNetwork(VariableRateNetwork):
         """
         quality = torch.arange(len(image), device=image.device) % self.shape.qualities
         scaled = self.analysis(image, quality).float() * self.gain(quality)
-        hyper = self.hyper_analysis(scaled, quality).float()
+        hyper = self.hyper_analysis(scaled, quality)
         index, mean = self.hyper_synthesis(round_through(hyper), quality)
         rounded = mean + round_through(scaled - mean)
         decoded = self.synthesis(rounded * self.inverse_gain(quality), quality)
