@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -43,6 +43,12 @@ class Site:
 
     def asked(self) -> list[str | None]:
         return [asked_range for _, asked_range in self.requests]
+
+    def fetch(self, folder: Path, **options: Any) -> Path:
+        """Fetch the file, by its SHA-256 and in haste unless told otherwise; return where it now lies."""
+        target = folder / "file.bin"
+        download(f"{self.url}/file.bin", target, **{"sha256": SHA256, "patience": HASTY, **options})
+        return target
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -91,14 +97,7 @@ def site() -> Iterator[Site]:
 
 def test_file_is_fetched_verified_and_reported(site: Site, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    target = tmp_path / "new" / "file.bin"
-    download(
-        f"{site.url}/file.bin",
-        target,
-        sha256=SHA256,
-        size=len(CONTENT),
-        progress=lambda *args: seen.append(args),
-    )
+    target = site.fetch(tmp_path / "new", size=len(CONTENT), progress=lambda *args: seen.append(args))
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
     assert seen[-1] == ("file.bin", len(CONTENT), len(CONTENT))
@@ -106,23 +105,19 @@ def test_file_is_fetched_verified_and_reported(site: Site, tmp_path: Path) -> No
 
 
 def test_file_that_is_there_is_not_fetched_again(site: Site, tmp_path: Path) -> None:
-    target = tmp_path / "file.bin"
-    target.write_bytes(CONTENT)
-    download(f"{site.url}/file.bin", target, md5=MD5)
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    site.fetch(tmp_path, sha256=None, md5=MD5)
     assert site.requests == []
 
 
 def test_file_of_other_content_is_replaced(site: Site, tmp_path: Path) -> None:
-    target = tmp_path / "file.bin"
-    target.write_bytes(b"old")
-    download(f"{site.url}/file.bin", target, sha256=SHA256[:8])
-    assert target.read_bytes() == CONTENT
+    (tmp_path / "file.bin").write_bytes(b"old")
+    assert site.fetch(tmp_path, sha256=SHA256[:8]).read_bytes() == CONTENT
 
 
 def test_broken_connection_is_resumed_where_it_broke(site: Site, tmp_path: Path) -> None:
     site.cut_after = [300_000, 400_000]
-    download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
-    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert site.fetch(tmp_path).read_bytes() == CONTENT
     assert site.asked() == [None, "bytes=300000-", "bytes=700000-"]
 
 
@@ -131,36 +126,32 @@ def test_later_call_goes_on_from_what_an_earlier_one_left(site: Site, tmp_path: 
     with pytest.raises(
         DownloadError, match="connection closed after 300000 of 1024000 bytes; check the network"
     ):
-        download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
+        site.fetch(tmp_path)
     assert not (tmp_path / "file.bin").exists()
     assert (tmp_path / "file.bin.part").stat().st_size == 300_000
     site.requests.clear()
     site.cut_after.clear()
-    download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
+    site.fetch(tmp_path)
     assert site.asked() == ["bytes=300000-"]
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
 
 
 def test_poor_line_that_brings_a_little_each_time_is_borne_with(site: Site, tmp_path: Path) -> None:
     site.cut_after = [110_000] * 9
-    download(
-        f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=replace(HASTY, attempts=2)
-    )
-    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert site.fetch(tmp_path, patience=replace(HASTY, attempts=2)).read_bytes() == CONTENT
 
 
 def test_server_without_ranges_is_asked_again_from_the_start(site: Site, tmp_path: Path) -> None:
     site.ranges = False
     site.cut_after = [300_000]
-    download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
-    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert site.fetch(tmp_path).read_bytes() == CONTENT
 
 
 def test_server_that_sends_another_range_is_not_believed(site: Site, tmp_path: Path) -> None:
     site.shift = 5
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
     with pytest.raises(DownloadError, match="sent bytes from 1005 on instead of 1000"):
-        download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
+        site.fetch(tmp_path)
 
 
 @pytest.mark.parametrize("left", [b"of another file", CONTENT + b"more", CONTENT[:-1] + b"x"])
@@ -168,15 +159,13 @@ def test_foreign_part_is_thrown_away_and_the_file_fetched_whole(
     site: Site, tmp_path: Path, left: bytes
 ) -> None:
     (tmp_path / "file.bin.part").write_bytes(left)
-    download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
-    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert site.fetch(tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("size", [None, len(CONTENT)])
 def test_part_that_is_whole_is_used(site: Site, tmp_path: Path, size: int | None) -> None:
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
-    download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, size=size, patience=HASTY)
-    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert site.fetch(tmp_path, size=size).read_bytes() == CONTENT
     assert len(site.requests) == (1 if size is None else 0)
 
 
@@ -186,35 +175,27 @@ def test_part_that_is_whole_is_used(site: Site, tmp_path: Path, size: int | None
 )
 def test_other_content_is_refused_and_removed(site: Site, tmp_path: Path, digests: dict[str, str]) -> None:
     with pytest.raises(DownloadError, match=r"file\.bin: what came is not the expected file .(SHA-256|MD5) "):
-        download(f"{site.url}/file.bin", tmp_path / "file.bin", **digests, patience=HASTY)  # type: ignore[arg-type]
+        site.fetch(tmp_path, **{"sha256": None, **digests})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_content_damaged_on_its_way_is_refused(site: Site, tmp_path: Path) -> None:
+def test_damaged_content_and_another_size_are_refused(site: Site, tmp_path: Path) -> None:
     site.lie = lambda body: body[:-1] + b"?"
     with pytest.raises(DownloadError, match="not the expected file"):
-        download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
+        site.fetch(tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_other_size_is_refused_without_reading_on(site: Site, tmp_path: Path) -> None:
-    site.says_length = False
+    site.lie, site.says_length = None, False
     with pytest.raises(DownloadError, match=r"\d+ bytes instead of 1000"):
-        download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, size=1000, patience=HASTY)
+        site.fetch(tmp_path, size=1000)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_server_that_does_not_say_the_length_is_fine(site: Site, tmp_path: Path) -> None:
-    site.says_length = False
-    download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
-    assert (tmp_path / "file.bin").read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("length", ["9" * 5000, "-1", "x", "\u00b2"])
-def test_a_length_that_is_no_length_is_not_believed(site: Site, tmp_path: Path, length: str) -> None:
-    site.claimed_length = length
-    download(f"{site.url}/file.bin", tmp_path / "a", sha256=SHA256, patience=HASTY)
-    assert (tmp_path / "a").read_bytes() == CONTENT
+@pytest.mark.parametrize("length", [None, "9" * 5000, "-1", "x", "\u00b2"])
+def test_a_length_that_is_not_said_or_none_is_not_needed(
+    site: Site, tmp_path: Path, length: str | None
+) -> None:
+    site.says_length, site.claimed_length = length is not None, length
+    assert site.fetch(tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("says_length", [True, False])
@@ -224,7 +205,7 @@ def test_a_file_of_unknown_size_is_not_fetched_without_end(
     monkeypatch.setattr(module, "MAX_BYTES", 2**19)
     site.says_length = says_length
     with pytest.raises(DownloadError, match="the server sends more than 0 GiB; check the address"):
-        download(f"{site.url}/file.bin", tmp_path / "a", sha256=SHA256, patience=HASTY)
+        site.fetch(tmp_path)
     assert not list(tmp_path.iterdir())
     assert len(site.requests) == 1
 
@@ -237,13 +218,13 @@ def test_missing_file_is_an_error_at_once(site: Site, tmp_path: Path) -> None:
 
 def test_passing_failure_of_the_server_is_tried_again(site: Site, tmp_path: Path) -> None:
     site.statuses = [503, 429]
-    download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
+    site.fetch(tmp_path)
     assert len(site.requests) == 3
     site.statuses = [500] * 3
     with pytest.raises(
         DownloadError, match="failed 3 times in a row, the last time because the server answered 500"
     ):
-        download(f"{site.url}/file.bin", tmp_path / "other.bin", sha256=SHA256, patience=HASTY)
+        site.fetch(tmp_path / "other")
 
 
 def test_no_network_is_an_error(tmp_path: Path) -> None:
@@ -267,13 +248,13 @@ def test_silent_server_is_given_up(tmp_path: Path) -> None:
 def test_full_disk_is_an_error_that_says_so(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file.bin.part").symlink_to("/dev/full")
     with pytest.raises(DownloadError, match=r"No space left on device.*; free some space and run again"):
-        download(f"{site.url}/file.bin", tmp_path / "file.bin", sha256=SHA256, patience=HASTY)
+        site.fetch(tmp_path)
 
 
 def test_folder_that_cannot_be_made_is_an_error(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DownloadError, match="cannot be written"):
-        download(f"{site.url}/file.bin", tmp_path / "file" / "file.bin", sha256=SHA256)
+        site.fetch(tmp_path / "file")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "x"])
@@ -336,22 +317,16 @@ def test_coco_is_fetched_unpacked_and_counted(
     }
 
 
-def test_coco_that_is_there_needs_no_network(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("absent", ["*.zip", "val2017/000000000002.jpg"])
+def test_coco_that_is_there_or_lacks_an_image_needs_no_network(
+    site: Site, tmp_path: Path, absent: str
+) -> None:
     release = serve_coco(site, tmp_path)
     root = fetch_coco(tmp_path / "coco", base_url=site.url, release=release, patience=HASTY)
-    for archive in root.glob("*.zip"):
-        archive.unlink()
+    for path in root.glob(absent):
+        path.unlink()
     site.requests.clear()
     assert fetch_coco(root, base_url=site.url, release=release) == root
-    assert site.requests == []
-
-
-def test_coco_with_an_image_missing_is_completed(site: Site, tmp_path: Path) -> None:
-    release = serve_coco(site, tmp_path)
-    root = fetch_coco(tmp_path / "coco", base_url=site.url, release=release, patience=HASTY)
-    (root / "val2017" / "000000000002.jpg").unlink()
-    site.requests.clear()
-    fetch_coco(root, base_url=site.url, release=release, patience=HASTY)
     assert (root / "val2017" / "000000000002.jpg").exists()
     assert site.requests == []
 
