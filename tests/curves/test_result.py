@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +15,10 @@ from hypothesis import strategies as st
 from icm_bench.curves.comparison import compare_with_anchor, fixed_accuracies
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import Result, find, is_as_written, load, path_of, save
-from icm_bench.curves.schema import columns_digest, content_digest
+from icm_bench.curves.schema import columns_digest
 from icm_bench.error import ResultError
 from icm_bench.file import below
+from tests.helpers.edited import edited
 
 RATES = [0.1, 0.2, 0.4]
 
@@ -55,9 +55,44 @@ def write(root: Path, codec: str = "jpeg", scale: float = 1.0, n: int = 40) -> P
     return path
 
 
+Change = Callable[[dict[str, Any]], None]
+
+
+def _set(*keys: Any, value: Any) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        at: Any = content
+        for key in keys[:-1]:
+            at = at[key]
+        at[keys[-1]] = value
+
+    return change
+
+
+def _sets(*keys: Any, values: Sequence[Any]) -> list[Change]:
+    return [_set(*keys, value=value) for value in values]
+
+
+def _drop(*keys: Any) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        at: Any = content
+        for key in keys[:-1]:
+            at = at[key]
+        del at[keys[-1]]
+
+    return change
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     return write(tmp_path)
+
+
+def refusal(path: Path) -> str:
+    """Return the one line that a file is refused with."""
+    with pytest.raises(ResultError) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -117,18 +152,20 @@ def test_a_file_of_another_curve_is_not_used_and_says_so(tmp_path: Path, ending:
         assert rate.rate.reason == compared.bd_rate.reason
 
 
-@pytest.mark.parametrize("key", ["results", "categories", "uncompressed", "qualities"])
-def test_a_value_that_was_changed_by_hand_is_refused(written: Path, key: str) -> None:
-    content = json.loads(written.read_text())
-    {
-        "results": lambda: content["results"]["map"].__setitem__(1, 26.5),
-        "categories": lambda: content["categories"]["blob"].__setitem__(0, 99.0),
-        "uncompressed": lambda: content["meta"]["uncompressed"].__setitem__("map", 34.0),
-        "qualities": lambda: content["meta"]["qualities"].__setitem__(0, 7),
-    }[key]()
-    written.write_text(json.dumps(content))
-    with pytest.raises(ResultError, match="was changed after it was written"):
-        load(written)
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("results", "map", 1, value=26.5),
+        _set("categories", "blob", 0, value=99.0),
+        _set("meta", "uncompressed", "map", value=34.0),
+        _set("meta", "qualities", 0, value=7),
+    ],
+    ids=["results", "categories", "uncompressed", "qualities"],
+)
+def test_a_value_that_was_changed_by_hand_is_refused(written: Path, change: Change) -> None:
+    with edited(written) as content:
+        change(content)
+    assert "was changed after it was written" in refusal(written)
 
 
 def test_every_flipped_bit_of_a_curve_is_refused(written: Path) -> None:
@@ -138,9 +175,7 @@ def test_every_flipped_bit_of_a_curve_is_refused(written: Path) -> None:
         changed = bytearray(data)
         changed[position] ^= 1 << int(rng.integers(8))
         written.write_bytes(bytes(changed))
-        with pytest.raises(ResultError) as caught:
-            load(written)
-        assert "\n" not in str(caught.value)
+        refusal(written)
 
 
 def test_every_flipped_bit_of_the_replicates_is_found(written: Path) -> None:
@@ -154,27 +189,24 @@ def test_every_flipped_bit_of_the_replicates_is_found(written: Path) -> None:
 
 
 def test_a_file_of_the_first_schema_is_read(written: Path) -> None:
-    content = json.loads(written.read_text())
-    content["meta"]["schema"] = 1
-    for key in ("digest", "files"):
-        del content["meta"][key]
-    for key in ("provider", "limit"):
-        del content["meta"]["dataset"][key]
-    written.write_text(json.dumps(content))
+    with edited(written) as content:
+        content["meta"]["schema"] = 1
+        for key in ("digest", "files"):
+            del content["meta"][key]
+        for key in ("provider", "limit"):
+            del content["meta"]["dataset"][key]
     found = load(written)
     assert found.warnings == ()
     assert found.replicates is not None
 
 
 def test_a_file_whose_digest_is_of_its_values_alone_is_read(written: Path) -> None:
-    content = json.loads(written.read_text())
-    content["meta"]["digest"] = columns_digest(content)
-    written.write_text(json.dumps(content))
+    with edited(written) as content:
+        content["meta"]["digest"] = columns_digest(content)
     assert load(written).replicates is not None
-    content["results"]["map"][0] += 1
-    written.write_text(json.dumps(content))
-    with pytest.raises(ResultError, match="was changed after it was written"):
-        load(written)
+    with edited(written) as content:
+        content["results"]["map"][0] += 1
+    assert "was changed after it was written" in refusal(written)
 
 
 def test_a_file_of_other_bytes_for_the_same_content_is_read_and_is_not_as_written(written: Path) -> None:
@@ -185,31 +217,7 @@ def test_a_file_of_other_bytes_for_the_same_content_is_read_and_is_not_as_writte
         assert not is_as_written(load(written))
 
 
-def _set(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:
-    def change(content: dict[str, Any]) -> None:
-        at: Any = content
-        for key in keys[:-1]:
-            at = at[key]
-        at[keys[-1]] = value
-
-    return change
-
-
-def _sets(*keys: Any, values: Sequence[Any]) -> list[Callable[[dict[str, Any]], None]]:
-    return [_set(*keys, value=value) for value in values]
-
-
-def _drop(*keys: Any) -> Callable[[dict[str, Any]], None]:
-    def change(content: dict[str, Any]) -> None:
-        at: Any = content
-        for key in keys[:-1]:
-            at = at[key]
-        del at[keys[-1]]
-
-    return change
-
-
-WRONG: list[Callable[[dict[str, Any]], None]] = [
+WRONG: list[Change] = [
     *_sets("name", values=(None, 3, ["jpeg"], "", "a/b", "../up", "jpeg\x1b[31m", "a b")),
     *_sets("meta", "dataset", "name", values=(None, "../../..", "/abs", "..", "", "a\nb", 4)),
     *_sets("meta", "detector", "spec", values=(None, "../..", [], 1.5)),
@@ -236,14 +244,10 @@ WRONG: list[Callable[[dict[str, Any]], None]] = [
 
 
 @pytest.mark.parametrize("change", WRONG, ids=range(len(WRONG)))
-def test_a_field_of_a_wrong_type_is_one_line(written: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    content = json.loads(written.read_text())
-    change(content)
-    written.write_text(json.dumps(content))
-    with pytest.raises(ResultError) as caught:
-        load(written)
-    assert "\n" not in str(caught.value)
-    assert str(written) in str(caught.value)
+def test_a_field_of_a_wrong_type_is_one_line(written: Path, change: Change) -> None:
+    with edited(written) as content:
+        change(content)
+    assert str(written) in refusal(written)
 
 
 @pytest.mark.parametrize(
@@ -264,9 +268,7 @@ def test_a_field_of_a_wrong_type_is_one_line(written: Path, change: Callable[[di
 )
 def test_a_text_that_is_no_result_is_one_line(written: Path, text: str) -> None:
     written.write_text(text)
-    with pytest.raises(ResultError) as caught:
-        load(written)
-    assert "\n" not in str(caught.value)
+    refusal(written)
 
 
 @pytest.mark.parametrize(
@@ -290,16 +292,13 @@ def test_a_text_that_is_no_result_is_one_line(written: Path, text: str) -> None:
 def test_a_fact_of_a_wrong_type_is_refused_however_its_digest_holds(
     written: Path, place: str, value: Any
 ) -> None:
-    content = json.loads(written.read_text())
     *outer, last = place.split(".")
-    facts = content["meta"]
-    for key in outer:
-        facts = facts.setdefault(key, {})
-    facts[last] = value
-    content["meta"]["digest"] = content_digest(content)
-    written.write_text(json.dumps(content))
-    with pytest.raises(ResultError, match=r"is not a result file \("):
-        load(written)
+    with edited(written, digest=True) as content:
+        facts = content["meta"]
+        for key in outer:
+            facts = facts.setdefault(key, {})
+        facts[last] = value
+    assert "is not a result file (" in refusal(written)
 
 
 _json = st.recursive(
@@ -316,9 +315,8 @@ def test_any_value_in_place_of_a_field_is_read_or_one_line(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     save(make(), path, None)
-    content = json.loads(path.read_text())
-    content[key] = value
-    path.write_text(json.dumps(content))
+    with edited(path) as content:
+        content[key] = value
     try:
         load(path)
     except ResultError as error:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,13 +19,13 @@ from icm_bench.curves.bdrate import bd_rate
 from icm_bench.curves.curve import Curve, Point
 from icm_bench.curves.replicates import Replicates
 from icm_bench.curves.result import find, load, save
-from icm_bench.curves.schema import content_digest
 from icm_bench.dataset import Dataset
 from icm_bench.error import ResultError, UsageError
 from icm_bench.metrics.bootstrap import resample_weights
 from icm_bench.report import difference, revision
 from icm_bench.report.regression import DIRECTION, Regression, Row, compare
 from icm_bench.report.verdict import judge
+from tests.helpers.edited import edited
 from tests.helpers.forge import git
 from tests.helpers.padded import install_padded
 from tests.helpers.small_run import changed, run_in
@@ -74,12 +73,9 @@ def only(regression: Regression) -> Row:
     return row
 
 
-def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    path = next(path for path in folder.rglob("*.json") if not path.name.endswith(".timings.json"))
-    content = json.loads(path.read_text())
-    change(content)
-    content["meta"]["digest"] = content_digest(content)
-    path.write_text(json.dumps(content))
+def curve_in(folder: Path) -> Path:
+    (path,) = folder.rglob("padded.json")
+    return path
 
 
 def test_no_change_is_identical(measure: Measure) -> None:
@@ -95,17 +91,14 @@ def test_no_change_is_identical(measure: Measure) -> None:
 def test_an_identical_curve_shows_no_seconds_since_they_are_the_machines_noise(
     measure: Measure, tmp_path: Path
 ) -> None:
-    head = tmp_path / "results"
-    shutil.copytree(measure(), head)
+    head = shutil.copytree(measure(), tmp_path / "results")
     (timings,) = head.rglob("*.timings.json")
     timings.write_text(timings.read_text().replace("0.0", "0.3"))
-    (row,) = compare(measure(), head).rows
-    if row.verdict == "identical":
-        for format_ in ("text", "markdown"):
-            assert "->" not in difference.render(compare(measure(), head), format_)
-            assert "→" not in difference.render(compare(measure(), head), format_)
-    else:
-        pytest.fail(f"{row.verdict}: {row.reason}")
+    found = compare(measure(), head)
+    assert only(found).verdict == "identical", only(found).reason
+    for format_ in ("text", "markdown"):
+        assert "->" not in difference.render(found, format_)
+        assert "→" not in difference.render(found, format_)
 
 
 @pytest.mark.slow
@@ -127,8 +120,7 @@ def test_five_percent_more_bits_are_worse_and_the_way_back_is_better(measure: Me
     assert row.bd_rate is not None
     # 1.155 / 1.1, less the four bytes of the count.
     assert row.bd_rate.value == pytest.approx(5.0, abs=0.3)
-    curves = [load(next((folder / "blobs").rglob("padded.json"))).curve for folder in (base, head)]
-    assert row.bd_rate.value == bd_rate(*curves).value
+    assert row.bd_rate.value == bd_rate(*(load(curve_in(folder)).curve for folder in (base, head))).value
     assert row.bits.percent == pytest.approx(5.0, abs=0.3)
     assert row.bd_rate.low is not None
     assert row.bd_rate.low > 0
@@ -168,27 +160,27 @@ def test_another_dataset_of_the_same_name_is_not_comparable(
 def test_another_detector_of_the_same_name_is_not_comparable_unless_it_sees_the_same(
     measure: Measure, tmp_path: Path
 ) -> None:
-    head = tmp_path / "results"
-    shutil.copytree(measure(byte="y"), head)
-    rewrite(head, lambda content: content["meta"]["detector"].update(version="fake 2"))
+    head = shutil.copytree(measure(byte="y"), tmp_path / "results")
+    with edited(curve_in(head), digest=True) as content:
+        content["meta"]["detector"]["version"] = "fake 2"
     row = only(compare(measure(), head))
     assert row.verdict == "unchanged"
     assert "detector.version" in [change.name for change in row.changes]
-    rewrite(head, lambda content: content["meta"]["uncompressed"].update(map=1.0))
+    with edited(curve_in(head), digest=True) as content:
+        content["meta"]["uncompressed"]["map"] = 1.0
     row = only(compare(measure(), head))
     assert (row.verdict, (row.reason or "")[:20]) == ("not comparable", "the detector changed")
 
 
 def test_another_convention_of_rate_is_not_comparable(measure: Measure, tmp_path: Path) -> None:
-    head = tmp_path / "results"
-    shutil.copytree(measure(), head)
-    rewrite(head, lambda content: content["meta"]["conventions"].update(bpp="mean of images"))
+    head = shutil.copytree(measure(), tmp_path / "results")
+    with edited(curve_in(head), digest=True) as content:
+        content["meta"]["conventions"]["bpp"] = "mean of images"
     assert "another convention of bpp" in (only(compare(measure(), head)).reason or "")
 
 
 def test_without_resamples_a_change_is_not_called(measure: Measure, tmp_path: Path) -> None:
-    head = tmp_path / "results"
-    shutil.copytree(measure(share=0.155), head)
+    head = shutil.copytree(measure(share=0.155), tmp_path / "results")
     next(head.rglob("*.resamples.parquet")).unlink()
     row = only(compare(measure(), head))
     assert row.verdict == "not comparable"
@@ -215,9 +207,8 @@ def test_fewer_resamples_are_compared_with_the_beginning_of_more(measure: Measur
 
 
 def test_new_and_removed_codecs_are_named(measure: Measure, tmp_path: Path) -> None:
-    both = tmp_path / "both"
-    shutil.copytree(measure(), both)
-    path = next(path for path in both.rglob("*.json") if not path.name.endswith(".timings.json"))
+    both = shutil.copytree(measure(), tmp_path / "both")
+    path = curve_in(both)
     found = load(path)
     save(replace(found, codec="second"), path.with_name("second.json"), found.replicates)
     assert [row.verdict for row in compare(measure(), both).rows if row.codec == "second"] == ["new"]
@@ -238,10 +229,8 @@ def test_a_metric_that_is_not_there_is_not_comparable(measure: Measure) -> None:
 
 
 def test_one_codec_twice_in_a_folder_is_refused(measure: Measure, tmp_path: Path) -> None:
-    folder = tmp_path / "results"
-    shutil.copytree(measure(), folder)
-    path = next(folder.rglob("padded.json"))
-    shutil.copy(path, path.with_name("copy.json"))
+    folder = shutil.copytree(measure(), tmp_path / "results")
+    shutil.copy(curve_in(folder), curve_in(folder).with_name("copy.json"))
     with pytest.raises(ResultError, match="holds padded twice"):
         compare(folder, measure())
 
@@ -282,8 +271,7 @@ def test_a_revision_is_compared_with_the_working_tree(repository: Path, command_
 def test_an_error_names_the_revision_and_not_the_folder_that_it_was_copied_to(
     repository: Path, command_line: CommandLine
 ) -> None:
-    (path,) = [path for path in (repository / "results").rglob("*.json") if "timings" not in path.name]
-    path.write_text("{}")
+    curve_in(repository / "results").write_text("{}")
     git(repository, "commit", "-qam", "broken")
     code, _, error = command_line("compare", "HEAD", "main~1")
     assert code == 1
@@ -368,13 +356,10 @@ def test_a_link_in_a_revision_is_not_followed(repository: Path) -> None:
 
 
 def test_names_from_result_files_do_not_become_markup(measure: Measure, tmp_path: Path) -> None:
-    head = tmp_path / "results"
-    shutil.copytree(measure(byte="y"), head)
+    head = shutil.copytree(measure(byte="y"), tmp_path / "results")
     hostile = "](http://x) <img src=x> @someone | `\x01\n# title"
-    rewrite(
-        head,
-        lambda content: content["meta"].update(codec_version=[hostile] * len(content["meta"]["qualities"])),
-    )
+    with edited(curve_in(head), digest=True) as content:
+        content["meta"]["codec_version"] = [hostile] * len(content["meta"]["qualities"])
     found = compare(measure(), head)
     written = difference.render(found, "markdown")
     assert "<img" not in written
@@ -436,20 +421,6 @@ def test_a_true_loss_of_five_percent_is_called() -> None:
     assert "better" not in verdicts
 
 
-def moved(curve: Curve, *, rate: float = 1.0, accuracy: float = 0.0) -> Curve:
-    points = [
-        replace(point, bpp=rate * point.bpp, metrics={"map": (point.metrics["map"] or 0) + accuracy})
-        for point in curve.points
-    ]
-    return Curve(curve.codec, tuple(points))
-
-
-def moved_replicates(replicates: Replicates, *, rate: float = 1.0, accuracy: float = 0.0) -> Replicates:
-    return Replicates(
-        rate * replicates.bpp, {"map": replicates.metrics["map"] + accuracy}, replicates.uncompressed
-    )
-
-
 @pytest.mark.parametrize(
     ("rate", "accuracy", "verdict"),
     [
@@ -465,11 +436,13 @@ def moved_replicates(replicates: Replicates, *, rate: float = 1.0, accuracy: flo
 def test_a_collapse_is_called_though_the_curves_do_not_meet(
     rate: float, accuracy: float, verdict: str
 ) -> None:
-    base, _, base_replicates, _ = made_up_pair(0, loss=0)
-    head = moved(base, rate=rate, accuracy=accuracy)
-    judged = judge(
-        base, head, base_replicates, moved_replicates(base_replicates, rate=rate, accuracy=accuracy)
+    base, _, drawn, _ = made_up_pair(0, loss=0)
+    points = tuple(
+        replace(point, bpp=rate * point.bpp, metrics={"map": (point.metrics["map"] or 0) + accuracy})
+        for point in base.points
     )
+    moved = replace(drawn, bpp=rate * drawn.bpp, metrics={"map": drawn.metrics["map"] + accuracy})
+    judged = judge(base, Curve(base.codec, points), drawn, moved)
     assert judged.verdict == verdict
     assert judged.reason
 
@@ -510,10 +483,9 @@ def test_another_ladder_of_the_same_arc_is_unchanged_however_little_the_two_shar
         return Curve("any", points), replicates
 
     (base, base_replicates), (head, head_replicates) = ladder(0.1, 0.22, 0.48), ladder(0.15, 0.33, 0.9)
-    for was, is_ in (
-        ((base, base_replicates), (head, head_replicates)),
-        ((head, head_replicates), (base, base_replicates)),
+    for judged in (
+        judge(base, head, base_replicates, head_replicates),
+        judge(head, base, head_replicates, base_replicates),
     ):
-        judged = judge(was[0], is_[0], was[1], is_[1])
         assert judged.bd_rate.is_low_overlap
         assert judged.verdict == "unchanged", judged.reason
