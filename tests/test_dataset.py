@@ -66,10 +66,8 @@ def test_coco_layout_is_read_in_order_of_ids(tmp_path: Path) -> None:
 
 
 def test_another_split_has_another_name(tmp_path: Path) -> None:
-    assert (
-        Coco.open(data_root=write_coco(tmp_path, split="train2017"), split="train2017").name
-        == "coco-train2017"
-    )
+    root = write_coco(tmp_path, split="train2017")
+    assert Coco.open(data_root=root, split="train2017").name == "coco-train2017"
 
 
 def test_providers_fulfil_the_protocol() -> None:
@@ -100,24 +98,18 @@ def test_folder_numbers_images_by_name_and_leaves_out_what_is_none(tmp_path: Pat
     (folder / "within.png").mkdir()
     dataset = Folder.open(images=folder)
     assert dataset.name == "photos"
-    assert [(record.id, record.path.name) for record in dataset.images] == [
-        (1, "a.PNG"),
-        (2, "b.png"),
-        (3, "c.jpg"),
-    ]
+    names = {record.id: record.path.name for record in dataset.images}
+    assert list(names.items()) == [(1, "a.PNG"), (2, "b.png"), (3, "c.jpg")]
     assert dataset.ground_truth is None
     assert dataset.tasks == ()
     assert dict(dataset.categories) == {}
 
 
 def test_folder_takes_every_ending_of_its_formats(tmp_path: Path) -> None:
-    for name in ("a.jfif", "b.JPE", "c.jpeg"):
-        write_image(tmp_path / "x" / name, 6, 5, format="JPEG")
-    assert [record.path.name for record in Folder.open(images=tmp_path / "x").images] == [
-        "a.jfif",
-        "b.JPE",
-        "c.jpeg",
-    ]
+    names = ["a.jfif", "b.JPE", "c.jpeg"]
+    for name in names:
+        write_image(tmp_path / name, 6, 5, format="JPEG")
+    assert [record.path.name for record in Folder.open(images=tmp_path).images] == names
 
 
 def test_folder_names_the_images_that_it_does_not_read(
@@ -126,16 +118,13 @@ def test_folder_names_the_images_that_it_does_not_read(
     write_image(tmp_path / "set" / "in" / "a.png", 6, 5)
     for name in ("b.heic", "c.AVIF", "d.jxl", "notes.txt"):
         (tmp_path / "set" / name).touch()
-    with pytest.raises(
-        DatasetError, match=r"no images; left out: b.heic, c.AVIF, d.jxl and 1 more; add files"
-    ):
+    left_out = "left out: b.heic, c.AVIF, d.jxl and 1 more"
+    with pytest.raises(DatasetError, match=f"no images; {left_out}; add files"):
         Folder.open(images=tmp_path / "set")
     write_image(tmp_path / "set" / "e.png", 6, 5)
     assert len(Folder.open(images=tmp_path / "set").images) == 1
-    assert caplog.messages == [
-        f"{tmp_path}/set: only its own images of known formats are taken; "
-        "left out: b.heic, c.AVIF, d.jxl and 1 more"
-    ]
+    said = f"{tmp_path}/set: only its own images of known formats are taken; {left_out}"
+    assert caplog.messages == [said]
 
 
 def test_images_alone_are_answered_by_what_else_to_give(tmp_path: Path) -> None:
@@ -267,25 +256,20 @@ def test_fingerprint_depends_on_the_images_bytes(tmp_path: Path) -> None:
     assert after.fingerprint != before.fingerprint
 
 
-def many(tmp_path: Path) -> Dataset:
+def test_limits_nest_have_names_and_fingerprints_and_choose_the_images_that_they_document(
+    tmp_path: Path,
+) -> None:
     for index in range(20):
-        write_image(tmp_path / f"{index:02d}.png", 2, 2, seed=index)
-    return Folder.open(images=tmp_path)
-
-
-def test_limits_nest_and_have_names_and_fingerprints_of_their_own(tmp_path: Path) -> None:
-    dataset = many(tmp_path / "many")
+        write_image(tmp_path / "many" / f"{index:02d}.png", 2, 2, seed=index)
+    dataset = Folder.open(images=tmp_path / "many")
     subsets = [dataset.limit(n) for n in (1, 5, 12, 20)]
     ids = [{record.id for record in subset.images} for subset in subsets]
     assert ids[0] < ids[1] < ids[2] < ids[3]
     assert [subset.name for subset in subsets] == ["many-1", "many-5", "many-12", "many-20"]
     assert len({subset.fingerprint for subset in subsets}) == 4
     assert list(subsets[2].images) == sorted(subsets[2].images, key=lambda record: record.id)
-
-
-def test_limit_chooses_the_images_that_it_documents(tmp_path: Path) -> None:
     # for i in $(seq 20); do echo "$(printf $i | sha256sum) $i"; done | sort | head -n 4
-    assert [record.id for record in many(tmp_path / "many").limit(4).images] == [8, 9, 13, 17]
+    assert [record.id for record in dataset.limit(4).images] == [8, 9, 13, 17]
 
 
 def test_limit_keeps_the_ground_truth_of_its_images_alone(tmp_path: Path) -> None:
@@ -302,9 +286,7 @@ def test_limit_keeps_the_ground_truth_of_its_images_alone(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("n", [0, -1, 4])
 def test_limit_that_does_not_fit_is_a_usage_error(tmp_path: Path, n: int) -> None:
-    with pytest.raises(
-        UsageError, match="does not fit a set of 3; choose from 1 to 3|does not fit a set of 3"
-    ):
+    with pytest.raises(UsageError, match="does not fit a set of 3"):
         Coco.open(data_root=write_coco(tmp_path)).limit(n)
 
 

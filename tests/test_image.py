@@ -48,14 +48,17 @@ def test_rgb_png_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert read.flags.c_contiguous
 
 
-@pytest.mark.parametrize("form", ["BMP", "PPM", "TIFF"])
-def test_lossless_formats_are_read_bit_for_bit(form: str) -> None:
-    assert np.array_equal(decode_image(encoded(picture(), form), where="a"), picture())
-
-
-def test_lossless_webp_and_jpeg2000_are_read_bit_for_bit() -> None:
-    assert np.array_equal(decode_image(encoded(picture(), "WEBP", lossless=True), where="a"), picture())
-    assert np.array_equal(decode_image(encoded(picture(64, 64), "JPEG2000"), where="a"), picture(64, 64))
+@pytest.mark.parametrize(
+    ("form", "shape"),
+    [
+        *((form, (8, 12)) for form in ("BMP", "PPM", "TIFF", "WEBP")),
+        ("JPEG2000", (64, 64)),
+        *(("PNG", shape) for shape in ((1, 1), (1, 17), (3, 5), (2000, 1))),
+    ],
+)
+def test_lossless_formats_and_extreme_shapes_are_read_bit_for_bit(form: str, shape: tuple[int, int]) -> None:
+    options = {"lossless": True} if form == "WEBP" else {}
+    assert np.array_equal(decode_image(encoded(picture(*shape), form, **options), where="a"), picture(*shape))
 
 
 def exif(orientation: int) -> bytes:
@@ -155,11 +158,6 @@ def test_float_samples_are_refused_because_their_range_is_unknown() -> None:
         decode_image(encoded(np.ones((4, 4), np.float32), "TIFF"), where="a.tif")
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 17), (3, 5), (2000, 1)])
-def test_extreme_shapes_are_read(shape: tuple[int, int]) -> None:
-    assert np.array_equal(decode_image(encoded(picture(*shape)), where="a"), picture(*shape))
-
-
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "JPEG2000"])
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
 def test_truncated_file_is_an_error_that_names_it(form: str, share: float, tmp_path: Path) -> None:
@@ -214,18 +212,8 @@ def test_twelve_bit_grey_of_a_tiff_keeps_its_most_significant_bits() -> None:
     packed = b"".join(
         (a << 12 | b).to_bytes(3, "big") for a, b in zip(samples[::2], samples[1::2], strict=True)
     )
-    fields = (
-        (256, 6),
-        (257, 1),
-        (258, 12),
-        (259, 1),
-        (262, 1),
-        (273, 8),
-        (277, 1),
-        (278, 1),
-        (279, len(packed)),
-    )
-    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in fields)
+    fields = {256: 6, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in fields.items())
     padded = packed + bytes(len(packed) % 2)
     data = b"II*\0" + struct.pack("<I", 8 + len(padded)) + padded
     data += struct.pack("<H", len(fields)) + entries + bytes(4)
@@ -250,8 +238,6 @@ def test_absent_empty_and_foreign_files_are_errors_that_name_them(tmp_path: Path
     (tmp_path / "page.jpg").write_text("<html>404</html>")
     with pytest.raises(DatasetError, match=r"page\.jpg: the file is not an image of a known format"):
         read_image(tmp_path / "page.jpg")
-    with pytest.raises(DatasetError, match="cannot be read"):
-        read_image(tmp_path)
     with pytest.raises(DatasetError, match="cannot be read"):
         read_image(tmp_path / "nul\0byte.jpg")
 
@@ -318,19 +304,16 @@ def test_arbitrary_bytes_give_a_dataset_error(data: bytes) -> None:
         decode_image(data, where="noise")
 
 
-def test_digest_depends_on_pixels_and_shape_alone() -> None:
+def test_digest_is_sha256_of_pixels_and_shape_alone() -> None:
+    # printf '1x1x3\n\0\0\0' | sha256sum
+    wanted = "e814703d04ab45218c850c81c35b9c1f65375884a6e7e7a1534114fb16309f97"
+    assert pixel_digest(np.zeros((1, 1, 3), np.uint8)) == wanted
     a = picture(4, 6)
     assert pixel_digest(a) == pixel_digest(np.asfortranarray(a))
     assert pixel_digest(a) != pixel_digest(a.reshape(6, 4, 3))
     b = a.copy()
     b[3, 5, 2] ^= 1
     assert pixel_digest(a) != pixel_digest(b)
-
-
-def test_digest_is_sha256_of_shape_and_bytes() -> None:
-    # printf '1x1x3\n\0\0\0' | sha256sum
-    wanted = "e814703d04ab45218c850c81c35b9c1f65375884a6e7e7a1534114fb16309f97"
-    assert pixel_digest(np.zeros((1, 1, 3), np.uint8)) == wanted
 
 
 def test_mse_and_psnr_of_known_images() -> None:
@@ -341,9 +324,6 @@ def test_mse_and_psnr_of_known_images() -> None:
     one_off[0, 0, 0] = 1
     assert mse(black, one_off) == 1 / 18
     assert psnr(one_off, black) == pytest.approx(10 * math.log10(65025 * 18), abs=1e-12)
-
-
-def test_psnr_of_identical_images_is_none() -> None:
     assert psnr(picture(), picture()) is None
 
 
@@ -353,9 +333,7 @@ def test_images_of_different_shape_cannot_be_compared() -> None:
 
 
 def test_mse_is_exact_where_floats_would_round() -> None:
-    rng = np.random.default_rng(1)
-    a = rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)
-    b = rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    a, b = picture(700, 900, seed=1), picture(700, 900, seed=2)
     exact = sum((int(x) - int(y)) ** 2 for x, y in zip(a[:50].ravel(), b[:50].ravel(), strict=True))
     assert mse(a[:50], b[:50]) == exact / a[:50].size
     assert mse(a, b) == mse(b, a)
