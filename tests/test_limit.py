@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -126,23 +127,13 @@ def test_a_limit_of_another_machine_holds_for_its_job_alone(monkeypatch: pytest.
     assert limit.max_pixels() == 1000
 
 
-def test_the_option_is_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from typer.testing import CliRunner
-
-    from icm_bench.cli import app
-
+def test_the_option_is_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: Callable[..., tuple[int, str, str]]
+) -> None:
     monkeypatch.setenv(limit.VARIABLE, "")
     Pillow.fromarray(photograph(40, 30)).save(tmp_path / "a.png")
-    arguments = [
-        "run",
-        "--task",
-        "fidelity",
-        "--codecs",
-        "png",
-        "--dataset",
-        "folder",
-        "--images",
-        str(tmp_path),
-    ]
-    done = CliRunner().invoke(app, [*arguments, "--max-pixels", "1000"])
-    assert "more than 0.001 million pixels" in str(done.exception)
+    code, _, error = command_line(
+        *("run", "--task", "fidelity", "--codecs", "png", "--max-pixels", "1000"),
+        *("--dataset", "folder", "--images", tmp_path),
+    )
+    assert (code, "more than 0.001 million pixels" in error) == (1, True)

@@ -30,6 +30,13 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+def wait_until_ended(pid: int, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
 def test_files_go_in_and_the_output_comes_back() -> None:
     code = "open('out', 'wb').write(open('in', 'rb').read()[::-1])"
     assert run(Call(python(code), inputs={"in": b"abc"}, output="out", n_bytes=3)) == b"cba"
@@ -109,27 +116,13 @@ def test_a_program_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     with pytest.raises(ProgramError, match=r"killed because it was still running after 2 s"):
         run(Call(python(code), timeout_s=2.0))
     assert time.monotonic() - begin < 20.0
-    deadline = time.monotonic() + 5.0
-    while is_running(int(note.read_text())) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_running(int(note.read_text()))
+    wait_until_ended(int(note.read_text()), within_s=5.0)
 
 
 def test_children_that_a_program_leaves_behind_are_ended() -> None:
     child = "import time; time.sleep(60)"
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}]).pid)"
-    pid = int(run(Call(python(code))))
-    deadline = time.monotonic() + 5.0
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_running(pid)
-
-
-def wait_until_ended(pid: int) -> None:
-    deadline = time.monotonic() + 10.0
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_running(pid)
+    wait_until_ended(int(run(Call(python(code)))), within_s=5.0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

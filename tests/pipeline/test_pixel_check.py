@@ -43,13 +43,8 @@ def coded(plugins: Path, blobs: Dataset, tmp_path: Path) -> Path:
     install(plugins, "codecs", wavering="wavering:Wavering", tolerant="wavering:Tolerant")
     stage.forget()
     some = blobs.limit(2)
-    run_in(
-        some,
-        tmp_path,
-        codecs=["wavering", "tolerant"],
-        task="fidelity",
-        qualities=["wavering=5", "tolerant=5"],
-    )
+    ladders = {"codecs": ["wavering", "tolerant"], "qualities": ["wavering=5", "tolerant=5"]}
+    run_in(some, tmp_path, task="fidelity", **ladders)
     return tmp_path / "runs" / "coded" / some.name
 
 
