@@ -20,10 +20,10 @@ from icm_bench import registry
 from icm_bench.codec import Codec, Learned, Loads, ReportsHeaderBytes
 from icm_bench.download import Patience
 from icm_bench.error import CodecError, DownloadError, UsageError, WeightsError
-from icm_bench.image import Image
 from icm_bench.testing import check_codec, photograph
 from icm_codecs import compressai_zoo
 from icm_codecs.bitstream.container import Frame, unpack
+from tests.helpers.learning import blocks, pixels
 from tests.helpers.stream import NO_IMAGES
 
 with warnings.catch_warnings():
@@ -115,8 +115,7 @@ def test_decoded_pixels_are_those_of_the_forward_pass(name: str, files: dict[str
     seen = codec.decode(codec.encode(image))
     model = compressai_zoo._build(name, safetensors.torch.load_file(files[name]))
     with torch.no_grad():
-        pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255.0
-        estimate = model(pixels)
+        estimate = model(pixels(image)[None])
         if name == "bmshj2018-factorized":
             bits = -torch.log2(estimate["likelihoods"]["y"]).sum().item()
             assert 8 * len(codec.encode(image)) == pytest.approx(bits, rel=0.05, abs=8 * 20)
@@ -310,20 +309,13 @@ def test_the_command_fetches_a_ladder(
     assert "usage" in capsys.readouterr().err
 
 
-def blocks() -> Image:
-    image = np.zeros((64, 96, 3), np.uint8)
-    image[:32] += np.array([180, 30, 60], np.uint8)
-    image[:, 48:] += np.array([20, 120, 40], np.uint8)
-    return image
-
-
 # Without a hyperprior, with one, with a context model: the other models differ from these in their transforms alone.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bmshj2018-factorized", "mbt2018-mean", "mbt2018"])
 def test_every_kind_of_model_conforms(name: str, tmp_path: Path) -> None:
     # Untrained networks return noise: a few steps teach them to tell colours and sides apart.
     model = narrow(name)
-    image = torch.tensor(blocks()).permute(2, 0, 1).float() / 255.0
+    image = pixels(blocks())
     turned = torch.stack([image[:, :, :64], image[:, :, 32:], image[:, :, 16:80].flip(0)])
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(150):

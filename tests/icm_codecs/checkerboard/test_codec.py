@@ -15,10 +15,11 @@ from icm_codecs.bitstream.container import Frame, unpack
 from icm_codecs.bitstream.integer_layer import MEAN_BITS
 from icm_codecs.checkerboard.checkpoint import count_rates, load_checkpoint, save_checkpoint, start_from
 from icm_codecs.checkerboard.coder import CheckerboardCoder
-from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape, checkerboard
+from icm_codecs.checkerboard.network import CheckerboardNetwork, CheckerboardShape, Coded, checkerboard
 from icm_codecs.checkerboard.network_exact import ExactEntropyModel
 from icm_codecs.icm import codec as icm_codec
 from icm_codecs.icm.codec import Icm
+from tests.helpers.learning import check_gradients
 from tests.helpers.stream import check_bad_weights, check_drift, check_threads_and_processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,10 +93,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     image, position = torch.rand(3, 3, 64, 64), torch.tensor([0.2, 1.1, 1.9])
     estimate = network(image, position)
     (estimate.bits.sum() + estimate.image.square().sum()).backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-        assert float(parameter.grad.abs().sum()) > 0.0, name
+    check_gradients(network)
 
 
 def test_anchors_never_see_the_others_and_groups_never_see_later_ones(network: CheckerboardNetwork) -> None:
@@ -180,8 +178,6 @@ def test_real_rate_is_near_what_the_trained_network_says_of_whole_numbers(
     quality: int, network: CheckerboardNetwork, weights: str
 ) -> None:
     hyper, scaled, where, *found = coded(network, weights, quality)
-    from icm_codecs.checkerboard.network import Coded
-
     with torch.no_grad():
         bits = float(network.bits(scaled[None], Coded(*found), where, torch.round))
     data = Icm(quality, weights=weights)._coder.entropy_code(hyper, scaled)

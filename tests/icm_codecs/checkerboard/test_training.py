@@ -20,6 +20,7 @@ from icm_codecs.training.images import open_source
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.tucodec.checkpoint import save_checkpoint
 from icm_codecs.tucodec.network import TucodecNetwork, TucodecShape
+from tests.helpers.learning import descend, pixels
 
 # Lightning warns of loggers, workers and its own dependencies.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
@@ -35,26 +36,13 @@ TASK = {"teachers": [{"detector": "fasterrcnn_scenes"}], "share_steps": 10, "bac
 
 
 def batch() -> Tensor:
-    pictures = [torch.tensor(photograph(128, 128, seed=seed)) for seed in range(3)]
-    return torch.stack(pictures).permute(0, 3, 1, 2).float() / 255.0
-
-
-def descend(model: Model, steps: int) -> list[dict[str, float]]:
-    image, history = batch(), []
-    adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-3)
-    for step in range(steps):
-        losses = model.losses(image, step)
-        adam.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        adam.step()
-        history.append({name: float(value.detach()) for name, value in losses.items()})
-    return history
+    return torch.stack([pixels(photograph(128, 128, seed=seed)) for seed in range(3)])
 
 
 @pytest.mark.slow
 def test_losses_have_names_and_fall_without_a_task() -> None:
     torch.manual_seed(1)
-    history = descend(Model.from_recipe(TABLES), 30)
+    history = descend(Model.from_recipe(TABLES), batch(), 30, 3e-3)
     assert set(history[0]) == {"loss", "bpp", "psnr"}
     assert sum(row["loss"] for row in history[-5:]) < 0.8 * sum(row["loss"] for row in history[:5])
 
@@ -75,7 +63,7 @@ def test_entropy_model_alone_starts_from_tucodec_and_leaves_its_transforms(tmp_p
     assert model.needs_a_start
     model.start_from(path)
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
-    history = descend(model, 30)
+    history = descend(model, batch(), 30, 3e-3)
     assert sum(row["bpp"] for row in history[-5:]) < 0.9 * sum(row["bpp"] for row in history[:5])
     after = model.network.state_dict()
     moved = {name.partition(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}

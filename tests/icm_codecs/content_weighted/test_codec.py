@@ -35,6 +35,7 @@ from icm_codecs.content_weighted.network import (
     n_kept,
 )
 from icm_codecs.content_weighted.training import ContentWeightedLoss, ContentWeightedModel
+from tests.helpers.learning import blocks, descend, pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,29 +48,14 @@ PAPER = ContentWeightedShape(qualities=1, width=128, code=64, levels=16)
 
 def quarters() -> Tensor:
     """Draw an image whose colours, sides and corners all differ: 6 x 3 x 32 x 48."""
-    image = np.zeros((32, 48, 3), np.float32)
-    image[:16] += np.array([180, 30, 60], np.float32)
-    image[:, 24:] += np.array([20, 120, 40], np.float32)
-    return torch.from_numpy(image / 255.0).permute(2, 0, 1)[None].repeat(6, 1, 1, 1)
-
-
-def brief_training(model: ContentWeightedModel, batches: list[Tensor]) -> list[dict[str, Tensor]]:
-    adam = torch.optim.Adam(model.parameters(), lr=3e-3)
-    history = []
-    for step, image in enumerate(batches):
-        losses = model.losses(image, step)
-        adam.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        adam.step()
-        history.append({name: value.detach() for name, value in losses.items()})
-    return history
+    return pixels(blocks()[::2, ::2])[None].repeat(6, 1, 1, 1)
 
 
 @pytest.fixture(scope="module")
 def trained() -> ContentWeightedModel:
     torch.manual_seed(1)
     model = ContentWeightedModel.from_recipe(TABLES)
-    brief_training(model, [quarters()] * 50)
+    descend(model, quarters(), 50, 3e-3)
     return model
 
 
@@ -260,9 +246,9 @@ def test_context_model_learns_what_neighbours_tell() -> None:
 
 def test_losses_fall_on_one_image() -> None:
     torch.manual_seed(1)
-    history = brief_training(ContentWeightedModel.from_recipe(TABLES), [quarters()] * 30)
+    history = descend(ContentWeightedModel.from_recipe(TABLES), quarters(), 30, 3e-3)
     assert {"loss", "bpp", "psnr", "kept", "bpp/1", "psnr/6"} <= set(history[0])
-    first, last = (torch.stack([one["loss"] for one in part]).mean() for part in (history[:3], history[-3:]))
+    first, last = (sum(one["loss"] for one in part) for part in (history[:3], history[-3:]))
     assert last < 0.7 * first
     assert history[-1]["psnr"] > history[0]["psnr"] + 2.0
 
@@ -294,7 +280,7 @@ def test_rate_is_priced_only_where_it_exceeds_the_target() -> None:
 
 def test_every_parameter_learns_in_both_stages() -> None:
     model = ContentWeightedModel.from_recipe({**TABLES, "loss": {**TABLES["loss"], "map_from": 6}})
-    brief_training(model, [quarters()] * 2)
+    descend(model, quarters(), 2, 3e-3)
     for step in (0, 6):
         model.zero_grad()
         model.losses(torch.rand(6, 3, 32, 32), step)["loss"].backward()  # type: ignore[no-untyped-call]  # torch
@@ -361,9 +347,8 @@ def test_maps_that_keep_least_and_most_come_back(rule: str, bias: float, tmp_pat
 
 def test_estimated_rate_is_near_the_real_one(trained: ContentWeightedModel, weights: Path) -> None:
     image = photograph(128, 128)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255.0
     with torch.no_grad():
-        estimates = [float(trained.losses(pixels, step)["bpp"]) for step in range(6)]
+        estimates = [float(trained.losses(pixels(image)[None], step)["bpp"]) for step in range(6)]
     for quality, estimate in enumerate(estimates, start=1):
         codec = ContentWeighted(quality, weights=str(weights))
         data = codec.encode(image)

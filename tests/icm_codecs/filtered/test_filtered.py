@@ -24,6 +24,7 @@ from icm_codecs.filtered.network import HIGHEST_QP, LOWEST_QP, FilterBlock, Filt
 from icm_codecs.filtered.training import FilterModel
 from icm_codecs.training.recipe import find_recipe
 from icm_codecs.training.train import train
+from tests.helpers.learning import pixels
 
 # Lightning warns of loggers, workers and its own dependencies.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
@@ -52,8 +53,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def batch(n: int = 2) -> Tensor:
-    images = [torch.tensor(photograph(64, 64, seed=seed)) for seed in range(n)]
-    return torch.stack(images).permute(0, 3, 1, 2).float() / 255.0
+    return torch.stack([pixels(photograph(64, 64, seed=seed)) for seed in range(n)])
 
 
 def squared_error(codec: Codec, image: Image) -> float:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import photograph
@@ -20,6 +19,7 @@ from icm_codecs.hyperprior.codec import Hyperprior
 from icm_codecs.hyperprior.network import Analysis, Synthesis
 from icm_codecs.hyperprior.training import HyperpriorModel
 from icm_codecs.hyperprior.variable_rate import HyperpriorShape
+from tests.helpers.learning import blocks, descend, pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,32 +29,16 @@ NETWORK = {"fine": 12, "wide": 16, "latent": 20, "skip": 8, "hyper": 12, "hyper_
 TABLES: dict[str, Any] = {"network": NETWORK, "loss": {"lambdas": LAMBDAS}}
 
 
-def blocks() -> torch.Tensor:
-    image = np.zeros((64, 96, 3), np.uint8)
-    image[:32] += np.array([180, 30, 60], np.uint8)
-    image[:, 48:] += np.array([20, 120, 40], np.uint8)
-    return torch.tensor(image).permute(2, 0, 1).float() / 255.0
-
-
 @pytest.fixture(scope="module")
 def trained() -> tuple[HyperpriorModel, list[float]]:
     """A narrow model after some steps on two images, and its losses."""
     torch.manual_seed(1)
     model = HyperpriorModel.from_recipe(TABLES)
-    drawn = torch.tensor(photograph(64, 64, seed=3)).permute(2, 0, 1).float() / 255.0
-    images = [blocks()[:, :, :64], blocks()[:, :, 32:], drawn, blocks()[:, :, 16:80].flip(0)]
-    adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=4e-3)
-    losses = []
-    for step in range(200):
-        # Every quality sees every image in its turn.
-        image = torch.stack(images[step % 4 :] + images[: step % 4])
-        found = model.losses(image, step)
-        adam.zero_grad()
-        torch.autograd.backward(found["loss"])
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
-        losses.append(float(found["loss"].detach()))
-    return model, losses
+    drawn, coloured = pixels(photograph(64, 64, seed=3)), pixels(blocks())
+    images = [coloured[:, :, :64], coloured[:, :, 32:], drawn, coloured[:, :, 16:80].flip(0)]
+    # Every quality sees every image in its turn.
+    history = descend(model, lambda step: torch.stack(images).roll(-step, dims=0), 200, 4e-3, clip=True)
+    return model, [row["loss"] for row in history]
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +90,13 @@ def test_losses_fall(trained: tuple[HyperpriorModel, list[float]]) -> None:
 def test_real_rate_is_near_the_estimated_one(
     trained: tuple[HyperpriorModel, list[float]], weights: Path
 ) -> None:
-    pixels = photograph(256, 256, seed=5)
-    image = torch.tensor(pixels).permute(2, 0, 1).float().div(255.0).repeat(4, 1, 1, 1)
+    image = photograph(256, 256, seed=5)
     torch.manual_seed(2)
     with torch.no_grad():
-        estimated = trained[0](image).bits / 8
+        estimated = trained[0](pixels(image).repeat(4, 1, 1, 1)).bits / 8
     for quality in (2, 3, 4):
         codec = Hyperprior(quality, weights=str(weights))
-        data = codec.encode(pixels)
+        data = codec.encode(image)
         # Noise costs something even where nothing is sent.
         share = (len(data) - codec.header_bytes(data)) / float(estimated[quality - 1])
         assert 0.75 < share < 1.05

@@ -62,28 +62,23 @@ def in_python_integers(exact: ExactHyperSynthesis, hyper: Tensor, quality: int) 
     return index, ((mean + (1 << (places - 1))) >> places).clamp(-bound, bound)
 
 
-@pytest.mark.parametrize("quality", [0, 1])
-def test_float64_evaluation_equals_integer_arithmetic(exact: ExactHyperSynthesis, quality: int) -> None:
-    hyper = hyper_latent()
-    index, mean = exact.apply(hyper, quality)
-    expected_index, expected_mean = in_python_integers(exact, hyper, quality)
-    assert torch.equal(index, expected_index)
-    assert torch.equal(mean, expected_mean)
+def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
 
 
-def test_extreme_symbols_equal_integer_arithmetic(exact: ExactHyperSynthesis) -> None:
-    hyper = hyper_latent(reach=HYPER_BOUND)
-    index, mean = exact.apply(hyper, 0)
-    expected_index, expected_mean = in_python_integers(exact, hyper, 0)
-    assert torch.equal(index, expected_index)
-    assert torch.equal(mean, expected_mean)
+@pytest.mark.parametrize(("quality", "reach"), [(0, 6), (1, 6), (0, HYPER_BOUND)])
+def test_float64_evaluation_equals_integer_arithmetic(
+    exact: ExactHyperSynthesis, quality: int, reach: int
+) -> None:
+    hyper = hyper_latent(reach=reach)
+    assert_same(exact.apply(hyper, quality), in_python_integers(exact, hyper, quality))
 
 
 def test_symbols_beyond_the_bound_are_clamped(exact: ExactHyperSynthesis) -> None:
     beyond = torch.full((1, SHAPE.hyper, 1, 1), 2**40)
     at_bound = torch.full((1, SHAPE.hyper, 1, 1), HYPER_BOUND)
-    for found, expected in zip(exact.apply(beyond, 0), exact.apply(at_bound, 0), strict=True):
-        assert torch.equal(found, expected)
+    assert_same(exact.apply(beyond, 0), exact.apply(at_bound, 0))
 
 
 def test_result_is_close_to_the_float_network(network: HyperSynthesis, exact: ExactHyperSynthesis) -> None:
@@ -111,22 +106,15 @@ def test_order_of_summation_changes_nothing(exact: ExactHyperSynthesis) -> None:
         exact.gain[:, order], (ExactLayer(first.weight[:, order], first.bias, first.shift), second, third)
     )
     hyper = hyper_latent()
-    for found, expected in zip(shuffled.apply(hyper[:, order], 0), exact.apply(hyper, 0), strict=True):
-        assert torch.equal(found, expected)
+    assert_same(shuffled.apply(hyper[:, order], 0), exact.apply(hyper, 0))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_one_thread_and_two_give_the_same(exact: ExactHyperSynthesis) -> None:
     hyper = hyper_latent(8)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = exact.apply(hyper, 0)
-        torch.set_num_threads(2)
-        two = exact.apply(hyper, 0)
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(one[0], two[0])
-    assert torch.equal(one[1], two[1])
+    one = exact.apply(hyper, 0)
+    torch.set_num_threads(2)
+    assert_same(exact.apply(hyper, 0), one)
 
 
 def test_float32_network_is_not_as_steady() -> None:
@@ -156,6 +144,4 @@ def test_conversion_keeps_weights_within_sixteen_bits() -> None:
 def test_training_can_start_from_the_integers(network: HyperSynthesis, exact: ExactHyperSynthesis) -> None:
     copy = HyperSynthesis(SHAPE)
     exact.copy_to(copy)
-    again = ExactHyperSynthesis.of(copy)
-    for found, expected in zip(again.apply(hyper_latent(), 0), exact.apply(hyper_latent(), 0), strict=True):
-        assert torch.equal(found, expected)
+    assert_same(ExactHyperSynthesis.of(copy).apply(hyper_latent(), 0), exact.apply(hyper_latent(), 0))

@@ -10,13 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from icm_bench.error import CodecError, UsageError
 from icm_bench.testing import check_codec, photograph
 from icm_codecs.rnn_gdn import coder as coding
 from icm_codecs.rnn_gdn.codec import RnnGdn
-from icm_codecs.rnn_gdn.container import Coding, ProgressiveFrame, unpack
+from icm_codecs.rnn_gdn.container import ProgressiveFrame, unpack
 from icm_codecs.rnn_gdn.context import LOGIT_UNIT, ContextModel, squash_table, stretch_table
 from icm_codecs.rnn_gdn.network import (
     BITS,
@@ -29,6 +28,7 @@ from icm_codecs.rnn_gdn.network import (
     sign_bits,
 )
 from icm_codecs.rnn_gdn.training import RnnModel
+from tests.helpers.learning import descend
 from tests.helpers.stream import check_damage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +47,9 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 parameter.zero_()
         for cell in (*network.encoder.cells, *network.decoder.cells):
             assert isinstance(cell, ConvLstm)
-            open_gates(cell)
+            # It takes in and gives out everything, and remembers nothing.
+            for gate, bias in zip(cell.input_gates.bias.chunk(4), (10.0, -10.0, 10.0), strict=False):  # type: ignore[union-attr]  # it has a bias
+                gate.fill_(bias)
         # A kernel's last two rows and columns at stride 2 are four pixels that no other position sees.
         for colour in range(3):
             network.encoder.first.weight[colour, colour, 1:, 1:] = 0.25
@@ -68,14 +70,6 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def open_gates(cell: ConvLstm) -> None:
-    """Let a cell take in and give out everything, and remember nothing."""
-    enter, forget, output, _ = cell.input_gates.bias.chunk(4)  # type: ignore[union-attr]  # it has a bias
-    enter.fill_(10.0)
-    forget.fill_(-10.0)
-    output.fill_(10.0)
-
-
 def candidate(cell: Any) -> torch.Tensor:
     weights: tuple[torch.Tensor, ...] = cell.input_gates.weight.chunk(4)
     return weights[3]
@@ -91,18 +85,6 @@ def colour_blocks(n: int) -> torch.Tensor:
     """Return n images of 64 x 64 pixels in 16 colours, in 0..1."""
     colours = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(3))
     return colours.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
-
-
-def train(model: RnnModel, batch: torch.Tensor, *, steps: int, rate: float) -> list[float]:
-    adam = torch.optim.Adam(model.parameters(), lr=rate)
-    losses = []
-    for step in range(steps):
-        loss = model.losses(batch, step)["loss"]
-        adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        adam.step()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 # The networks
@@ -124,11 +106,8 @@ def test_paper_width_has_the_paper_channels() -> None:
         (128, 256, (3, 3), (1, 1), (3, 3)),
         (64, 128, (3, 3), (1, 1), (3, 3)),
     ]
-    assert (encoder.first.out_channels, encoder.first.kernel_size, encoder.first.stride) == (
-        64,
-        (3, 3),
-        (2, 2),
-    )
+    first = encoder.first
+    assert (first.out_channels, first.kernel_size, first.stride) == (64, (3, 3), (2, 2))
     assert (encoder.binariser.in_channels, encoder.binariser.out_channels) == (512, 32)
     assert (decoder.first.in_channels, decoder.first.out_channels) == (32, 512)
     assert (decoder.last.in_channels, decoder.last.out_channels) == (32, 3)
@@ -215,10 +194,8 @@ def test_bits_are_drawn_for_as_long_as_the_recipe_says() -> None:
 
 def test_additive_reconstruction_sums_outputs_and_one_shot_takes_the_last() -> None:
     before, output = torch.full((1,), 0.3), torch.full((1,), 0.2)
-    additive, one_shot = (
-        RnnNetwork(RnnShape(width=2)),
-        RnnNetwork(RnnShape(width=2, reconstruction="one-shot")),
-    )
+    additive = RnnNetwork(RnnShape(width=2))
+    one_shot = RnnNetwork(RnnShape(width=2, reconstruction="one-shot"))
     assert float(additive.add(before, output)) == pytest.approx(0.5)
     assert float(one_shot.add(before, output)) == pytest.approx(0.2)
     assert float(additive.add(None, output)) == float(one_shot.add(None, output)) == pytest.approx(0.2)
@@ -243,7 +220,7 @@ def test_loss_is_the_mean_of_the_absolute_errors_of_all_iterations() -> None:
 def test_loss_falls_and_every_parameter_learns(network: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model = RnnModel.from_recipe({"network": {"width": 4, "iterations": 2, **network}})
-    losses = train(model, colour_blocks(1), steps=30, rate=5e-3)
+    losses = [row["loss"] for row in descend(model, colour_blocks(1), 30, 5e-3)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     silent = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
     assert silent == []
@@ -331,14 +308,12 @@ def test_adaptive_and_raw_streams_say_the_same_bits(narrow: Path) -> None:
     image = photograph(112, 80)
     raw, adaptive = (RnnGdn(6, weights=str(narrow), coding=coding) for coding in ("raw", "adaptive"))
     raw_data, adaptive_data = raw.encode(image), adaptive.encode(image)
-    for one, other in zip(bits(raw_data), bits(adaptive_data), strict=True):
+    for one, other in zip(
+        *(coding.read_segments(unpack(data)) for data in (raw_data, adaptive_data)), strict=True
+    ):
         assert np.array_equal(one, other)
     assert np.array_equal(adaptive.decode(raw_data), raw.decode(adaptive_data))
     assert len(adaptive_data) < len(raw_data)
-
-
-def bits(data: bytes) -> list[NDArray[np.uint8]]:
-    return coding.read_segments(unpack(data))
 
 
 def test_bits_survive_a_drift_of_every_float_network(narrow: Path) -> None:
@@ -379,13 +354,12 @@ def test_networks_of_fewer_iterations_refuse_higher_qualities(tmp_path: Path) ->
 # The bitstream and its damage
 
 
-def test_short_stream_cannot_claim_a_large_image(narrow: Path) -> None:
+@pytest.mark.parametrize("kind", ["raw", "adaptive"])
+def test_short_stream_cannot_claim_a_large_image(narrow: Path, kind: Any) -> None:
     codec = RnnGdn(1, weights=str(narrow))
-    kinds: tuple[Coding, ...] = ("raw", "adaptive")
-    for kind in kinds:
-        claim = ProgressiveFrame(kind, codec._model_id, 8000, 8000, (bytes(100),)).pack()
-        with pytest.raises(CodecError, match="truncated or damaged"):
-            codec.decode(claim)
+    claim = ProgressiveFrame(kind, codec._model_id, 8000, 8000, (bytes(100),)).pack()
+    with pytest.raises(CodecError, match="truncated or damaged"):
+        codec.decode(claim)
 
 
 @pytest.mark.parametrize("kind", ["raw", "adaptive"])

@@ -33,6 +33,7 @@ from icm_codecs.tucodec.network_exact import STEP_BITS, ExactScales, interpolate
 from icm_codecs.tucodec.rate import meet
 from icm_codecs.tucodec.table import laplacian_tables
 from icm_codecs.tucodec.training import TucodecModel
+from tests.helpers.learning import check_gradients, descend, pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,10 +42,6 @@ TABLES: dict[str, Any] = {
     "network": {"fine": 8, "wide": 12, "latent": 12, "hyper": 4, "hyper_wide": 8, "post": 4},
     "loss": {"lambdas": [0.00003, 0.001, 0.03, 1.0]},
 }
-
-
-def tensor(image: Image) -> torch.Tensor:
-    return torch.tensor(image).permute(2, 0, 1).float() / 255.0
 
 
 def random_model() -> TucodecModel:
@@ -60,20 +57,15 @@ def trained() -> tuple[TucodecModel, list[dict[str, float]]]:
     torch.manual_seed(1)
     images = [photograph(64, 64, seed=seed) for seed in range(3)]
     images.append(np.ascontiguousarray(np.broadcast_to(np.array([200, 60, 110], np.uint8), (64, 64, 3))))
-    batch = torch.stack([tensor(image) for image in images])
+    batch = torch.stack([pixels(image) for image in images])
     model = random_model()
-    adam = torch.optim.Adam(model.parameters(), lr=5e-3)
-    history = []
-    for step in range(250):
+
+    def turned(step: int) -> torch.Tensor:
         # Colours permuted and signs turned, or the narrow model learns that images are brown.
-        turned = batch[:, torch.randperm(3)].roll(step, dims=0)
-        losses = model.losses(turned if step % 2 else 1.0 - turned, step)
-        adam.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch's own
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
-        history.append({name: float(value.detach()) for name, value in losses.items()})
-    return model, history
+        rolled = batch[:, torch.randperm(3)].roll(step, dims=0)
+        return rolled if step % 2 else 1.0 - rolled
+
+    return model, descend(model, turned, 250, 5e-3, clip=True)
 
 
 @pytest.fixture(scope="module")
@@ -173,34 +165,23 @@ def test_every_parameter_gets_a_gradient() -> None:
     with torch.no_grad():
         model.network.post_filter.head.weight.normal_(std=0.01)
     model.losses(torch.rand(6, 3, 64, 64), 0)["loss"].backward()  # type: ignore[no-untyped-call]
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-        assert float(parameter.grad.abs().sum()) > 0.0, name
+    check_gradients(model)
 
 
 @pytest.mark.parametrize("stand_in", ["noise", "rounded"])
 def test_losses_have_names_and_fall(stand_in: str) -> None:
     torch.manual_seed(4)
     model = TucodecModel.from_recipe({**TABLES, "loss": {**TABLES["loss"], "stand_in": stand_in}})
-    batch = torch.stack([tensor(photograph(64, 64, seed=9))] * 4)
-    adam = torch.optim.Adam(model.parameters(), lr=3e-3)
-    seen = []
-    for step in range(30):
-        losses = model.losses(batch, step)
-        assert set(losses) == {"loss", "bpp", "psnr", "psnr_unfiltered"}
-        adam.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch's own
-        adam.step()
-        seen.append(float(losses["loss"].detach()))
-    assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
+    history = descend(model, torch.stack([pixels(photograph(64, 64, seed=9))] * 4), 30, 3e-3)
+    assert all(set(losses) == {"loss", "bpp", "psnr", "psnr_unfiltered"} for losses in history)
+    assert sum(row["loss"] for row in history[-5:]) < 0.7 * sum(row["loss"] for row in history[:5])
 
 
 def test_structure_takes_its_share_when_its_step_has_come() -> None:
     loss = {**TABLES["loss"], "structure": 1.0, "structure_from": 7}
     plain, mixed = TucodecModel.from_recipe(TABLES), TucodecModel.from_recipe({**TABLES, "loss": loss})
     mixed.load_state_dict(plain.state_dict())
-    batch = torch.stack([tensor(photograph(128, 128, seed=seed)) for seed in range(2)])
+    batch = torch.stack([pixels(photograph(128, 128, seed=seed)) for seed in range(2)])
 
     def value(model: TucodecModel, step: int) -> float:
         torch.manual_seed(3)
@@ -407,11 +388,11 @@ def test_rate_rises_with_the_position_but_for_noise(weights: str) -> None:
     ids=["one pixel", "one line", "black", "white"],
 )
 def test_target_out_of_reach_gives_the_nearest_that_there_is(weights: str, image: Image) -> None:
-    pixels = image.shape[0] * image.shape[1]
+    area = image.shape[0] * image.shape[1]
     sizes = [len(Tucodec(target, weights=weights).encode(image)) for target in (0.001, 0.1, 1.0, 24.0)]
     assert sizes == sorted(sizes)
     for target, size in zip((0.001, 0.1, 1.0, 24.0), sizes, strict=True):
-        assert 8 * size <= target * pixels or size == sizes[0]
+        assert 8 * size <= target * area or size == sizes[0]
 
 
 def test_all_bytes_count_against_the_target(weights: str) -> None:
@@ -430,7 +411,7 @@ def test_saved_weights_start_a_training_where_the_first_one_ended(
 ) -> None:
     model = TucodecModel.from_recipe(TABLES)
     model.start_from(Path(weights))
-    batch = torch.stack([tensor(photograph(64, 64))] * 4)
+    batch = torch.stack([pixels(photograph(64, 64))] * 4)
     seen = []
     for one in (trained[0], model):
         torch.manual_seed(1)
