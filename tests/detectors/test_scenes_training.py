@@ -8,41 +8,31 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from icm_bench.datasets.scenes.scene import Scene, draw_scene
+from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.detectors.scenes import MaskRcnnScenes
 from icm_bench.detectors.scenes_training import export_weights, train_detector
 from icm_bench.error import TrainingError
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return draw_scene((31, 0))
+from tests.helpers.scenes import write_scenes
 
 
 @pytest.fixture
-def scenes(tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of one shard that holds one scene twice."""
+def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one shard that holds two scenes."""
     monkeypatch.setattr("icm_bench.detectors.scenes_training.N_SCENES", 2)
-    shard = tmp_path / "scenes" / "31-0000"
-    shard.mkdir(parents=True)
-    categories = np.zeros((2, 15), np.uint8)
-    categories[:, : len(scene.categories)] = scene.categories
-    np.save(shard / "images.npy", np.stack([scene.image] * 2))
-    np.save(shard / "instances.npy", np.stack([scene.instances] * 2))
-    np.save(shard / "categories.npy", categories)
-    return shard.parent
+    write_scenes(tmp_path / "scenes", 31, 2)
+    return tmp_path / "scenes"
 
 
 @pytest.mark.slow
 def test_training_goes_on_where_it_stopped_and_writes_weights_that_the_detector_takes(
-    tmp_path: Path, scenes: Path, scene: Scene
+    tmp_path: Path, scenes: Path
 ) -> None:
     output = tmp_path / "output"
     first = load_file(train_detector(output, scenes=scenes, steps=2))
     weights = train_detector(output, scenes=scenes, steps=3)
     assert load_file(output / "checkpoint.safetensors")["optimizer.0.step"].item() == 3
     assert any(not torch.equal(first[name], value) for name, value in load_file(weights).items())
-    assert isinstance(MaskRcnnScenes(weights=weights).predict(scene.image), list)
+    assert isinstance(MaskRcnnScenes(weights=weights).predict(draw_scene((31, 0)).image), list)
     assert not list(output.glob("*.partial"))
 
 

@@ -12,11 +12,11 @@ from PIL import Image as PillowImage
 from icm_bench.datasets.coco import CocoFormat
 from icm_bench.datasets.scenes import VALIDATION_SET
 from icm_bench.datasets.scenes import Scenes as ScenesDataset
-from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import TrainingError
 from icm_bench.image import Image
 from icm_bench.network.shard import shards
 from icm_codecs.training.images import Crops, ImageFolders, LabelledImages, Scenes, open_source
+from tests.helpers.scenes import write_scenes
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One scene as a shard."""
     folder = tmp_path_factory.mktemp("scenes")
-    scene = draw_scene((31, 0))
-    shard = folder / "31-0000"
-    shard.mkdir()
-    np.save(shard / "images.npy", scene.image[None])
-    np.save(shard / "instances.npy", scene.instances[None])
-    np.save(
-        shard / "categories.npy",
-        np.array([[*scene.categories] + [0] * (15 - len(scene.categories))], np.uint8),
-    )
+    write_scenes(folder, 31)
     return folder
 
 

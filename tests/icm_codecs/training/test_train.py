@@ -15,7 +15,6 @@ from PIL import Image as PillowImage
 pytest.importorskip("lightning", reason="training needs the extra 'train'")
 
 from icm_bench import registry
-from icm_bench.datasets.scenes.scene import draw_scene
 from icm_bench.error import CodecError, TrainingError
 from icm_bench.image import Image
 from icm_codecs.icm.checkpoint import load_checkpoint, save_checkpoint, start_from
@@ -28,6 +27,7 @@ from icm_codecs.training.images import ImageFolders
 from icm_codecs.training.recipe import Loss, optimisation_of, read_tables
 from icm_codecs.training.train import export, find_recipe, find_weights, train
 from icm_codecs.training.trainable import Trainable
+from tests.helpers.scenes import write_scenes
 
 # Lightning warns of loggers, workers and its own dependencies.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
@@ -111,17 +111,6 @@ def trained(recipe: Path, images: Path, tmp_path_factory: pytest.TempPathFactory
     return train(recipe, data=[images], output=output, device="cpu")
 
 
-def write_small_shard(folder: Path) -> None:
-    """Write a shard of one scene."""
-    scene = draw_scene((5, 0))
-    shard = folder / "5-0000"
-    shard.mkdir(parents=True)
-    np.save(shard / "images.npy", scene.image[None])
-    np.save(shard / "instances.npy", scene.instances[None])
-    categories = [*scene.categories, *[0] * (15 - len(scene.categories))]
-    np.save(shard / "categories.npy", np.array([categories], np.uint8))
-
-
 def losses(output: Path) -> dict[int, float]:
     module = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
 
@@ -135,24 +124,25 @@ def corner(images: Path) -> Image:
     return np.ascontiguousarray(ImageFolders([images]).image(0)[:64, :64])
 
 
+def network_of(recipe: Path) -> IcmNetwork:
+    plan = recipe_of(read_tables(recipe))
+    return IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels, plan.residual)
+
+
 def repeated(image: Image, count: int) -> torch.Tensor:
     """Return an image as a batch of equal samples in 0..1."""
     return torch.from_numpy(np.stack([image] * count)).permute(0, 3, 1, 2) / 255.0
 
 
-def test_training_goes_on_where_it_was_stopped(trained: Path) -> None:
+def test_training_goes_on_where_it_was_stopped_and_lowers_the_loss(trained: Path) -> None:
     assert load_checkpoint(trained).facts["steps"] == "110"
-    assert sorted(losses(trained.parent)) == [49, 99]
-
-
-def test_training_lowers_the_loss(trained: Path) -> None:
     found = losses(trained.parent)
+    assert sorted(found) == [49, 99]
     assert found[99] < 0.8 * found[49]
 
 
 def test_trained_codec_codes_an_image(trained: Path, images: Path) -> None:
-    with PillowImage.open(images / "0.png") as file:
-        image = np.asarray(file)
+    image = ImageFolders([images]).image(0)
     for quality in (1, 2):
         codec = Icm(quality, weights=str(trained))
         decoded = codec.decode(codec.encode(image))
@@ -179,8 +169,7 @@ def check_rates(network: IcmNetwork, weights: Path, crop: Image, *, tolerance: i
 
 
 def test_estimated_rate_is_the_real_rate(trained: Path, recipe: Path, images: Path) -> None:
-    plan = recipe_of(read_tables(recipe))
-    network = IcmNetwork(plan.shape, plan.loss.lambdas)
+    network = network_of(recipe)
     start_from(network, trained)
     check_rates(network, trained, corner(images), tolerance=64)
 
@@ -234,8 +223,7 @@ def test_training_a_second_layer_leaves_the_first_frozen(trained: Path, detailed
             assert torch.equal(found[name], value), name
     assert torch.equal(after.gain[0, :16], before.gain[0])
     assert float(after.synthesis.get_parameter("detail.head.weight").abs().max()) > 0.0
-    with PillowImage.open(images / "0.png") as file:
-        image = np.asarray(file)
+    image = ImageFolders([images]).image(0)
     one, other = (Icm(1, weights=str(weights)) for weights in (detailed, trained))
     assert len(one.encode(image)) == len(other.encode(image))
     assert np.array_equal(one.decode(one.encode(image)), other.decode(other.encode(image)))
@@ -247,8 +235,7 @@ def test_training_a_second_layer_leaves_the_first_frozen(trained: Path, detailed
 
 
 def test_estimated_rate_of_a_second_layer_is_what_it_adds(detailed: Path, images: Path) -> None:
-    plan = recipe_of(read_tables(detailed.parent / "detailed.toml"))
-    network = IcmNetwork(plan.shape, plan.loss.lambdas)
+    network = network_of(detailed.parent / "detailed.toml")
     start_staged(network, detailed)
     crop = corner(images)
     torch.manual_seed(1)
@@ -274,7 +261,7 @@ ROI_RECIPE = RECIPE.replace("[loss]", "roi = 8\n\n[roi]\nfirst = [0, 4, 8, 14]\n
 def with_roi(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train roi, from labels, for a network that has none."""
     folder = tmp_path_factory.mktemp("with_roi")
-    write_small_shard(folder / "scenes")
+    write_scenes(folder / "scenes", 5)
     path = folder / "with_roi.toml"
     taught = 'learned = true\nbegin = "fasterrcnn_scenes"\nfirst'
     path.write_text(ROI_RECIPE.replace("first", taught).replace("crop = 64", "crop = 128"))
@@ -309,8 +296,7 @@ def test_training_with_roi_leaves_it_frozen_and_estimates_real_rates(
     moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
     assert moved
     assert not any("roi" in name for name in moved)
-    plan = recipe_of(read_tables(path))
-    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels)
+    network = network_of(path)
     start_staged(network, weights)
     check_rates(network, weights, corner(images), tolerance=96)
 
@@ -345,11 +331,10 @@ losses = 0.0
     path.write_text(ROI_RECIPE.replace("[loss]", tables))
     with pytest.raises(TrainingError, match="further layers need a first"):
         train(path, data=[images], output=tmp_path, device="cpu")
-    plan = recipe_of(read_tables(path))
-    network = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels, plan.residual)
+    network, task = network_of(path), recipe_of(read_tables(path)).task
     start_staged(network, with_roi)
-    assert plan.task is not None
-    fit_residual(network, ImageFolders([images]), FrozenDetector(plan.task))
+    assert task is not None
+    fit_residual(network, ImageFolders([images]), FrozenDetector(task))
     weights = tmp_path / "third.safetensors"
     save_checkpoint(network, weights, {"name": "third"})
     before, after = load_checkpoint(with_roi), load_checkpoint(weights)
@@ -364,10 +349,10 @@ losses = 0.0
     # Half of what was missing at least, though the transform was measured on five small images.
     assert errors[1] < 0.5 * errors[0]
     # What is measured already is not measured anew.
-    again = IcmNetwork(plan.shape, plan.loss.lambdas, plan.roi.levels, plan.residual)
+    again = network_of(path)
     start_staged(again, weights)
     fitted = again.synthesis.get_parameter("residual.basis").clone()
-    fit_residual(again, ImageFolders([images]), FrozenDetector(plan.task))
+    fit_residual(again, ImageFolders([images]), FrozenDetector(task))
     assert torch.equal(again.synthesis.get_parameter("residual.basis"), fitted)
 
 
@@ -387,7 +372,7 @@ def test_training_through_a_detector_goes_on_after_a_kill_and_lowers_its_loss(
 ) -> None:
     """The recipe of the shipped weights, its networks narrower, its crops smaller and its schedule without a wait."""
     data, output = tmp_path / "scenes", tmp_path / "output"
-    write_small_shard(data)
+    write_scenes(data, 5)
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(TASK_RECIPE)
     command = [sys.executable, "-m", "icm_bench.cli", "train", str(recipe), "--data", str(data)]
@@ -513,35 +498,18 @@ def test_balance_moves_the_gradient_between_the_qualities() -> None:
 
 @pytest.mark.slow
 def test_codec_with_losses_of_its_own_is_trained_by_the_same_loop(images: Path, tmp_path: Path) -> None:
-    recipe = tmp_path / "small.toml"
+    recipe = tmp_path / "tiny.toml"
+    text = RECIPE.replace("[network]", 'codec = "tucodec"\n[network]\nstride = 16\npost = 4')
     recipe.write_text(
-        """
-name = "small"
-codec = "tucodec"
-[network]
-stride = 16
-fine = 8
-wide = 16
-latent = 16
-hyper = 8
-hyper_wide = 12
-post = 4
-[loss]
-lambdas = [0.002, 0.02]
-[optimisation]
-steps = 4
-batch = 2
-crop = 64
-warmup_steps = 1
-"""
+        text.replace("steps = 110", "steps = 4").replace("warmup_steps = 10", "warmup_steps = 1")
     )
     first = train(recipe, data=[images], output=tmp_path, device="cpu", max_steps=2).read_bytes()
     assert train(recipe, data=[images], output=tmp_path, device="cpu").read_bytes() != first
     again = tmp_path / "again.safetensors"
     export(recipe, tmp_path / "last.ckpt", again)
-    assert again.read_bytes() == (tmp_path / "small.safetensors").read_bytes()
+    assert again.read_bytes() == (tmp_path / "tiny.safetensors").read_bytes()
     train(recipe, data=[images], output=tmp_path / "new", device="cpu", max_steps=1, start=again)
-    recipe.write_text(recipe.read_text().replace("wide = 16", "wide = 24"))
+    recipe.write_text(recipe.read_text().replace("wide = 24", "wide = 32"))
     with pytest.raises(TrainingError, match="another shape"):
         train(recipe, data=[images], output=tmp_path, device="cpu")
     recipe.write_text(recipe.read_text().replace('"tucodec"', '"telepathy"'))
