@@ -14,6 +14,7 @@ from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.pipeline.job import DetectorChoice
 from icm_bench.spec import Spec
 from icm_bench.testing import check_detector
+from tests.helpers.accuracy import found_in
 from tests.helpers.plugin import distribute, import_from
 from tests.helpers.small_run import run_in
 
@@ -63,10 +64,7 @@ def test_a_network_of_another_kind_is_refused() -> None:
 def test_accuracy_on_the_validation_images_is_the_one_measured_elsewhere(name: str) -> None:
     dataset = Coco.open(data_root=SHARED / "coco")
     detector = DetectorChoice(Spec.parse(name), DETECTORS / f"{name}_coco80.onnx").create("cpu")
-    rows = [
-        row | {"image_id": record.id} for record in dataset.images for row in detector.predict(record.read())
-    ]
-    evaluation = evaluation_of(dataset)
+    evaluation, rows = evaluation_of(dataset), found_in(dataset.images, detector.predict)
     found = evaluation.score(evaluation.read(dataset.ground_truth or {}), rows, "detection").metrics()
     assert (found["map"], found["map50"]) == pytest.approx(REFERENCES[name], abs=0.3)
 

@@ -23,6 +23,7 @@ from icm_bench.error import DetectorError, UsageError
 from icm_bench.metrics.evaluation import evaluation_of
 from icm_bench.pipeline.runner import run
 from icm_bench.testing import check_detector
+from tests.helpers.accuracy import found_in
 from tests.helpers.small_run import run_in
 
 onnx = pytest.importorskip("onnx", reason="the extra 'train' is not installed")
@@ -83,23 +84,13 @@ def yolox_output() -> NDArray[np.float32]:
     """Three boxes: a bus, a worse bus over it, and a cat at a coarser stride."""
     output = np.zeros((1, N_CELLS, 85), np.float32)
     output[..., :2] = 0.5
-    output[0, 27, :5] = (
-        0.5,
-        0.5,
-        np.log(2),
-        0.0,
-        0.8,
-    )  # column 3, row 2 of stride 8: centre (28, 20), 16 x 8
+    # Column 3, row 2 of stride 8: centre (28, 20), 16 x 8.
+    output[0, 27, :5] = (0.5, 0.5, np.log(2), 0.0, 0.8)
     output[0, 27, 5 + 5] = 0.5
     output[0, 28, :5] = (-0.5, 0.5, np.log(2), 0.0, 0.6)
     output[0, 28, 5 + 5] = 0.5
-    output[0, 96 + 7, :5] = (
-        0.25,
-        0.75,
-        0.0,
-        np.log(3),
-        0.5,
-    )  # column 1, row 1 of stride 16: centre (20, 28), 16 x 48
+    # Column 1, row 1 of stride 16: centre (20, 28), 16 x 48.
+    output[0, 96 + 7, :5] = (0.25, 0.75, 0.0, np.log(3), 0.5)
     output[0, 96 + 7, 5 + 15] = 0.5
     return output
 
@@ -587,20 +578,15 @@ REFERENCES = {
 @pytest.mark.parametrize("name", REFERENCES)
 def test_accuracy_on_the_validation_images_is_the_one_measured_elsewhere(name: str) -> None:
     dataset = Coco.open(data_root=SHARED / "coco")
-    detector = Onnx(weights=DETECTORS / f"{name}_coco80.onnx")
-    rows = [
-        row | {"image_id": record.id} for record in dataset.images for row in detector.predict(record.read())
-    ]
+    rows = found_in(dataset.images, Onnx(weights=DETECTORS / f"{name}_coco80.onnx").predict)
     evaluation = evaluation_of(dataset)
     truth = evaluation.read(dataset.ground_truth or {})
     ap, ap50, mask_ap = REFERENCES[name]
     found = evaluation.score(truth, rows, "detection").metrics()
-    assert found["map"] == pytest.approx(ap, abs=0.3)
-    assert found["map50"] == pytest.approx(ap50, abs=0.3)
+    assert (found["map"], found["map50"]) == pytest.approx((ap, ap50), abs=0.3)
     if mask_ap is not None:
-        assert evaluation.score(truth, rows, "segmentation").metrics()["map"] == pytest.approx(
-            mask_ap, abs=0.3
-        )
+        found = evaluation.score(truth, rows, "segmentation").metrics()
+        assert found["map"] == pytest.approx(mask_ap, abs=0.3)
 
 
 @needs_files

@@ -1,23 +1,19 @@
 from __future__ import annotations
 
-import contextlib
-import io
+import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as run_lengths
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 
 from icm_bench.datasets.scenes import VALIDATION_SET, Scenes
 from icm_bench.datasets.scenes.validation import ANNOTATIONS
-from icm_bench.detector import Detector, Prediction
+from icm_bench.detector import Detector, Prediction, Task
 from icm_bench.detectors.scenes import (
     SHIPPED_WEIGHTS,
     FasterRcnnScenes,
@@ -29,22 +25,15 @@ from icm_bench.detectors.scenes import (
 )
 from icm_bench.error import DetectorError
 from icm_bench.testing import check_detector
+from tests.helpers.accuracy import found_in, reference_figures
 
 N_IMAGES = 12
-BOX_AP, MASK_AP = 63.6, 61.8
-"""Measured on the first 12 images of the validation set."""
-
 _DETECTORS: tuple[type[FasterRcnnScenes], ...] = (FasterRcnnScenes, MaskRcnnScenes)
 
 
 @pytest.fixture(scope="module")
 def predictions() -> list[Prediction]:
-    detector = MaskRcnnScenes()
-    return [
-        row | {"image_id": record.id}
-        for record in Scenes.open().images[:N_IMAGES]
-        for row in detector.predict(record.read())
-    ]
+    return found_in(Scenes.open().images[:N_IMAGES], MaskRcnnScenes().predict)
 
 
 @pytest.mark.parametrize("detector_class", _DETECTORS)
@@ -54,8 +43,12 @@ def test_the_detectors_keep_the_contract(detector_class: type[FasterRcnnScenes])
 
 
 def test_boxes_and_masks_are_as_accurate_as_recorded(predictions: list[Prediction]) -> None:
-    assert _average_precision(predictions, "bbox") == pytest.approx(BOX_AP, abs=0.3)
-    assert _average_precision(predictions, "segm") == pytest.approx(MASK_AP, abs=0.3)
+    truth = json.loads((VALIDATION_SET / ANNOTATIONS).read_text())
+    wanted: dict[Task, float] = {"detection": 63.6, "segmentation": 61.8}
+    for task, ap in wanted.items():
+        assert reference_figures(truth, predictions, task, range(1, N_IMAGES + 1))[0] == pytest.approx(
+            ap, abs=0.3
+        )
 
 
 def test_masks_lie_in_their_boxes_and_have_the_images_size(predictions: list[Prediction]) -> None:
@@ -155,15 +148,3 @@ def test_the_version_changes_with_the_weights(tmp_path: Path) -> None:
     changed["roi_heads.box_predictor.cls_score.bias"] += 1
     save_file(changed, tmp_path / "changed.safetensors")
     assert MaskRcnnScenes(weights=tmp_path / "changed.safetensors").version() != MaskRcnnScenes().version()
-
-
-def _average_precision(predictions: list[Prediction], kind: str) -> float:
-    """Return COCO's AP in percent over the images with predictions' ground truth, from pycocotools."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(VALIDATION_SET / ANNOTATIONS))
-        evaluation: Any = COCOeval(truth, truth.loadRes(predictions), kind)
-        evaluation.params.imgIds = [record.id for record in Scenes.open().images[:N_IMAGES]]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return 100 * float(evaluation.stats[0])

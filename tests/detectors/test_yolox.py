@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
@@ -14,10 +12,11 @@ from PIL import Image as PillowImage
 
 from icm_bench.datasets.coco import Coco
 from icm_bench.datasets.coco_category import CATEGORIES
-from icm_bench.detector import Detector, Prediction
+from icm_bench.detector import Detector
 from icm_bench.detectors.yolox import YoloxNano
 from icm_bench.error import DetectorError
 from icm_bench.image import Image
+from tests.helpers.accuracy import found_in, reference_figures
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 
@@ -42,32 +41,11 @@ def noise(height: int, width: int) -> Image:
 def test_accuracy_on_the_validation_images_is_the_one_the_weights_were_measured_at(
     detector: YoloxNano,
 ) -> None:
-    dataset = Coco.open(data_root=SHARED / "coco")
-    rows = [
-        prediction | {"image_id": record.id}
-        for record in dataset.images
-        for prediction in detector.predict(record.read())
-    ]
-    ap, ap50, ap75, small, medium, large = official_ap(rows)
-    assert ap == pytest.approx(29.8, abs=0.06)
-    assert ap50 == pytest.approx(46.2, abs=0.06)
-    assert ap75 == pytest.approx(31.7, abs=0.06)
-    assert [small, medium, large] == pytest.approx([11.1, 32.6, 48.0], abs=0.06)
-
-
-def official_ap(rows: list[Prediction]) -> list[float]:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = json.loads((SHARED / "coco" / "annotations" / "instances_val2017.json").read_text())
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [100 * float(figure) for figure in evaluation.stats[:6]]
+    rows = found_in(Coco.open(data_root=SHARED / "coco").images, detector.predict)
+    truth = json.loads((SHARED / "coco" / "annotations" / "instances_val2017.json").read_text())
+    # AP, AP50, AP75, and AP of small, medium and large objects.
+    wanted = [29.8, 46.2, 31.7, 11.1, 32.6, 48.0]
+    assert reference_figures(truth, rows, "detection")[:6] == pytest.approx(wanted, abs=0.06)
 
 
 @needs_weights

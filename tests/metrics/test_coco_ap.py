@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +14,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as rle
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from icm_bench.detector import Task
 from icm_bench.error import DatasetError, DetectorError, UsageError
 from icm_bench.metrics.coco_ap import METRICS, GroundTruth, score
+from tests.helpers.accuracy import reference_figures
 from tests.helpers.repeat import repeated
 
 Rows = list[dict[str, Any]]
 Truth = dict[str, Rows]
-
-
-@contextlib.contextmanager
-def _silently() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
-
-
-def _coco(truth: Truth) -> Any:
-    coco = COCO()
-    coco.dataset = copy.deepcopy(truth)
-    coco.createIndex()
-    return coco
-
-
-def _reference(
-    truth: Truth, predictions: Rows, task: Task, image_ids: Sequence[int] | None = None
-) -> list[float | None]:
-    """Return pycocotools' twelve figures in percent."""
-    rows = copy.deepcopy(predictions)
-    if task == "segmentation":
-        for row in rows:
-            row.pop("bbox", None)
-    with _silently():
-        annotated = _coco(truth)
-        found = annotated.loadRes(rows) if rows else _coco({**truth, "annotations": []})
-        evaluation = COCOeval(annotated, found, "bbox" if task == "detection" else "segm")
-        if image_ids is not None:
-            evaluation.params.imgIds = list(image_ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [None if figure == -1 else 100 * figure for figure in evaluation.stats.tolist()]
 
 
 def _figures(truth: Truth, predictions: Rows, task: Task) -> list[float | None]:
@@ -73,6 +37,10 @@ def _assert_equal(
     pairs = zip(figures, expected, strict=True)
     differences = [abs(a - b) for a, b in pairs if a is not None and b is not None]
     assert max(differences, default=0.0) <= tolerance
+
+
+def _assert_as_reference(truth: Truth, predictions: Rows, task: Task) -> None:
+    _assert_equal(_figures(truth, predictions, task), reference_figures(truth, predictions, task), 1e-12)
 
 
 def _truth(annotations: Rows, n_images: int = 1, n_categories: int = 1, size: int = 200) -> Truth:
@@ -178,25 +146,14 @@ def _run_lengths(mask: NDArray[np.uint8]) -> list[int]:
 
 @given(_data_sets())
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_boxes_score_as_in_the_reference(data_set: tuple[Truth, Rows]) -> None:
-    truth, predictions = data_set
-    _assert_equal(
-        _figures(truth, predictions, "detection"), _reference(truth, predictions, "detection"), 1e-12
-    )
-
-
-@given(_data_sets())
-@settings(max_examples=60, deadline=None, derandomize=True)
-def test_masks_score_as_in_the_reference(data_set: tuple[Truth, Rows]) -> None:
-    truth, predictions = _with_masks(*data_set)
-    _assert_equal(
-        _figures(truth, predictions, "segmentation"), _reference(truth, predictions, "segmentation"), 1e-12
-    )
+def test_boxes_and_masks_score_as_in_thereference_figures(data_set: tuple[Truth, Rows]) -> None:
+    _assert_as_reference(*data_set, "detection")
+    _assert_as_reference(*_with_masks(*data_set), "segmentation")
 
 
 @given(_data_sets(), st.lists(st.integers(0, 4), min_size=4, max_size=4))
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_resamples_score_as_data_sets_with_the_imagesrepeated(
+def test_resamples_score_as_data_sets_with_the_images_repeated(
     data_set: tuple[Truth, Rows], drawn: list[int]
 ) -> None:
     truth, predictions = data_set
@@ -207,23 +164,20 @@ def test_resamples_score_as_data_sets_with_the_imagesrepeated(
     drawn_figures = score(GroundTruth.from_coco(truth), predictions, "detection").resampled(rows)
     assert all(np.isnan(drawn_figures[name][2]) for name in METRICS)
     for index in (0, 1):
-        figures = [_none_for_nan(drawn_figures[name][index]) for name in METRICS]
-        expected = _reference(*repeated(truth, predictions, rows[index].tolist()), "detection")
+        values = [float(drawn_figures[name][index]) for name in METRICS]
+        figures = [None if np.isnan(value) else value for value in values]
+        expected = reference_figures(*repeated(truth, predictions, rows[index].tolist()), "detection")
         _assert_equal(figures, expected, 1e-12)
 
 
-def _none_for_nan(figure: float) -> float | None:
-    return None if np.isnan(figure) else float(figure)
-
-
-def test_resampled_masks_of_real_size_score_as_with_the_imagesrepeated(
+def test_resampled_masks_of_real_size_score_as_with_the_images_repeated(
     conformance: Callable[[str], Any],
 ) -> None:
     truth = conformance("instances_val2014_100.json")
     predictions = conformance("instances_val2014_fakesegm100_results.json")
     weights = np.random.default_rng(7).multinomial(100, np.full(100, 0.01), size=2)
     figures = score(GroundTruth.from_coco(truth), predictions, "segmentation").resampled(weights)
-    expected = _reference(*repeated(truth, predictions, weights[1].tolist()), "segmentation")
+    expected = reference_figures(*repeated(truth, predictions, weights[1].tolist()), "segmentation")
     _assert_equal([float(figures[name][1]) for name in METRICS], expected, 1e-10)
 
 
@@ -236,7 +190,7 @@ def test_copies_of_tied_detections_come_in_the_order_of_the_images() -> None:
         _found([100, 100, 50, 50], 0.5),
     ]
     figures = score(GroundTruth.from_coco(truth), predictions, "detection").resampled(np.array([[2]]))
-    expected = _reference(*repeated(truth, predictions, [2]), "detection")
+    expected = reference_figures(*repeated(truth, predictions, [2]), "detection")
     assert figures["map50"][0] == pytest.approx(expected[1], abs=1e-12)
 
 
@@ -271,7 +225,7 @@ def test_images_to_score_can_be_chosen() -> None:
         _found([0, 0, 9, 9], 1.0, 3),
     ]
     metrics = score(GroundTruth.from_coco(truth, image_ids=[2, 1]), predictions, "detection").metrics()
-    expected = _reference(truth, predictions, "detection", image_ids=[1, 2])
+    expected = reference_figures(truth, predictions, "detection", image_ids=[1, 2])
     _assert_equal([metrics[name] for name in METRICS], expected, 1e-12)
 
 
@@ -306,9 +260,7 @@ def test_a_crowd_of_detections_in_one_place_is_matched_one_object_each() -> None
         _found((np.array(boxes[i % 16]) + rng.integers(-6, 7, 4)).clip(0).tolist(), float(rng.random()))
         for i in range(90)
     ]
-    _assert_equal(
-        _figures(truth, predictions, "detection"), _reference(truth, predictions, "detection"), 1e-12
-    )
+    _assert_as_reference(truth, predictions, "detection")
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
@@ -316,9 +268,10 @@ def test_of_two_equal_overlaps_the_later_object_is_taken(order: list[int]) -> No
     objects = [_object([0, 0, 100, 50]), _object([40, 0, 100, 50])]
     truth = _truth([objects[index] for index in order])
     predictions = [_found([20, 0, 100, 50], 0.9), _found([0, 0, 95, 50], 0.5)]
-    expected = _reference(truth, predictions, "detection")
-    _assert_equal(_figures(truth, predictions, "detection"), expected, 1e-12)
-    assert expected[METRICS.index("ar100")] == pytest.approx(70 if order == [0, 1] else 50)
+    _assert_as_reference(truth, predictions, "detection")
+    assert _figures(truth, predictions, "detection")[METRICS.index("ar100")] == pytest.approx(
+        70 if order == [0, 1] else 50
+    )
 
 
 def test_an_annotation_of_id_0_can_be_found() -> None:
@@ -353,30 +306,23 @@ def test_the_size_of_a_mask_is_its_own_area_not_its_boxs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "what"),
+    ("row", "task", "what"),
     [
-        ({"image_id": 9}, "image 9"),
-        ({"score": float("nan")}, "not finite"),
-        ({"score": None}, "not finite"),
-        ({"score": "high"}, "proper"),
-        ({"bbox": [0, 0, 1]}, "bbox"),
-        ({"bbox": [0, 0, 1, float("inf")]}, "finite"),
-        ({"bbox": None}, "bbox"),
+        ({"image_id": 9}, "detection", "image 9"),
+        ({"score": float("nan")}, "detection", "not finite"),
+        ({"score": None}, "detection", "not finite"),
+        ({"score": "high"}, "detection", "proper"),
+        ({"bbox": [0, 0, 1]}, "detection", "bbox"),
+        ({"bbox": [0, 0, 1, float("inf")]}, "detection", "finite"),
+        ({"bbox": None}, "detection", "bbox"),
+        ({}, "segmentation", "without a mask"),
+        ({"segmentation": {"size": [8, 8], "counts": "1o1"}}, "segmentation", "not of the image's size"),
     ],
 )
-def test_a_malformed_prediction_is_refused(row: dict[str, Any], what: str) -> None:
-    truth = GroundTruth.from_coco(_truth([_object([0, 0, 9, 9])]))
-    with pytest.raises(DetectorError, match=what):
-        score(truth, [_found([0, 0, 9, 9], 0.5) | row], "detection")
-
-
-def test_a_mask_of_another_size_or_no_mask_is_refused() -> None:
+def test_a_malformed_prediction_is_refused(row: dict[str, Any], task: Task, what: str) -> None:
     truth = GroundTruth.from_coco(_truth([_object([0, 0, 9, 9], segmentation=[[0, 0, 9, 0, 9, 9]])]))
-    with pytest.raises(DetectorError, match="without a mask"):
-        score(truth, [_found([0, 0, 9, 9], 0.5)], "segmentation")
-    small = {"size": [8, 8], "counts": "1o1"}
-    with pytest.raises(DetectorError, match="not of the image's size"):
-        score(truth, [_found([0, 0, 9, 9], 0.5) | {"segmentation": small}], "segmentation")
+    with pytest.raises(DetectorError, match=what):
+        score(truth, [_found([0, 0, 9, 9], 0.5) | row], task)
 
 
 def test_objects_without_masks_cannot_be_scored_as_masks() -> None:
