@@ -23,6 +23,7 @@ from tests.helpers.plugin import install
 from tests.helpers.small_run import run_in
 
 IMAGES, TRUTH = "leftImg8bit/val", "gtFine/val"
+ANNOTATION = f"{TRUTH}/munster/munster_000002_000019_gtFine_instanceIds.png"
 RED, GREEN = (230, 30, 30), (30, 210, 30)
 
 
@@ -76,13 +77,10 @@ def test_instances_become_cocos_objects_groups_become_crowds_and_void_is_kept(st
         "lindau_000007_000019_leftImg8bit.png",
         "munster_000002_000019_leftImg8bit.png",
     ]
-    group, car, first, second = _truth(dataset)["annotations"]
-    assert [(row["image_id"], row["category_id"], row["iscrowd"]) for row in (group, car, first, second)] == [
-        (2, 26, 1),
-        (2, 26, 0),
-        (3, 24, 0),
-        (3, 24, 0),
-    ]
+    rows = _truth(dataset)["annotations"]
+    found = [(row["image_id"], row["category_id"], row["iscrowd"]) for row in rows]
+    assert found == [(2, 26, 1), (2, 26, 0), (3, 24, 0), (3, 24, 0)]
+    first, second = rows[2:]
     assert (first["bbox"], first["area"]) == ([4, 8, 16, 32], 16 * 32)
     expected = np.zeros((64, 96), bool)
     expected[8:40, 40:60] = True
@@ -109,16 +107,6 @@ def test_a_detector_of_cocos_categories_is_scored_on_those_that_both_have(street
     assert [row["category_id"] for row in _truth(mapped)["annotations"]] == [3, 3, 1, 1]
 
 
-def _annotation(street: Path) -> Path:
-    return street / TRUTH / "munster" / "munster_000002_000019_gtFine_instanceIds.png"
-
-
-def test_a_missing_annotation_is_named(street: Path) -> None:
-    _annotation(street).unlink()
-    with pytest.raises(DatasetError, match=r"munster_000002_000019_gtFine_instanceIds\.png: the image file"):
-        Cityscapes.open(data_root=street)
-
-
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
@@ -131,16 +119,19 @@ def test_a_missing_annotation_is_named(street: Path) -> None:
 def test_a_file_that_is_no_annotation_of_its_image_is_refused(
     street: Path, pixels: NDArray[Any], message: str
 ) -> None:
-    Pillow.fromarray(pixels).save(_annotation(street))
+    Pillow.fromarray(pixels).save(street / ANNOTATION)
     with pytest.raises(DatasetError, match=message) as caught:
         Cityscapes.open(data_root=street)
     assert "munster_000002_000019" in str(caught.value)
 
 
-def test_a_damaged_annotation_is_refused(street: Path) -> None:
-    data = _annotation(street).read_bytes()
-    _annotation(street).write_bytes(data[: len(data) // 2])
+def test_a_damaged_annotation_and_a_missing_one_are_refused(street: Path) -> None:
+    path = street / ANNOTATION
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DatasetError, match="truncated or damaged"):
+        Cityscapes.open(data_root=street)
+    path.unlink()
+    with pytest.raises(DatasetError, match=r"munster_000002_000019_gtFine_instanceIds\.png: the image file"):
         Cityscapes.open(data_root=street)
 
 
@@ -173,15 +164,8 @@ def test_a_run_has_cityscapes_values_of_masks_beside_cocos_and_their_intervals(
     source = f"from icm_bench.datasets.cityscapes_category import CATEGORIES\n{DETECTOR}"
     (plugins / "street_of_colours.py").write_text(source)
     install(plugins, "detectors", street="street_of_colours:Street")
-    run_in(
-        Cityscapes.open(data_root=street),
-        tmp_path,
-        codecs=["jpeg"],
-        task=task,
-        detector="street",
-        qualities=["jpeg=5,90"],
-        bootstrap=20,
-    )
+    options = {"codecs": ["jpeg"], "detector": "street", "qualities": ["jpeg=5,90"], "bootstrap": 20}
+    run_in(Cityscapes.open(data_root=street), tmp_path, task=task, **options)
     found = load(tmp_path / "results" / "cityscapes-partial3" / task / "street" / "jpeg.json")
     assert found.meta["dataset"]["evaluation"] == "cityscapes"
     assert found.results["map"][1] is not None

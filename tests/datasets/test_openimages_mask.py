@@ -160,13 +160,15 @@ def test_a_broken_line_of_masks_is_named(mpeg: Path, change: Callable[[str], str
 
 
 def test_missing_and_foreign_mask_files_are_named(validation: Path, mpeg: Path) -> None:
-    text = (validation / "annotations" / PUBLISHED).read_text()
-    (validation / "annotations" / PUBLISHED).write_text(text.replace("0001_mman_a.png", "../0001.png"))
-    with pytest.raises(DatasetError, match=r"line 2 has MaskPath '\.\./0001\.png'"):
-        OpenImages.open(data_root=validation)
-    (validation / "annotations" / PUBLISHED).write_text(text.replace("0001_mman_a.png", "none.png"))
-    with pytest.raises(DatasetError, match=r"masks/none\.png: the image file does not exist"):
-        OpenImages.open(data_root=validation)
+    path = validation / "annotations" / PUBLISHED
+    text = path.read_text()
+    for name, complaint in (
+        ("../0001.png", r"line 2 has MaskPath '\.\./0001\.png'"),
+        ("none.png", r"masks/none\.png: the image file does not exist"),
+    ):
+        path.write_text(text.replace("0001_mman_a.png", name))
+        with pytest.raises(DatasetError, match=complaint):
+            OpenImages.open(data_root=validation)
     (mpeg / MASKS).unlink()
     with pytest.raises(DatasetError, match=f"no {MASKS}"):
         OpenImages.open(data_root=mpeg)
@@ -182,10 +184,8 @@ def test_both_halves_of_mpegs_subset_in_one_folder_are_refused(mpeg: Path) -> No
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=12), st.integers(1, 400))
 def test_no_text_passes_for_run_lengths_of_another_size(text: str, n_pixels: int) -> None:
     if covers(text, n_pixels):
-        assert pycocotools.mask.decode({"size": [n_pixels, 1], "counts": text.encode()}).shape == (
-            n_pixels,
-            1,
-        )
+        decoded = pycocotools.mask.decode({"size": [n_pixels, 1], "counts": text.encode()})
+        assert decoded.shape == (n_pixels, 1)
         assert not covers(text, n_pixels + 1)
 
 
@@ -197,15 +197,8 @@ def test_a_run_scores_masks_by_the_challenges_rules(mpeg: Path, plugins: Path, t
     labels = mpeg / "segmentation_validation_labels_5k.csv"
     for path in (labels, mpeg / "segmentation_validation_bbox_5k.csv", mpeg / MASKS):
         path.write_text(path.read_text().replace("cell_phone", "car"))
-    run_in(
-        OpenImages.open(data_root=mpeg),
-        tmp_path,
-        codecs=["jpeg"],
-        task="segmentation",
-        detector="street",
-        qualities=["jpeg=2,90"],
-        bootstrap=10,
-    )
+    options = {"codecs": ["jpeg"], "detector": "street", "qualities": ["jpeg=2,90"], "bootstrap": 10}
+    run_in(OpenImages.open(data_root=mpeg), tmp_path, task="segmentation", **options)
     place = tmp_path / "results" / "openimages-mpeg-segmentation-partial2" / "segmentation" / "street"
     found = load(place / "jpeg.json")
     # The person is found by its mask, the car, which nobody has drawn, is missed.

@@ -25,9 +25,15 @@ from icm_bench.pipeline import store
 from icm_bench.pipeline.readback import load_results
 from icm_bench.testing import FakeCodec, photograph
 from tests.helpers.plugin import FAKES, distribute, import_from
-from tests.helpers.small_run import run_in
+from tests.helpers.small_run import curve_files, run_in
 
 WEIGHTS = np.array([0.299, 0.587, 0.114])
+
+SETTINGS = {
+    "codecs": ["fake", "jpeg"],
+    "qualities": ["fake=1,3,5,7", "jpeg=5,20,60,90"],
+    "bootstrap": 40,
+}
 
 METRICS = [name for name in KNOWN if name.startswith(("psnr", "ms-ssim"))]
 
@@ -133,15 +139,11 @@ def test_what_is_not_defined_is_left_out_with_its_reason_and_never_averaged_over
     assert np.isfinite(drawn[1])
     small = fidelity(ms_ssim_rgb=[np.nan, 0.9, 0.9], ms_ssim_luma=[np.nan, 0.9, 0.9])
     assert small.metrics()["ms-ssim-rgb"] is None
-    assert small.reasons() == dict.fromkeys(
-        [name for name in METRICS if name.startswith("ms-ssim")],
-        "1 of 3 images have a side below 161 pixels",
-    )
+    similarities = [name for name in METRICS if name.startswith("ms-ssim")]
+    assert small.reasons() == dict.fromkeys(similarities, "1 of 3 images have a side below 161 pixels")
     exact = fidelity(mse_rgb=[0.0] * 3, mse_luma=[0.0] * 3, ms_ssim_rgb=[1.0] * 3, ms_ssim_luma=[1.0] * 3)
-    assert {name for name, value in exact.metrics().items() if value is not None} == {
-        "ms-ssim-rgb",
-        "ms-ssim-luma",
-    }
+    defined = {name for name, value in exact.metrics().items() if value is not None}
+    assert defined == {"ms-ssim-rgb", "ms-ssim-luma"}
 
 
 def test_decibels_follow_from_the_mean() -> None:
@@ -168,13 +170,7 @@ def photos(pictures: Path) -> Dataset:
 
 
 def measure(dataset: Dataset, folder: Path, **options: object) -> Mapping[str, Path]:
-    settings = {
-        "codecs": ["fake", "jpeg"],
-        "qualities": ["fake=1,3,5,7", "jpeg=5,20,60,90"],
-        "bootstrap": 40,
-        "workers": 1,
-    } | options
-    summary = run_in(dataset, folder, task="fidelity", **settings)
+    summary = run_in(dataset, folder, task="fidelity", **SETTINGS | options)
     return {result.codec: path for result, path in zip(summary.results, summary.paths, strict=True)}
 
 
@@ -197,27 +193,19 @@ def test_a_run_without_a_detector_measures_the_pixels_of_real_bitstreams(
     streams = [codec.encode(image) for image in originals]
     decoded = [codec.decode(data) for data in streams]
     assert result.results["bpp"][index] == pytest.approx(8 * sum(map(len, streams)) / photos.n_pixels)
-    errors = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(originals, decoded, strict=True)]
-    luma = [
-        np.mean(((a.astype(np.float64) - b) @ WEIGHTS) ** 2) for a, b in zip(originals, decoded, strict=True)
-    ]
+    differences = [a.astype(np.float64) - b for a, b in zip(originals, decoded, strict=True)]
     pixels = [image.shape[0] * image.shape[1] for image in originals]
-    assert result.results["psnr-rgb"][index] == pytest.approx(np.mean([decibels(mse) for mse in errors]))
-    assert result.results["psnr-rgb-pooled"][index] == pytest.approx(
-        decibels(np.average(errors, weights=pixels))
-    )
-    assert result.results["psnr-luma"][index] == pytest.approx(np.mean([decibels(mse) for mse in luma]))
-    assert result.results["psnr-luma-pooled"][index] == pytest.approx(
-        decibels(np.average(luma, weights=pixels))
-    )
+    for name, errors in (
+        ("psnr-rgb", [np.mean(difference**2) for difference in differences]),
+        ("psnr-luma", [np.mean((difference @ WEIGHTS) ** 2) for difference in differences]),
+    ):
+        pooled = decibels(np.average(errors, weights=pixels))
+        assert result.results[name][index] == pytest.approx(np.mean([decibels(mse) for mse in errors]))
+        assert result.results[f"{name}-pooled"][index] == pytest.approx(pooled)
     similar = np.mean([by_library(*pair) for pair in zip(originals, decoded, strict=True)], axis=0)
     assert result.results["ms-ssim-rgb"][index] == pytest.approx(similar[0], abs=2e-6)
     assert result.results["ms-ssim-luma"][index] == pytest.approx(similar[1], abs=2e-6)
-    assert (result.task, result.detector, result.group) == (
-        "fidelity",
-        "none",
-        ("photos", "fidelity", "none"),
-    )
+    assert result.group == ("photos", result.task, result.detector) == ("photos", "fidelity", "none")
     assert result.meta["fidelity"]["luma"] == "BT.601, full range, not rounded"
     assert "--task fidelity" in result.meta["command"]
     assert "--detector" not in result.meta["command"]
@@ -247,22 +235,12 @@ def test_a_finished_run_measures_nothing_and_a_lost_comparison_needs_no_encoding
     photos: Dataset, finished: Path, tmp_path: Path, plugins: Path
 ) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    before = curve_files(tmp_path)
     shutil.rmtree(tmp_path / "runs" / "compared")  # as in stores that are older than the metrics
     shutil.rmtree(tmp_path / "results")
-    summary = run_in(
-        photos,
-        tmp_path,
-        codecs=["fake", "jpeg"],
-        task="fidelity",
-        qualities=["fake=1,3,5,7", "jpeg=5,20,60,90"],
-        bootstrap=40,
-    )
+    summary = run_in(photos, tmp_path, task="fidelity", **SETTINGS)
     assert (summary.n_encoded, summary.n_detected, summary.n_jobs) == (0, 0, 8)
-    after = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
-    assert {path: data for path, data in after.items() if "timings" not in path.name} == {
-        path: data for path, data in before.items() if "timings" not in path.name
-    }
+    assert curve_files(tmp_path) == before
 
 
 def test_a_comparison_by_other_metrics_is_refused(
@@ -285,9 +263,7 @@ def test_a_small_image_leaves_ms_ssim_out_of_the_curve_and_says_why(
     Pillow.fromarray(photograph(300, 160)).save(folder / "small.png")
     paths = measure(open_dataset("folder", images=folder), tmp_path, codecs=["fake"], qualities=["fake=3,7"])
     result = load(paths["fake"])
-    assert {key for key in result.results if key in METRICS} == {
-        key for key in METRICS if key.startswith("psnr")
-    }
+    assert set(METRICS) & set(result.results) == {key for key in METRICS if key.startswith("psnr")}
     assert result.meta["fidelity"]["undefined"]["ms-ssim-rgb"] == "1 of 6 images have a side below 161 pixels"
     assert "NaN" not in paths["fake"].read_text()
     assert result.replicates is not None
