@@ -19,11 +19,7 @@ from icm_codecs.hyperprior import network as hyperprior
 from icm_codecs.hyperprior.variable_rate import Estimate, HyperpriorShape, VariableRateNetwork
 from icm_codecs.icm.residual import ResidualPoints, ResidualTransform
 from icm_codecs.icm.roi import RoiLevels, RoiNetwork, contexts_of, n_contexts
-from icm_codecs.layer import (
-    Modulation,
-    ResidualBlock,
-    round_through,
-)
+from icm_codecs.layer import Modulation, ResidualBlock, round_through
 
 _MEMORY = 0.999
 """What is left, after a step of training, of how often levels were seen before."""
