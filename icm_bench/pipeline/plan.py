@@ -207,8 +207,19 @@ class Plan:
                 predicted = self._finished(path, plan.predicted_identity(point), ids)
             if plan.detector and not _is_from(predicted, header if point.codec else predicted):
                 detectors.append(plan.detector)
-        how = (self.device.name, point.resource, self.batch, self.programs, limit.chosen())
-        return Job(images, point.coder, point.coder_quality, coded, is_compared, tuple(detectors), *how)
+        return Job(
+            images,
+            point.coder,
+            point.coder_quality,
+            coded,
+            is_compared,
+            tuple(detectors),
+            self.device.name,
+            point.resource,
+            self.batch,
+            self.programs,
+            limit.chosen(),
+        )
 
     def _coded(self, point: OperatingPoint, path: Path, ids: Sequence[int]) -> dict[str, Any]:
         """Return the header of a finished coded shard; empty where it is to be measured."""

@@ -11,8 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
-    *("icm-bench", "numpy", "torch", "torchvision", "compressai"),
-    *("pillow", "pycocotools", "onnxruntime", "imageio-ffmpeg", "pyarrow"),
+    "icm-bench",
+    "numpy",
+    "torch",
+    "torchvision",
+    "compressai",
+    "pillow",
+    "pycocotools",
+    "onnxruntime",
+    "imageio-ffmpeg",
+    "pyarrow",
 )
 """The distributions whose version may move a number."""
 

@@ -24,8 +24,13 @@ DIRECTION: Final = (
 """What signs mean."""
 
 ORDER: Final[tuple[Verdict, ...]] = (
-    *("worse", "not comparable", "removed", "new"),
-    *("better", "unchanged", "identical"),
+    "worse",
+    "not comparable",
+    "removed",
+    "new",
+    "better",
+    "unchanged",
+    "identical",
 )
 """The verdicts, what needs a reader's eye first."""
 

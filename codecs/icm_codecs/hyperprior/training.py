@@ -115,8 +115,9 @@ class HyperpriorModel(HyperpriorNetwork):
 
     def _take_transforms(self, path: Path) -> None:
         facts, stored = read_tensors(path, _PHOTOS)
-        theirs = [255.0**2 * value for value in tomllib.loads(facts["recipe"])["loss"]["lambdas"]]
-        places = torch.tensor(np.interp(np.log(self._lambdas), np.log(theirs), range(len(theirs))))
+        theirs = tomllib.loads(facts["recipe"])["loss"]["lambdas"]
+        ours = np.array(self._lambdas) / 255.0**2
+        places = torch.tensor(np.interp(np.log(ours), np.log(theirs), range(len(theirs))))
         below = places.long().clamp(max=len(theirs) - 2)
         way = (places - below).float()[:, None]
         for name, parameter in self.named_parameters():
